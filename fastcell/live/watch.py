@@ -1,9 +1,10 @@
 """Classify the cells of a folder or file while it is being written.
 
-The source is listed repeatedly. A cell is classified when two consecutive listings contain it, with the same size and
-modification time if it has a file of its own. A cell that cannot be decoded yet is tried again. At the end, every cell
-is read again and its hash is compared with that of the classified pixels, so that the table equals that of ``fastcell
-predict``, even if a cell was read too early.
+The source is listed repeatedly. A cell is classified when two consecutive listings contain it and its file has the
+same size and modification time in both; in a file of many cells that grows, all cells but the last are classified. A
+file that cannot be decoded yet is tried again when it has changed. At the end, every cell is read again and its hash is
+compared with that of the classified pixels, so that the table equals that of ``fastcell predict``, even if a cell was
+read too early.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from types import FrameType
 import numpy as np
 
 from fastcell.dataset.open_files import look_again
-from fastcell.errors import FastcellError
+from fastcell.errors import DataError, FastcellError
 from fastcell.inference.classifier import Classifier
 from fastcell.inference.classify_files import ClassifiedPart, SourceAnswers
-from fastcell.inference.source_cells import SourceCells
-from fastcell.live.watch_journal import WatchJournal, pixel_hash
+from fastcell.inference.source_cells import SourceCells, SourceChunk
+from fastcell.live.watch_journal import WatchJournal, cell_hash
 from fastcell.predictions.from_source import write_source_answers
 from fastcell.predictions.table import Predictions
 from fastcell.sources.base import SourceItem, file_stamp
@@ -35,7 +36,8 @@ from fastcell.storage.staging import Staging, describe_job, open_staging_of
 
 JOURNAL_VERSION = 1
 
-_LISTINGS_PER_TIME = 5  # largest share of the time for listing a large folder
+_LISTINGS_PER_TIME = 5  # listing a large folder takes at most a fifth of the time
+_LAST_TRIES = 5  # a source that is being written when the command ends may be unreadable for a moment
 _SAY_EVERY_S = 10.0
 
 
@@ -157,10 +159,21 @@ class _Watcher:
             changed, self._state = state != self._state, state
             return changed
         self._problem = ""
+        new, state = self._settled(cells)
+        changed, self._state = state != self._state, state
+        try:
+            return self._classify(cells, new, ended) or changed
+        except DataError as error:  # a file that changes while it is read
+            self._tell_problem(str(error))
+            return True
+
+    def _settled(self, cells: SourceCells) -> tuple[list[SourceItem], str]:
+        """Return the cells that are to be classified now, and a hash of the listing."""
         digest = blake2b(digest_size=16)
         new: list[SourceItem] = []
         seen: dict[str, str] = {}
         containers: dict[str, str] = {}
+        last = {item.place[0]: item.key for item in cells.listing.items if item.place}
         for item in cells.order:
             stamp = self._stamp(cells, item, containers)
             digest.update(f"{item.key}\0{stamp}\n".encode("utf-8", "surrogateescape"))
@@ -168,13 +181,11 @@ class _Watcher:
                 continue
             seen[item.key] = stamp
             before = self._seen.get(item.key)
-            settled = before is not None and (before == stamp or bool(item.place))
-            if settled and self._tried.get(item.key) != stamp:
+            growing = bool(item.place) and last[item.place[0]] != item.key
+            if before is not None and (before == stamp or growing) and self._tried.get(item.key) != stamp:
                 new.append(item)
         self._seen = seen
-        changed = digest.hexdigest() != self._state
-        self._state = digest.hexdigest()
-        return self._classify(cells, new, seen, ended) or changed
+        return new, digest.hexdigest()
 
     def _stamp(self, cells: SourceCells, item: SourceItem, containers: dict[str, str]) -> str:
         if not item.place:
@@ -184,19 +195,17 @@ class _Watcher:
             containers[path] = cells.source.stamp(item)
         return containers[path]
 
-    def _classify(
-        self, cells: SourceCells, new: list[SourceItem], seen: dict[str, str], ended: threading.Event
-    ) -> bool:
+    def _classify(self, cells: SourceCells, new: list[SourceItem], ended: threading.Event) -> bool:
         """Classify new cells and put the answers into the journal; return whether there were any."""
         some = replace(cells, order=new)
         found = False
         for chunk in some.chunks(self._task.classifier.chunk, 0, self._task.jobs) if new else ():
             for number in chunk.bad_numbers.tolist():
-                self._tried[new[number].key] = seen[new[number].key]  # until its file changes
+                self._tried[new[number].key] = self._seen[new[number].key]  # until its file changes
             if len(chunk.numbers):
                 pitches = some.pitches(chunk.numbers)
                 answers = self._task.classifier.classify_chunk(chunk.cells, some.window, pitches)
-                self._journal.add(some.keys(chunk.numbers), [pixel_hash(cell) for cell in chunk.cells], answers)
+                self._journal.add(some.keys(chunk.numbers), _hashes(some, chunk), answers)
                 found = True
             if ended.is_set():
                 break
@@ -222,15 +231,27 @@ def _sizes(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _hashes(cells: SourceCells, chunk: SourceChunk) -> list[bytes]:
+    pitches = cells.pitches(chunk.numbers).tolist()
+    return [cell_hash(cell, um, cells.window) for cell, um in zip(chunk.cells, pitches, strict=True)]
+
+
 def _write(task: WatchTask, journal: WatchJournal, stage: Staging, say: Callable[[str], None]) -> Predictions:
     """Read all cells again, classify those that the journal does not hold as they are now, and write the table."""
-    look_again()
-    close_files()
-    cells = task.open_source()
+    for rest in reversed(range(_LAST_TRIES)):
+        look_again()
+        close_files()
+        try:
+            cells = task.open_source()
+            break
+        except DataError:
+            if not rest:
+                raise
+            time.sleep(task.poll_s)
     answers = SourceAnswers(list(task.classifier.classes), cells)
     begin = 0
     for chunk in cells.chunks(task.classifier.chunk, 0, task.jobs):
-        hashes = [pixel_hash(cell) for cell in chunk.cells]
+        hashes = _hashes(cells, chunk)
         keys = cells.keys(chunk.numbers)
         places = np.array([journal.find(key, digest) for key, digest in zip(keys, hashes, strict=True)], np.int64)
         rest = np.flatnonzero(places < 0).tolist()

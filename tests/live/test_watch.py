@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,46 @@ def test_an_rtdc_file_that_another_process_writes_has_the_table_of_predict(tmp_p
         assert len(set(steps)) > 5  # classified as they came
 
 
+def grow_bins(whole: Path, growing: Path, wait: Callable[[int], None]) -> None:
+    """Write bins of the Imaging FlowCytobot as the instrument does: rows and pixels of one region after the other."""
+    usable = 0
+    for rows in sorted(whole.glob("*.adc")):
+        (growing / f"{rows.stem}.hdr").write_bytes(rows.with_suffix(".hdr").read_bytes())
+        pixels, sent = rows.with_suffix(".roi").read_bytes(), 0
+        with open(growing / rows.name, "wb", 0) as adc, open(growing / f"{rows.stem}.roi", "wb", 0) as roi:
+            for row in rows.read_bytes().splitlines(keepends=True):
+                width, height, offset = map(int, row.split(b",")[15:18])
+                for data, file in ((row[:20], adc), (pixels[sent : sent + 50], roi), (row[20:], adc)):
+                    file.write(data)
+                    time.sleep(0.002)
+                roi.write(pixels[sent + 50 : sent + width * height])
+                sent += width * height
+                usable += offset < 10**6
+                wait(usable)
+
+
+def test_bins_that_grow_have_the_table_of_predict(tmp_path: Path) -> None:
+    whole, source = SOURCES["ifcb"][0](tmp_path / "whole"), tmp_path / "source"
+    source.mkdir()
+    network = Counting()
+
+    def wait(usable: int) -> None:
+        """Return when all cells but the last, which may not be whole, have been classified."""
+        limit = time.monotonic() + 60
+        while network.num < usable - 1:
+            assert time.monotonic() < limit
+            time.sleep(0.002)
+
+    run_beside(
+        lambda: grow_bins(whole, source, wait), task_of(source, tmp_path / "w.parquet", network, until_idle_s=2.0)
+    )
+    expected = expected_table(source, tmp_path)
+    assert_equal_tables(pq.read_table(tmp_path / "w.parquet"), expected)
+    num = expected.column("class").is_valid().to_numpy().sum()
+    assert num == 9
+    assert num <= network.num <= num + 2  # a row or an image that was seen in part and stood still counts twice
+
+
 @pytest.mark.parametrize("kind", ["flat", "rtdc"])
 def test_a_killed_watch_goes_on(tmp_path: Path, kind: str) -> None:
     """Killed while it classifies, again and again: the answers of whole chunks are kept."""
@@ -215,6 +256,22 @@ def test_16_bit_cells_without_a_window_are_an_error(tmp_path: Path) -> None:
     source = SOURCES["deep"][0](tmp_path / "source")
     with pytest.raises(ArgumentError, match="window"):
         watch(task_of(source, tmp_path / "w.parquet"), lambda line: None)
+
+
+def test_another_window_classifies_anew(tmp_path: Path) -> None:
+    source = SOURCES["deep"][0](tmp_path / "source")
+    network = Counting()
+    task = task_of(source, tmp_path / "w.parquet", network)
+    tasks = [
+        replace(task, open_source=lambda window=window: open_cells(source, window=window, depth=16))
+        for window in ((100, 3000), (100, 2000))
+    ]
+    network.kill_at = 5
+    with pytest.raises(SystemExit):
+        watch(tasks[0], lambda line: None)
+    before, network.kill_at = network.num, -1
+    watch(tasks[1], lambda line: None)
+    assert network.num - before >= pq.read_table(tmp_path / "w.parquet").num_rows
 
 
 def test_another_run_starts_from_the_beginning(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from fixtures.live_servers import some_cells
 
 from fastcell.inference.classifier import ChunkAnswers
 from fastcell.inference.unlike.reasons import UnlikeScores
-from fastcell.live.watch_journal import WatchJournal, pixel_hash
+from fastcell.live.watch_journal import WatchJournal, cell_hash
 
 
 def answers(num: int, seed: int, scored: bool) -> ChunkAnswers:
@@ -52,8 +53,45 @@ def test_a_torn_piece_counts_as_none_and_its_number_is_free(tmp_path: Path) -> N
     assert len(WatchJournal(tmp_path, 3, True)) == 3
 
 
-def test_the_hash_is_of_pixels_type_and_shape() -> None:
+def test_many_small_pieces_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastcell.live.watch_journal._MOST_SMALL", 4)
+    monkeypatch.setattr("fastcell.live.watch_journal._LEAST_LARGE", 4)
+    journal = WatchJournal(tmp_path, 3, True)
+    given = [answers(1, number, True) for number in range(10)]
+    counts = []
+    for number, one in enumerate(given):
+        journal.add([str(number)], [bytes([number]) * 16], one)
+        counts.append(len(list(tmp_path.iterdir())))
+    assert counts == [1, 2, 3, 1, 2, 3, 4, 2, 3, 4]
+    for one in (journal, WatchJournal(tmp_path, 3, True)):
+        found = one.at([one.find(str(number), bytes([number]) * 16) for number in range(10)])
+        np.testing.assert_array_equal(found.probabilities, np.concatenate([one.probabilities for one in given]))
+
+
+def test_a_kill_while_pieces_become_one_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastcell.live.watch_journal._MOST_SMALL", 4)
+    journal = WatchJournal(tmp_path, 3, False)
+    given = [answers(2, number, False) for number in range(4)]
+    unlink = Path.unlink
+
+    def killed(path: Path) -> None:
+        unlink(path)
+        raise SystemExit
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    for number, one in enumerate(given):
+        with pytest.raises(SystemExit) if number == 3 else nullcontext():
+            journal.add([f"{number}a", f"{number}b"], [bytes([number]) * 16] * 2, one)
+    monkeypatch.undo()
+    again = WatchJournal(tmp_path, 3, False)
+    assert len(again) == 8
+    found = again.at([again.find(f"{number}{x}", bytes([number]) * 16) for number in range(4) for x in "ab"])
+    np.testing.assert_array_equal(found.probabilities, np.concatenate([one.probabilities for one in given]))
+
+
+def test_the_hash_is_of_all_that_an_answer_depends_on() -> None:
     cell = some_cells(1)[0]
-    assert pixel_hash(cell) == pixel_hash(np.asfortranarray(cell))
+    assert cell_hash(cell, 0.5, None) == cell_hash(np.asfortranarray(cell), 0.5, None)
     others = [cell.T, cell.astype(np.uint16), cell[:-1], cell ^ (np.arange(cell.size).reshape(cell.shape) == 5)]
-    assert len({pixel_hash(cell), *map(pixel_hash, others)}) == 5
+    hashes = {cell_hash(cell, 0.5, None), cell_hash(cell, 0.25, None), cell_hash(cell, 0.5, (0, 9))}
+    assert len(hashes | {cell_hash(one, 0.5, None) for one in others}) == 7
