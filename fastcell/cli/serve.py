@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from fastcell.cli.next_steps import data_of_run, show_next
@@ -10,10 +9,13 @@ from fastcell.cli.options import File, Run, Trust, Window, check_least, packages
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
+from fastcell.storage.places import local_path
 from fastcell.system.messages import print_line, print_remark
 from fastcell.system.text import printable
 
 MOST_THREADS = 1024
+
+_MOST_TOKEN_FILE = 1024
 
 
 def serve(
@@ -79,7 +81,6 @@ def serve(
     from fastcell.live.drop_log import check_drop_log
     from fastcell.live.live_classifier import open_live
     from fastcell.live.serve import ServeOptions, serve_cells
-    from fastcell.storage.places import local_path
     from fastcell.system import library_settings, resources
 
     log = check_drop_log(drop_log)
@@ -136,9 +137,14 @@ def serve(
 def _token(file: str | None) -> str | None:
     if file is None:
         return None
-    token = Path(file).read_text(encoding="utf-8").strip()
+    rule, hint = "a file with 8 to 256 letters and digits", "Write a long random word"
+    path = local_path("--token_file", file)
+    if not path.is_file():
+        raise invalid("--token_file", rule, file, hint)
+    with open(path, "rb") as there:
+        token = there.read(_MOST_TOKEN_FILE).decode("utf-8", "replace").strip()
     if not 8 <= len(token) <= 256 or not token.isascii() or not token.isprintable() or " " in token:
-        raise invalid("--token_file", "a file with 8 to 256 letters and digits", file, "Write a long random word")
+        raise invalid("--token_file", rule, file, hint)
     return token
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,8 @@ COMMANDS = {
     "audit": "DATA --permutations 20 --cells 100 --jobs 1 --out out",
     "compare": "DATA --methods knn --volumes 1 --seeds 1 --splits default --jobs 1 --out out",
     "bench": "DATA --seconds 0.1 --cells 50",
+    "serve": "RUN --port 0 --http 0 --threads 1",
+    "watch": "RUN IMAGES --out out.parquet --poll 0.05 --until_idle 0.2 --threads 1",
 }
 """A call of each command that succeeds."""
 LIGHTNING = {
@@ -49,6 +53,8 @@ LIGHTNING = {
     "seed_everything": int,
 }
 """Settings of Lightning's commands, besides their own."""
+UNTIL_SIGTERM = {"serve", "watch"}
+"""Commands that run until a signal."""
 DEFAULT = {"info", "verify", "count", "convert"}
 """Commands that are quick enough to be tried each time."""
 
@@ -164,6 +170,22 @@ def listing(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+@contextmanager
+def ended_soon() -> Iterator[None]:
+    """Send SIGTERM to this process every half second; a command that does not handle it yet does not notice."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    timer = signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+    signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
+    try:
+        yield
+    except KeyboardInterrupt:  # a second signal
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, timer)
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize(
     "command", [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
 )
@@ -182,7 +204,8 @@ def test_odd_values_are_refused_in_a_line_or_two(
         before = listing(folder)
         capsys.readouterr()
         try:
-            status = main([command, *words])
+            with ended_soon() if command in UNTIL_SIGTERM else nullcontext():
+                status = main([command, *words])
         except (Exception, SystemExit) as error:  # noqa: BLE001, all of them are listed
             wrong.append(f"{what}: {type(error).__name__}: {error}"[:300])
             continue

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -18,16 +19,21 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from fixtures.live_servers import frame_of, some_cells
+from fixtures.unpacked_files import assert_equal_tables
 
 from fastcell import Client, load
 from fastcell.cli.main import main
 from fastcell.live.client import ServerGone
 from fastcell.live.protocol import Welcome, answer_dtype, client_greeting
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "live.md"
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "live_client.cpp"
 SHAPE = (40, 35)
 
@@ -76,6 +82,10 @@ def test_all_clients_get_the_answers_of_predict(
     wanted = expected(cells)
     classes = load(trained_run, threads=1).classes
     path = str(tmp_path / "s")
+    scope: dict[str, Any] = {}
+    (example,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    exec(compile(example, PAGE.name, "exec"), scope)
+    of_page = expected(scope["images"])
 
     def visit(addresses: dict[str, str]) -> None:
         assert addresses["stream-unix"] == path
@@ -85,6 +95,10 @@ def test_all_clients_get_the_answers_of_predict(
                 assert client.classes == classes
                 assert client.knows_training
             np.testing.assert_allclose(found.probabilities, wanted, atol=1e-6)
+        labels, probabilities, unsure, _ = scope["classify"](path)
+        np.testing.assert_allclose(probabilities, of_page, atol=1e-6)
+        assert labels.tolist() == [classes[number] for number in of_page.argmax(axis=1)]
+        assert not unsure.any()
         body = io.BytesIO()
         np.save(body, cells)
         request = urllib.request.Request(f"{addresses['http']}classify", body.getvalue(), method="POST")
@@ -92,7 +106,7 @@ def test_all_clients_get_the_answers_of_predict(
             rows = json.load(answer)["cells"]
         np.testing.assert_allclose([row["probabilities"] for row in rows], wanted, atol=1e-6)
         with urllib.request.urlopen(f"{addresses['http']}metrics", timeout=30) as answer:
-            assert "fastcell_cells_answered_total 150\n" in answer.read().decode()
+            assert "fastcell_cells_answered_total 153\n" in answer.read().decode()
         _check_cpp(path, tmp_path, cells, wanted, classes)
 
     words = [str(trained_run), "--socket", path, "--port", "0", "--http", "0", "--threads", "1"]
@@ -112,7 +126,14 @@ def _check_cpp(path: str, folder: Path, cells: np.ndarray, wanted: np.ndarray, c
     assert [int(row[0]) for row in rows] == list(range(len(cells)))
     assert [row[1] for row in rows] == [classes[number] for number in wanted.argmax(axis=1)]
     np.testing.assert_allclose([float(row[2]) for row in rows], wanted.max(axis=1), atol=2e-6)
-    assert len(EXAMPLE.read_text().splitlines()) <= 72
+    assert len(EXAMPLE.read_text().splitlines()) <= 60
+    refused = subprocess.run(
+        [program, path, "60000", "60000"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+    )
+    assert refused.returncode == 0  # no cell was sent
+    large = subprocess.run([program, path, "4000", "4000"], input=bytes(16_000_000), capture_output=True, timeout=60)
+    assert large.returncode == 1
+    assert b"the server" in large.stderr
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
@@ -212,6 +233,36 @@ def test_stdin_is_served_and_its_end_ends_the_command(
     assert rows["id"].tolist() == list(range(5, 45))
     np.testing.assert_allclose(rows["p"], expected(cells), atol=1e-6)
     assert b"40 cells received, 40 classified" in err
+
+
+@pytest.mark.slow
+def test_serve_and_watch_start_without_torch_and_answer_as_predict(prepared_run: Path, tmp_path: Path) -> None:
+    cells = some_cells(60, shape=SHAPE)
+    source, frames = tmp_path / "cells", tmp_path / "frames"
+    source.mkdir()
+    for number, cell in enumerate(cells):
+        cv2.imwrite(str(source / f"{number:02d}.png"), cell)
+    frames.write_bytes(client_greeting() + b"".join(frame_of(cell, number) for number, cell in enumerate(cells)))
+    code = "import sys; from fastcell.cli.main import main; status = main(sys.argv[1:])\n"
+    code += "assert not {'torch', 'lightning'} & set(sys.modules); sys.exit(status)"
+    options = ["--backend", "openvino", "--precision", "int8", "--min_confidence", "0.6"]
+    answers, table = tmp_path / "answers", tmp_path / "watched.parquet"
+    with open(frames, "rb") as given, open(answers, "wb") as taken:
+        command = [sys.executable, "-c", code, "serve", str(prepared_run), "--stdin", *options]
+        subprocess.run(command, stdin=given, stdout=taken, check=True, timeout=120)
+    command = [sys.executable, "-c", code, "watch", str(prepared_run), str(source), "--out", str(table), *options]
+    subprocess.run([*command, "--until_idle", "0.5", "--poll", "0.1"], check=True, timeout=120)
+    assert main(["predict", str(prepared_run), str(source), "--out", str(tmp_path / "p.parquet"), *options]) == 0
+    expected = pq.read_table(tmp_path / "p.parquet")
+    assert_equal_tables(pq.read_table(table), expected)
+    data = answers.read_bytes()
+    welcome = Welcome.from_bytes(data)
+    assert welcome is not None
+    rows = np.frombuffer(data[welcome[1] :], answer_dtype(len(welcome[0].classes)))
+    wanted = np.stack([expected.column(f"p_{name}").to_numpy() for name in welcome[0].classes], axis=1)
+    np.testing.assert_allclose(rows["p"], wanted, atol=1e-5)  # batches of other sizes round otherwise
+    assert (rows["flags"] & 1 > 0).tolist() == expected.column("unsure").to_pylist()
+    assert (rows["flags"] & 2 > 0).tolist() == expected.column("unlike_training").to_pylist()
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import ast
 import os
 import shutil
+import signal
+import socket
 import tarfile
+import threading
+import time
 import traceback
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -145,6 +150,7 @@ def test_training_and_what_follows(nasty_set: Path, say: Callable[..., str], tmp
     say("count", tmp_path / "p.parquet", run)
     say("convert", tmp_path / "p.parquet", tmp_path / f"{PATH}.fcs")
     say("convert", tmp_path / "p.parquet", tmp_path / "p.fcs", "--data", nasty_set)
+    _watch_and_serve(run, say, tmp_path)
     say("export", run, tmp_path / "m.onnx", "--check", "20")
     say("explain", run, "--cells", "3", "--embed", "30", "--positions", "4")
     say("report", run, "--cells", "10")
@@ -160,6 +166,41 @@ def test_training_and_what_follows(nasty_set: Path, say: Callable[..., str], tmp
     for path in pages:  # in HTML a line break forges nothing, and a command keeps it between its quotes
         text = path.read_text(encoding="utf-8")
         assert {letter for letter in text if not letter.isprintable()} <= {"\n", "\xa0"}
+
+
+def _watch_and_serve(run: Path, say: Callable[..., str], folder: Path) -> None:
+    source = folder / f"{PATH}w"
+    source.mkdir()
+    cells = np.random.default_rng(0).integers(0, 255, (5, 12, 16)).astype(np.uint8)
+    for number, cell in enumerate(cells):
+        (source / f"{PATH}{number}.png").write_bytes(cv2.imencode(".png", cell)[1].tobytes())
+    (source / f"{PATH}bad.png").write_bytes(b"no image")
+    options = ["--until_idle", "0.3", "--poll", "0.1", "--threads", "1"]
+    say("watch", run, source, "--out", folder / f"{PATH}w.csv", *options)
+    path = folder / "s"
+    pages: list[str] = []
+
+    def visit() -> None:
+        while not pages:
+            with suppress(OSError), fastcell.Client(str(path)) as client:
+                assert client.classes == CLASSES
+                assert len(client.predict(cells)) == 5
+                for name in ("", "openapi.json", "metrics", "health"):
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=30) as answer:
+                        pages.append(answer.read().decode())
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    thread = threading.Thread(target=visit)
+    thread.start()
+    say("serve", run, "--socket", path, "--http", port, "--drop_log", folder / f"{PATH}d.csv")
+    thread.join()
+    assert len(pages) == 4
+    assert "<b>" not in pages[0]
+    for text in pages:
+        check_safe(text.replace("\xa0", " "))
 
 
 def test_what_python_shows_of_objects_and_errors(nasty_set: Path) -> None:

@@ -103,21 +103,38 @@ with h5py.File(sys.argv[1] + "/now.rtdc", "w", libver="latest" if swmr else "ear
         file.flush()
         time.sleep(0.02 + float(sys.argv[2]) * 2)
 """
+WRITE_BINS = """
+import sys, time, numpy as np
+rng = np.random.default_rng(0)
+for hour in range(4):
+    name = f"{sys.argv[1]}/D20200101T0{hour}0000_IFCB010"
+    open(name + ".hdr", "w").write("softwareVersion: test\\n")
+    sent = 0
+    with open(name + ".adc", "wb", 0) as adc, open(name + ".roi", "wb", 0) as roi:
+        for number in range(50):
+            height, width = 20 + number % 5, 18 + number % 7
+            row = (",".join(map(str, [number, *[0] * 12, 9, 9, width, height, sent, *[0] * 6])) + "\\n").encode()
+            pixels = rng.integers(0, 255, height * width, dtype=np.uint8).tobytes()
+            for data, file in ((row[:25], adc), (pixels[:99], roi), (row[25:], adc), (pixels[99:], roi)):
+                file.write(data)
+                time.sleep(0.01)
+            sent += len(pixels)
+            time.sleep(float(sys.argv[2]))
+"""
+WRITERS = {"folder": WRITE_FOLDER, "rtdc": WRITE_RTDC, "swmr": WRITE_RTDC, "ifcb": WRITE_BINS}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["folder", "rtdc", "swmr"])
+@pytest.mark.parametrize("kind", list(WRITERS))
 def test_a_watch_killed_20_times_has_each_cell_once(trained_run: Path, tmp_path: Path, kind: str) -> None:
     """Another process writes; the command is killed 20 times at random moments, then runs to its end."""
     source = tmp_path / "cells"
     source.mkdir()
     rng = random.Random(kind)
     out = tmp_path / "w.parquet"
-    watched = source if kind == "folder" else source / "now.rtdc"
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITE_FOLDER if kind == "folder" else WRITE_RTDC, str(source), "0.5", kind]
-    )
-    while not (list(source.glob("*.png")) if kind == "folder" else watched.exists()):
+    watched = source / "now.rtdc" if kind in ("rtdc", "swmr") else source
+    writer = subprocess.Popen([sys.executable, "-c", WRITERS[kind], str(source), "0.5", kind])
+    while not list(source.iterdir()):
         time.sleep(0.02)
     words = [sys.executable, "-m", "fastcell", "watch", str(trained_run), str(watched), "--out", str(out)]
     words += ["--poll", "0.05", "--threads", "1"]
