@@ -20,13 +20,14 @@ from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice,
 from fastcell.inference.beside_weights import join_content
 from fastcell.inference.classified_cells import ClassifiedCells
 from fastcell.inference.confidence import Confidence, calibrated
-from fastcell.inference.grey_cells import cell_arrays, grey_cells
+from fastcell.inference.grey_cells import as_array, cell_arrays, grey_cells
 from fastcell.inference.unlike.image_features import network_image_features
 from fastcell.inference.unlike.reasons import UnlikeScores, joined_scores
 from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.runs.run_folder import METRICS_FILE, find_checkpoint
 from fastcell.runs.shared_model import is_shared_model, read_shared_config
+from fastcell.storage.places import local_path
 from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings, resources
 from fastcell.system.text import html_text, printable
@@ -128,8 +129,9 @@ class Classifier:
             ArgumentError: the cells cannot be used.
             DataError: the files cannot be read.
         """
-        if _are_files(X):
-            return self._predict_files(X, window, um_per_px)
+        files = _files_of(X)
+        if files is not None:
+            return self._predict_files(files, window, um_per_px)
         cells = cell_arrays(X)
         pitch = _pitches(um_per_px, len(cells))
         parts = []
@@ -434,11 +436,28 @@ def _flipped(images: np.ndarray) -> Iterator[np.ndarray]:
     return (np.ascontiguousarray(np.flip(images, axes)) if axes else images for axes in _FLIPS)
 
 
-def _are_files(values: Any) -> bool:
-    """Return True for a path, and for a list or tuple of paths."""
-    if isinstance(values, list | tuple) and len(values):
-        return isinstance(values[0], str | os.PathLike)
-    return isinstance(values, str | os.PathLike)
+def _files_of(values: Any) -> OnePath | list[OnePath] | None:
+    """Return a path, or the paths of a list, a tuple or a column; None for arrays.
+
+    Raises:
+        ArgumentError: a path is empty or does not exist, or a list holds something else beside paths.
+    """
+    if isinstance(values, str | os.PathLike):
+        path = local_path("X", values)
+        if not os.fspath(values) or not path.exists():
+            raise invalid("X", "arrays, or a path that exists", str(values), "Check the path")
+        return path
+    if not isinstance(values, list | tuple):
+        values = as_array(values)
+        if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "OU":
+            return None
+    if not len(values) or not isinstance(values[0], str | os.PathLike):
+        return None
+    for number, path in enumerate(values):
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            got = "an empty path" if isinstance(path, str) else type(path).__name__
+            raise invalid(f"X[{number}]", "a path, as X[0] is one", got, "Give arrays or paths, not both")
+    return list(values)
 
 
 def _pitches(um_per_px: float | Sequence[float] | np.ndarray | None, num: int) -> np.ndarray | None:

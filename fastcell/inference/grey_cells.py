@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,23 +80,44 @@ def cell_arrays(values: Any) -> Sequence[np.ndarray] | np.ndarray:
             sizes, each with or without an axis of one channel.
 
     Raises:
-        ArgumentError: a cell is not grey, has no pixels, or is no array.
+        ArgumentError: a cell is not grey, has no pixels, has masked pixels, or is no array.
     """
-    values = on_host(values)
+    values = as_array(values)
     if isinstance(values, np.ndarray) and values.dtype != object:
+        if values.shape == (0,):
+            return []
+        _refuse_mask(values, "X")
         images = values[None] if values.ndim == 2 else without_channel_axis(values, "X", "(N, H, W)")
         if len(images) and not images[0].size:
             raise invalid("X", "images of at least 1 pixel", images.shape, "Leave empty images out")
-        return images
+        return np.asarray(images)
+    if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
+        rule = "an array (N, H, W), a list of cells (H, W), or paths of files"
+        raise invalid("X", rule, type(values).__name__, "Convert it")
     cells = []
     for number, value in enumerate(values):
-        cell = np.asarray(on_host(value))
+        value = on_host(value)
+        _refuse_mask(value, f"X[{number}]")
+        cell = np.asarray(value)
         if cell.ndim == 3:
             cell = without_channel_axis(cell[None], f"X[{number}]", "(H, W)")[0]
         if cell.ndim != 2 or not cell.size:
             raise invalid(f"X[{number}]", "a grey image (H, W)", f"{cell.dtype} {cell.shape}", "Leave it out")
         cells.append(cell)
     return cells
+
+
+def as_array(values: Any) -> Any:
+    """Return a tensor, or another object with an array interface, as an array, and anything else unchanged."""
+    values = on_host(values)
+    if isinstance(values, np.ndarray | list | tuple):
+        return values
+    return np.asarray(values) if hasattr(values, "__array__") or hasattr(values, "__array_interface__") else values
+
+
+def _refuse_mask(values: Any, name: str) -> None:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise invalid(name, "without masked pixels", f"{np.ma.count_masked(values):,} of them", "Fill them: .filled()")
 
 
 def grey_cells(
@@ -144,12 +165,21 @@ def _levels(cell: np.ndarray, window: Window, depth: int, number: int) -> np.nda
         assert window is not None
         return window_table(float(window[0]), float(window[1]), depth)[cell]
     if cell.dtype != np.uint8:
-        whole = cell.astype(np.uint8) if cell.dtype.kind in "biuf" and _is_8_bit(cell) else None
+        whole = cell.astype(np.uint8) if cell.dtype.kind in "iuf" and _is_8_bit(cell) else None
         if whole is None or not np.array_equal(whole, cell):
-            got = f"values of type {cell.dtype}"
+            got = f"values of type {cell.dtype}{_range_of(cell)}"
             raise invalid(f"X[{number}]", "uint8 or uint16 grey levels", got, "Convert it as the training cells were")
         cell = whole
     return cell if depth == 8 else cell.astype(np.uint16) * np.uint16(_LEVELS_16_BIT)
+
+
+def _range_of(cell: np.ndarray) -> str:
+    """Return words for the range of numbers; empty for other values."""
+    if cell.dtype.kind not in "iuf":
+        return ""
+    if not np.isfinite(cell).all():
+        return " that are NaN or infinite"
+    return f" from {cell.min():g} to {cell.max():g}"
 
 
 def _is_8_bit(cell: np.ndarray) -> bool:

@@ -115,6 +115,11 @@ def may_draw(network: PartSpec, layers: nn.Module) -> bool:
     return not known or any(isinstance(layer, _DropoutNd | nn.RReLU) for layer in layers.modules())
 
 
+def is_network_name(name: str) -> bool:
+    """Return whether `create_network` accepts a name on this machine; timm is imported only for a name of its own."""
+    return name in NETWORKS or name in _REGISTERED or name in network_names()
+
+
 def network_names() -> list[str]:
     """Return every name that `create_network` accepts on this machine, starting with those of this package."""
     ours = [*NETWORKS, *_REGISTERED]
@@ -163,7 +168,8 @@ def _place_of(build: Callable[..., Any]) -> tuple[Any, Any]:
 
 
 def _has_timm() -> bool:
-    return importlib.util.find_spec("timm") is not None
+    spec = importlib.util.find_spec("timm")
+    return spec is not None and spec.origin is not None  # not a folder of that name
 
 
 def _create_timm(name: str, num_classes: int, image_size: int) -> nn.Module:

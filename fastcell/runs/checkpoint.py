@@ -20,7 +20,7 @@ from fastcell.errors import ArgumentError, DataError, FastcellError
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.models.own_code import changed_parts
-from fastcell.models.registry import network_names
+from fastcell.models.registry import is_network_name
 from fastcell.runs.shared_model import CODE_KEY, is_shared_model, read_shared_model
 from fastcell.storage.formats import check_format
 from fastcell.storage.whole_files import replace_file
@@ -110,7 +110,7 @@ def _warn_of_changed_code(content: Mapping[str, Any], path: str | Path) -> None:
 
 def _check_registered(network: Any, path: str | Path) -> None:
     """Raise ArgumentError if a network has a name that was not registered in this process."""
-    known = own_part(network, "network") is not None or not isinstance(network, str) or network in network_names()
+    known = own_part(network, "network") is not None or not isinstance(network, str) or is_network_name(network)
     if not known:
         raise ArgumentError(
             f"checkpoint {path} has the network {network!r}, which is neither of fastcell nor of timm here. Install "

@@ -19,6 +19,8 @@ from fastcell.errors import BadCell, DataError, invalid
 from fastcell.sources.base import encoding_of
 from fastcell.sources.image_folder import ImageFolder, find_images, read_image
 
+_LEAST_SIDE = 8  # of an image (H, W, channels); cells (N, H, W) of 1, 3 or 4 pixels in width are a mistake
+
 
 class LoadedCells(NamedTuple):
     """Cells in memory.
@@ -107,7 +109,13 @@ def as_images(values: Any, window: Window = None) -> Sequence[np.ndarray] | None
 
 def on_host(values: Any) -> Any:
     """Return a tensor of torch as an array in host memory, and anything else unchanged."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") and hasattr(values, "cpu") else values
+    if not (hasattr(values, "detach") and hasattr(values, "cpu")):
+        return values
+    tensor = values.detach().cpu()
+    try:
+        return tensor.numpy()
+    except (TypeError, RuntimeError):  # bfloat16, or a sparse layout
+        return tensor.to_dense().float().numpy()
 
 
 def without_channel_axis(images: np.ndarray, name: str, rule: str) -> np.ndarray:
@@ -119,9 +127,13 @@ def without_channel_axis(images: np.ndarray, name: str, rule: str) -> np.ndarray
         rule: its shape without the axis, for messages.
 
     Raises:
-        ArgumentError: the array has another number of axes, or several channels.
+        ArgumentError: the array has another number of axes or several channels, or looks like one image with an axis
+            of channels.
     """
     if images.ndim == 3:
+        if images.shape[2] in (1, 3, 4) and min(images.shape[:2]) >= _LEAST_SIDE:
+            got = f"{images.dtype} {images.shape}, which looks like one image with channels"
+            raise invalid(name, f"grey, of the form {rule}", got, "Take one channel, or give a list of cells")
         return images
     if images.ndim == 4 and 1 in (images.shape[1], images.shape[3]):
         return images[:, 0] if images.shape[1] == 1 else images[:, :, :, 0]

@@ -6,7 +6,9 @@ import json
 import multiprocessing
 import pickle
 import threading
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -194,3 +196,34 @@ def test_probabilities_are_those_of_torch(loss):
     np.testing.assert_allclose(probabilities_of(loss, logits), expected, atol=2e-7)
     broken = probabilities_of(loss, np.array([[np.nan, 0.0]], np.float32))
     assert np.isnan(broken).all()
+
+
+def test_paths_of_any_kind_and_what_is_none(classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    image = np.random.default_rng(0).integers(0, 256, (20, 31)).astype(np.uint8)
+    cv2.imwrite("cell.png", image)
+    (tmp_path / "empty").mkdir()
+    expected = classifier.predict_proba(image)
+    one = ("cell.png", Path("cell.png"), f"file://{tmp_path}/cell.png", ["cell.png"], (Path("cell.png"),))
+    for files in (*one, np.array(["cell.png"]), np.array([Path("cell.png")], object)):
+        np.testing.assert_allclose(classifier.predict_proba(files), expected, atol=1e-6)
+    for files, message in (
+        ("nowhere.png", "X must be arrays, or a path that exists, got 'nowhere.png'"),
+        ("", "X must be arrays, or a path that exists, got ''"),
+        (["cell.png", image], r"X\[1\] must be a path, as X\[0\] is one, got 'ndarray'"),
+        ([Path("cell.png"), None], r"X\[1\] must be a path"),
+        (["cell.png", ""], r"X\[1\] must be a path, as X\[0\] is one, got 'an empty path'"),
+        ("empty", "must hold images"),
+    ):
+        with pytest.raises(FastcellError, match=message):
+            classifier.predict(files)
+    found = classifier.predict(["nowhere.png", "cell.png"])  # a reason for each file that cannot be used
+    assert found.reasons[0].startswith("cannot be read")
+    np.testing.assert_allclose(found.probabilities[1:], expected, atol=1e-6)
+
+
+def test_large_and_thin_cells(classifier):
+    expected = classifier.predict_proba(np.full((32, 32), 77, np.uint8))[0]
+    shapes = ((1, 1), (1, 60_000), (70_000, 1), (9_000, 9_000))
+    found = classifier.predict_proba([np.full(shape, 77, np.uint8) for shape in shapes])
+    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-6)

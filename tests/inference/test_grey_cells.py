@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fastcell.errors import ArgumentError
 from fastcell.inference.grey_cells import cell_arrays, grey_cells
@@ -22,19 +23,61 @@ SQUARE = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
         [cell[None] for cell in SQUARE],
         [cell[..., None] for cell in SQUARE],
         tuple(torch.from_numpy(SQUARE)),
+        np.asfortranarray(SQUARE),
+        SQUARE[::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1],
+        np.repeat(SQUARE, 2, axis=2)[:, :, ::2],
+        np.frombuffer(SQUARE.tobytes(), np.uint8).reshape(SQUARE.shape),
+        np.ma.masked_array(SQUARE),
+        SQUARE.tolist(),
+        (cell for cell in SQUARE),
+        np.array([None, *SQUARE], object)[1:],
+        [SQUARE[0], SQUARE[1].astype(">i4")],
+        torch.from_numpy(SQUARE).float().requires_grad_(),
+        torch.from_numpy(SQUARE).bfloat16(),
+        torch.from_numpy(SQUARE).float().to_sparse(),
+        [Image.fromarray(cell) for cell in SQUARE],
     ],
-    ids=["N H W", "N 1 H W", "N H W 1", "tensor", "list", "1 H W", "H W 1", "tensors"],
+    ids=[
+        *(
+            "N H W",
+            "N 1 H W",
+            "N H W 1",
+            "tensor",
+            "list",
+            "1 H W",
+            "H W 1",
+            "tensors",
+            "Fortran",
+            "backwards",
+            "steps",
+        ),
+        *(
+            "read only",
+            "no mask",
+            "numbers",
+            "generator",
+            "objects",
+            "types",
+            "gradient",
+            "bfloat16",
+            "sparse",
+            "Pillow",
+        ),
+    ],
 )
 def test_forms_of_equal_cells(values):
     cells = cell_arrays(values)
     assert len(cells) == 2
     for cell, expected in zip(cells, SQUARE, strict=True):
         np.testing.assert_array_equal(cell, expected)
+    found = grey_cells(cells, Preprocessing(), None)
+    np.testing.assert_array_equal(found.pixels, SQUARE.ravel())
 
 
 def test_one_cell_and_none():
     assert [cell.shape for cell in cell_arrays(SQUARE[0])] == [(3, 4)]
-    assert len(cell_arrays([])) == 0
+    np.testing.assert_array_equal(cell_arrays(Image.fromarray(SQUARE[0]))[0], SQUARE[0])
+    assert len(cell_arrays([])) == len(cell_arrays(np.array([]))) == 0
     assert len(cell_arrays(SQUARE[:0])) == 0
 
 
@@ -46,6 +89,23 @@ def test_one_cell_and_none():
         ([SQUARE[0], np.zeros(5, np.uint8)], r"X\[1\] must be a grey image \(H, W\)"),
         ([np.zeros((0, 4), np.uint8)], r"X\[0\] must be a grey image \(H, W\)"),
         (np.zeros((2, 0, 4), np.uint8), "X must be images of at least 1 pixel"),
+        (
+            np.zeros((20, 30, 3), np.uint8),
+            r"\(20, 30, 3\), which looks like one image with channels'. Take one channel",
+        ),
+        (np.zeros((20, 30, 1), np.uint8), r"\(20, 30, 1\), which looks like one image with channels"),
+        (Image.new("RGBA", (30, 20)), r"\(20, 30, 4\), which looks like one image with channels"),
+        (np.ma.masked_greater(SQUARE, 20), "X must be without masked pixels, got '3 of them'"),
+        ([SQUARE[0], np.ma.masked_greater(SQUARE[1], 20)], r"X\[1\] must be without masked pixels"),
+        (np.uint8(3), r"X must be grey, of the form \(N, H, W\), got 'uint8 \(\)'"),
+        (np.zeros(9, np.uint8), r"X must be grey, of the form \(N, H, W\), got 'uint8 \(9,\)'"),
+        (np.zeros((1, 2, 3, 4, 5), np.uint8), r"X must be grey, of the form \(N, H, W\)"),
+        (None, r"X must be an array \(N, H, W\), a list of cells \(H, W\), or paths of files, got 'NoneType'"),
+        ({0: SQUARE[0]}, "got 'dict'"),
+        (b"cell.png", "got 'bytes'"),
+        (3, "got 'int'"),
+        ([SQUARE[0], "cell.png"], r"X\[1\] must be a grey image \(H, W\)"),
+        ([None], r"X\[0\] must be a grey image \(H, W\)"),
     ],
 )
 def test_what_is_no_grey_cell(values, message):
@@ -78,8 +138,19 @@ def test_16_bit_cells_pass_the_window():
 def test_whole_numbers_of_any_type_are_grey_levels():
     for dtype in (np.int64, np.float32):
         assert grey_cells([np.array([[0, 255]], dtype)], Preprocessing(), None).pixels.tolist() == [0, 255]
-    for bad in (np.array([[0.5]]), np.array([[256]]), np.array([[-1]]), np.array([[np.nan]]), np.array([["a"]])):
-        with pytest.raises(ArgumentError, match=r"X\[7\] must be uint8 or uint16 grey levels"):
+    for bad, got in (
+        (np.array([[0.25, 1]]), "float64 from 0.25 to 1"),
+        (np.array([[0, 256]]), "int64 from 0 to 256"),
+        (np.array([[-1, 3]]), "int64 from -1 to 3"),
+        (np.array([[3, np.nan]]), "float64 that are NaN or infinite"),
+        (np.array([[-np.inf, 0]]), "float64 that are NaN or infinite"),
+        (np.array([["a"]]), "<U1"),
+        (np.array([[True, False]]), "bool"),  # a mask of a cell, not its grey levels
+        (np.array([[1 + 0j]]), "complex128"),
+        (np.array([[3]], object), "object"),
+    ):
+        told = rf"X\[7\] must be uint8 or uint16 grey levels, got 'values of type {got}'"
+        with pytest.raises(ArgumentError, match=told):
             grey_cells([bad], Preprocessing(), None, first=7)
     with pytest.raises(ArgumentError, match=r"X\[0\] must be 8 bit, .* got '16-bit levels from 3 to 4'.*window="):
         grey_cells([np.array([[3, 4]], np.uint16)], Preprocessing(), None)
