@@ -87,7 +87,7 @@ def send(address: str, rate: float, seconds: float, side: int) -> dict[str, Any]
     latencies: list[np.ndarray] = []
     windows: dict[int, list[np.ndarray]] = {}
     dropped = answered = sent = 0
-    with Client(address, timeout=60) as client:
+    with Client(address, timeout=600) as client:
 
         def take(least: int) -> None:
             nonlocal dropped, answered
@@ -188,8 +188,9 @@ def measure(
             early = end
         time.sleep(0.25)
     assert sender.stdout is not None
-    found = json.loads(sender.stdout.read())
+    text = sender.stdout.read()
     server.end()
+    found = json.loads(text)
     us = (last - cpu) / max(found["sent"], 1) * 1e6
     waits, load = round(delay / found["seconds"], 3), round(os.getloadavg()[0], 1)
     return LiveRow(network, wanted, rate, early_mib=early, end_mib=end, server_us=us, waited=waits, load=load, **found)

@@ -181,15 +181,18 @@ def _watch_and_serve(run: Path, say: Callable[..., str], folder: Path) -> None:
     pages: list[str] = []
 
     def visit() -> None:
-        while not pages:
-            with suppress(OSError), fastcell.Client(str(path)) as client:
+        limit = time.monotonic() + 100
+        try:
+            while not path.exists() and time.monotonic() < limit:
+                time.sleep(0.05)
+            with fastcell.Client(str(path)) as client:
                 assert client.classes == CLASSES
                 assert len(client.predict(cells)) == 5
-                for name in ("", "openapi.json", "metrics", "health"):
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=30) as answer:
-                        pages.append(answer.read().decode())
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
+            for name in ("", "openapi.json", "metrics", "health"):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=30) as answer:
+                    pages.append(answer.read().decode())
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
