@@ -211,7 +211,7 @@ def test_odd_values_are_refused_in_a_line_or_two(
             continue
         good = (
             (0, 1, 2, 3, 143) if command in UNTIL_SIGTERM else (0, 1, 2, 3)
-        )  # 143: the signal came before the handler
+        )  # 143: before its handler
         text = capsys.readouterr().err
         last = text[text.rfind("fastcell: error: ") :]
         if what == "good" and status != 0:
