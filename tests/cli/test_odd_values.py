@@ -209,9 +209,7 @@ def test_odd_values_are_refused_in_a_line_or_two(
         except (Exception, SystemExit) as error:  # noqa: BLE001, all of them are listed
             wrong.append(f"{what}: {type(error).__name__}: {error}"[:300])
             continue
-        good = (
-            (0, 1, 2, 3, 143) if command in UNTIL_SIGTERM else (0, 1, 2, 3)
-        )  # 143: before its handler
+        good = (0, 1, 2, 3, 143) if command in UNTIL_SIGTERM else (0, 1, 2, 3)  # 143: before its handler
         text = capsys.readouterr().err
         last = text[text.rfind("fastcell: error: ") :]
         if what == "good" and status != 0:

@@ -107,39 +107,39 @@ def test_all_clients_get_the_answers_of_predict(
         np.testing.assert_allclose([row["probabilities"] for row in rows], wanted, atol=1e-6)
         with urllib.request.urlopen(f"{addresses['http']}metrics", timeout=30) as answer:
             assert "fastcell_cells_answered_total 153\n" in answer.read().decode()
-        _check_cpp(path, tmp_path, cells, wanted, classes)
 
     words = [str(trained_run), "--socket", path, "--port", "0", "--http", "0", "--threads", "1"]
     assert run_with(words, visit, capsys) == 0
     assert not Path(path).exists()
 
 
-def _check_cpp(path: str, folder: Path, cells: np.ndarray, wanted: np.ndarray, classes: list[str]) -> None:
-    compiler = shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
-        return
-    program = folder / "live_client"
-    subprocess.run([compiler, "-std=c++17", "-pthread", "-o", program, EXAMPLE], check=True)
-    command = [program, path, str(SHAPE[1]), str(SHAPE[0])]
-    done = subprocess.run(command, input=cells.tobytes(), capture_output=True, check=True, timeout=60)
-    rows = [line.split() for line in done.stdout.decode().splitlines()]
-    assert [int(row[0]) for row in rows] == list(range(len(cells)))
-    assert [row[1] for row in rows] == [classes[number] for number in wanted.argmax(axis=1)]
-    np.testing.assert_allclose([float(row[2]) for row in rows], wanted.max(axis=1), atol=2e-6)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")
+def test_the_example_in_cpp_gets_the_answers_of_predict(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    program, path, cells = tmp_path / "live_client", str(tmp_path / "s"), some_cells(50, shape=SHAPE)
+    subprocess.run(["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", program, EXAMPLE], check=True)
     assert len(EXAMPLE.read_text().splitlines()) <= 60
-    refused = subprocess.run(
-        [program, path, "60000", "60000"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
-    )
-    assert refused.returncode == 0  # no cell was sent
-    large = subprocess.run([program, path, "4000", "4000"], input=bytes(16_000_000), capture_output=True, timeout=60)
-    assert large.returncode == 1
-    assert b"the server" in large.stderr
+    wanted, classes = expected(cells), load(trained_run, threads=1).classes
 
+    def run(width: int, height: int, given: bytes) -> subprocess.CompletedProcess[bytes]:
+        command = [program, path, str(width), str(height)]
+        return subprocess.run(command, input=given, capture_output=True, check=False, timeout=60)
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-def test_the_example_in_cpp_compiles_without_a_warning(tmp_path: Path) -> None:
-    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread", "-fsyntax-only", EXAMPLE]
-    subprocess.run(command, check=True)
+    def visit(addresses: dict[str, str]) -> None:
+        done = run(SHAPE[1], SHAPE[0], cells.tobytes())
+        assert done.returncode == 0, done.stderr
+        rows = [line.split() for line in done.stdout.decode().splitlines()]
+        assert [int(row[0]) for row in rows] == list(range(len(cells)))
+        assert [row[1] for row in rows] == [classes[number] for number in wanted.argmax(axis=1)]
+        np.testing.assert_allclose([float(row[2]) for row in rows], wanted.max(axis=1), atol=2e-6)
+        none = run(3, 5, b"")
+        assert (none.returncode, none.stdout) == (0, b"")
+        large = run(4000, 4000, bytes(16_000_000))
+        assert large.returncode == 1
+        assert b"the server" in large.stderr
+
+    assert run_with([str(trained_run), "--socket", path, "--http", "-1"], visit, capsys) == 0
 
 
 def test_another_address_needs_the_token(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,6 +130,7 @@ def test_standard_input_is_served_and_its_end_ends_the_server(tmp_path: Path, mo
 def test_a_signal_ends_a_server_whose_standard_input_stays_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("fastcell.live.connection.LINGER_S", 0.2)
     reading, writing = os.pipe()
     os.write(writing, client_greeting() + frame_of(some_cells(1)[0], 9))
     options = ServeOptions(None, stdin=True, drop_log=tmp_path / "d.csv")

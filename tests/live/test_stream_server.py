@@ -328,7 +328,8 @@ def test_a_drain_lasts_as_long_as_batches_come(tmp_path: Path, monkeypatch: pyte
     assert listed(running.log) == running.metrics.abandoned > 0
 
 
-def test_the_end_of_the_server_brings_the_last_answers(tmp_path: Path) -> None:
+def test_the_end_of_the_server_brings_the_last_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "LINGER_S", 0.2)
     network = GatedNetwork()
     with served(tmp_path, network) as running:
         client = running.client()

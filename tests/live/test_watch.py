@@ -144,7 +144,7 @@ with h5py.File(path, "w", libver="earliest" if how == "earliest" else "latest", 
 """
 
 
-@pytest.mark.parametrize("how", ["earliest", "latest", "swmr"])
+@pytest.mark.parametrize("how", ["earliest", "swmr", pytest.param("latest", marks=pytest.mark.slow)])
 def test_an_rtdc_file_that_another_process_writes_has_the_table_of_predict(tmp_path: Path, how: str) -> None:
     """With the latest format and no SWMR, the file can be read after it was closed only."""
     path = tmp_path / "now.rtdc"
