@@ -65,7 +65,7 @@ def after_predict(out: Path, checkpoint: Path) -> list[tuple[Word, ...]]:
     run = run_words(checkpoint)
     if out.suffix == ".fcs":
         return [("report", *run)] if run else []
-    return [("count", out, *run), ("convert", out, out.with_suffix(".fcs"))]
+    return [*([("count", out, *run)] if run else []), ("convert", out, out.with_suffix(".fcs"))]
 
 
 def data_of_run(run: Path) -> list[Word]:

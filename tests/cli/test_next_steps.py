@@ -17,7 +17,7 @@ from fixtures.golden_files import check_golden, run_command
 from fastcell.cli.completion import Options
 from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
 from fastcell.cli.lightning_parser import place_positionals
-from fastcell.cli.next_steps import data_of_run, existing_data, fit_step, next_lines
+from fastcell.cli.next_steps import after_predict, data_of_run, existing_data, fit_step, next_lines
 from fastcell.cli.parser import parse_words
 from fastcell.cli.signature import read_command
 from fastcell.dataset.manifest import Manifest
@@ -243,3 +243,13 @@ def test_a_data_set_that_a_file_names(tmp_path: Path) -> None:
     (tmp_path / "cells" / "manifest.parquet").touch()
     assert existing_data(str(tmp_path / "cells")) == [tmp_path / "cells"]
     assert data_of_run(tmp_path) == data_of_run(tmp_path / "gone") == []
+
+
+def test_predictions_of_a_shared_model_cannot_be_counted_with_it(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    run, shared = tmp_path / "best.ckpt", tmp_path / "model.safetensors"
+    table, events = tmp_path / "p.csv", tmp_path / "p.fcs"
+    convert = ("convert", table, events)
+    assert after_predict(table, run) == [("count", table, tmp_path), convert]
+    assert after_predict(table, shared) == [convert]
+    assert (after_predict(events, run), after_predict(events, shared)) == ([("report", tmp_path)], [])
