@@ -36,7 +36,7 @@ def audit(
     Args:
         data: folder made by pack, index or synth
         run: run of fastcell fit whose training cells are compared with DATA; if it was trained on DATA, its confidence
-            is also tested for drift. A table of predictions for DATA gives the drift test alone
+            is also tested for drift. If RUN is a table of predictions for DATA, only the drift test is made
         out: folder for the report and the figures [default: DATA/audit]
         cells: maximum number of cells to read
         permutations: number of permutations per test

@@ -244,7 +244,9 @@ class _Baseline(ClassifierMixin, BaseEstimator):
     def _pick(
         self, backend: Backend, features: np.ndarray, labels: np.ndarray, valid: np.ndarray, valid_labels: np.ndarray
     ) -> tuple[dict[str, Any], float]:
-        """Return the parameters with the highest accuracy on held-out cells, and that accuracy; the first of equals."""
+        """Return the parameters with the highest accuracy on held-out cells (the first of equal ones), and that
+        accuracy.
+        """
         choices = self._grid(len(features))
         best: tuple[dict[str, Any], float] = choices[0], float("nan")
         if not len(valid):

@@ -70,7 +70,7 @@ def fingerprint(manifest: Manifest, rows: np.ndarray) -> str:
 def make_images(manifest: Manifest, rows: np.ndarray, preprocessing: Preprocessing, folder: Path) -> CellImages:
     """Preprocess cells as for networks and write them to a file in `folder`.
 
-    A file that is there is reused if its CRC-32 holds and none of its corrupt cells has been repaired.
+    An existing file is reused if its CRC-32 is correct and none of its corrupt cells has been repaired.
 
     Args:
         manifest: Manifest of the data set.

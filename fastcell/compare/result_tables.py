@@ -148,7 +148,7 @@ class Tables:
         self._called: dict[tuple[Place, str], list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def called(self, place: Place, part: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return, for each seed, rows and predicted classes of a subset, pooled over the splits and sorted by row.
+        """Return rows and predicted classes of a subset for each seed, pooled over the splits and sorted by row.
 
         A row of the test subset occurs once. A row of another subset occurs once per split that has it in that subset.
         """
@@ -237,7 +237,7 @@ class Tables:
     def _intervals(self, place: Place, part: str) -> tuple[ScoreIntervals, int]:
         """Return the intervals of the mean over seeds, and the number of units of the cells (0 if they are cells).
 
-        Every cell counts once, however often it was called.
+        Every cell counts once, however often it was classified.
         """
         rows, called = (np.concatenate(column) for column in zip(*self.called(place, part), strict=True))
         times = len(rows) / len(np.unique(rows))

@@ -56,7 +56,7 @@ class StudyOptions:
         steps: Number of iterations of the loss study.
         copies: Images per cell of the largest class in the leakage study.
         folds: Number of folds of the leakage study.
-        allow_absent: Go on where class and recording cannot be told apart, or a subset lacks a class.
+        allow_absent: Continue even if class and recording cannot be told apart, or a subset lacks a class.
     """
 
     study: str = "volume"

@@ -1,7 +1,7 @@
 """Results of the finished tasks of a study: one small file per task, with a hash of everything that it depends on.
 
-A file is written whole or not at all. It holds the predicted class of every cell of the training, validation and test
-subsets. Scores, intervals and comparisons are computed from the files, so that nothing is fitted twice.
+Files are written atomically. It holds the predicted class of every cell of the training, validation and test subsets.
+Scores, intervals and comparisons are computed from the files, so that nothing is fitted twice.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def make_key(task: Task, parts: Mapping[str, np.ndarray], settings: Mapping[str,
 
 
 def save_result(folder: Path, key: str, result: TaskResult) -> None:
-    """Write the file of a task, whole or not at all."""
+    """Write the file of a task atomically."""
     meta = {
         "key": key,
         "task": asdict(result.task),
@@ -157,7 +157,7 @@ def load_result(folder: Path, key: str, task: Task) -> TaskResult | None:
 
 
 def _digest(meta: Mapping[str, Any], *columns: np.ndarray) -> str:
-    """Hash what a file says of its task, and its columns."""
+    """Return a hash of the task's description in a file, and of its columns."""
     as_read = json.loads(json.dumps(meta))
     digest = blake2b(json.dumps(as_read, sort_keys=True).encode(), digest_size=16)
     for column in columns:

@@ -48,7 +48,7 @@ def accuracy_text(entry: Entry) -> str:
 
 
 def basis_text(entry: Entry) -> str:
-    """Return what the intervals of an entry are by, for example ``by group (6 of them)``."""
+    """Return the unit of the intervals of an entry, for example ``by group (6 of them)``."""
     if entry.by == "cell":
         return f"by cell ({entry.note})" if entry.note else "by cell"
     return f"by {entry.by} ({entry.note})" if entry.note else f"by {entry.by} ({entry.num_units:,} of them)"
@@ -110,7 +110,7 @@ def time_table(entries: Sequence[Entry], names: dict[str, str]) -> list[str]:
 
 
 def difference_table(differences: Sequence[PairedDifference]) -> list[str]:
-    """Return a Markdown table of differences with their intervals and verdicts, and what these are by."""
+    """Return a Markdown table of differences with their intervals and verdicts, and the unit of these."""
     lines = ["| | difference (95 %) | |", "|---|--:|---|"]
     for one in differences:
         text = f"{one.value:+.3f} ({one.low:+.3f}..{one.high:+.3f})"
@@ -148,18 +148,18 @@ def frame_words(differences: Sequence[PairedDifference], frame: str | None) -> l
 
 
 def _is_ahead(one: PairedDifference, name: str) -> bool:
-    """Return whether a method is better by the verdict, or by the interval where too few units can tell."""
+    """Return whether a method is better by the verdict, or by the interval if there are too few units for a verdict."""
     low = one.low if one.first == name else -one.high
     return low > 0 or one.verdict.startswith(f"{name} is better")
 
 
 def write_rows(path: Path, rows: Sequence[Any]) -> None:
-    """Write dataclasses of one type as CSV, whole or not at all; list items are joined by spaces."""
+    """Write dataclasses of one type as CSV, atomically; list items are joined by spaces."""
     write_csv(path, [asdict(row) for row in rows])
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write dictionaries as CSV, whole or not at all; the keys of the first one are the columns."""
+    """Write dictionaries as CSV, atomically; the keys of the first one are the columns."""
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -76,7 +76,7 @@ def draw_occlusion(
 
 
 def _is_short(labels: np.ndarray, classes: list[str]) -> bool:
-    """Return whether a class that occurs has fewer cells than are drawn of each."""
+    """Return whether a class has fewer cells, but not none, than the number drawn per class."""
     counts = np.bincount(labels, minlength=len(classes))
     return bool((counts[counts > 0] < EXAMPLES).any())
 

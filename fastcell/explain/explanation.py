@@ -277,7 +277,7 @@ def _calibration(it: Explanation) -> str:
 
 
 def _basis(cells: Outputs) -> str:
-    """Return what the intervals of these cells are by."""
+    """Return the unit of the intervals of these cells."""
     if cells.groups is None:
         return "by cell"
     num = int(unit_numbers(cells.groups).max(initial=-1)) + 1

@@ -200,8 +200,9 @@ class Client:
         return found
 
     def predict(self, cells: np.ndarray | Sequence[np.ndarray], **options: Any) -> ServedAnswers:
-        """Send cells and return their answers in order; options as for `send`. There must be no earlier unanswered
-        frames.
+        """Send cells and return their answers in order; options as for `send`.
+
+        There must be no earlier unanswered frames.
         """
         if self._waiting:
             raise ValueError(f"{len(self._waiting)} frames wait for their answers. Receive these first")

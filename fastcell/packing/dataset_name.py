@@ -1,4 +1,4 @@
-"""Name of a data set whose user gave none: the nearest part of the source's path that says more than `images`."""
+"""Default name of a data set: the last part of the source's path that is more specific than `images`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def name_dataset(source: str | os.PathLike[str], out: str | os.PathLike[str] | N
 
     Args:
         source: file or folder of cells.
-        out: folder of the data set; None if it lies beside the source.
+        out: folder of the data set; None if it is next to the source.
     """
     path = Path(source).resolve()
     names = [_without_endings(path.name) if path.is_file() else path.name]

@@ -35,7 +35,7 @@ def finish_dataset(
     """Number the cells, write the manifest and sidecars beside the shards, and move the folder to `out_dir`.
 
     Args:
-        tmp_dir: folder made by `staging(out_dir)`. It holds the shards of `results` and nothing that must not be kept.
+        tmp_dir: folder made by `staging(out_dir)`. It holds the shards of `results`, and everything in it is kept.
         out_dir: the same path that was given to `staging`.
         results: one result per shard, in the order of writing; the cell_ids count through them in this order. Shards
             without a cell are dropped.
@@ -148,7 +148,7 @@ def _drop_empty_shards(tmp_dir: Path, results: Sequence[ShardResult]) -> list[Sh
 
 
 def _number_blocks(tmp_dir: Path, blocks: pa.Table) -> None:
-    """Write the cell_id of each block's first cell into the record of the block; it is not known earlier."""
+    """Write the cell_id of each block's first cell, which is not known earlier, into the record of the block."""
     for name in blocks.column("shard").unique().to_pylist():
         mine = blocks.filter(pc.equal(blocks.column("shard"), name))
         with open(tmp_dir / name, "r+b") as file:

@@ -42,8 +42,8 @@ def keep_exact_copies_together(
         splits: the splits made so far, by name, each (N,) str.
         labels: (N,) int, the strata of the split.
         groups: (N,) group names, None or empty for a cell without group; or None if there are no groups.
-        options: shares, seed and folds. If there are copies, the splits are made again with these.
-        given: names of splits that the source defines; these are not changed.
+        options: shares, seed and folds, with which the splits are made again if there are copies.
+        given: names of the splits that the source defines, which are not changed.
 
     Returns:
         The splits, and notes for the user.
@@ -67,7 +67,9 @@ def keep_exact_copies_together(
 
 
 def _with_whole_paths(table: pa.Table, base: Path) -> pa.Table:
-    """Return the rows with absolute shard paths: while `base` does not exist, `..` after it cannot be resolved."""
+    """Return the rows with absolute shard paths, because `..` after a folder `base` that does not exist yet cannot be
+    resolved.
+    """
     names = table.column("shard").combine_chunks().dictionary_encode()
     paths = [os.path.normpath(base / name) for name in names.dictionary.to_pylist()]
     whole = pa.DictionaryArray.from_arrays(names.indices, pa.array(paths, pa.string())).cast(pa.string())

@@ -1,4 +1,4 @@
-"""Which options of `pack` and `index` act on which cells; an option that would have no effect is an error.
+"""Effects of the options of `pack` and `index`: an option without effect on the cells is an error.
 
 Options of reading (`--channel`, `--tile`, ...) act on some formats, see `fastcell.sources.registry.FORMATS`. Those of
 this table act on any format, some of them on some cells only.

@@ -147,7 +147,7 @@ def pack(
         shard_cells: cells per shard; None for 10,000, or fewer in a small set, so that there are about 8 shards.
         block_cells: maximum number of cells in a block, for the layout `block`; None for 256.
         split: shares, seed and folds; None for 65/15/20.
-        allow_absent: go on where class and recording cannot be told apart, or a subset lacks a class.
+        allow_absent: continue even if class and recording cannot be told apart, or a subset lacks a class.
         seed: seed of the global order, >= 0.
         window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
         um_per_px: micrometres per pixel of cells for which the source gives no value.
@@ -165,7 +165,7 @@ def pack(
 
     Raises:
         ArgumentError: If an argument is invalid or has no effect on these cells, `out` exists already, there are 16-bit
-            cells and no window, or there are too few groups for the split, or its scores could not answer (see
+            cells and no window, or there are too few groups for the split, or its scores could not be meaningful (see
             `fastcell.splits.obstacles`).
         BusyError: If another run is writing `out`.
         DataError: If no cell is usable, `out` cannot be written, or a worker process was killed.
@@ -279,7 +279,7 @@ def _check(
 
 @dataclass(frozen=True)
 class _SplitCheck:
-    """Check that the scores of the new splits can answer, see `fastcell.splits.obstacles`.
+    """Check that the scores of the new splits can be meaningful, see `fastcell.splits.obstacles`.
 
     Attributes:
         listing: the cells.
@@ -314,7 +314,10 @@ class _SplitCheck:
             self._refuse([np.full(len(self.labels), "train")])
 
     def splits(self, made: Mapping[str, np.ndarray]) -> None:
-        """Raise an error if the split, or the folds together, cannot answer; splits of the source are left alone."""
+        """Raise an error if the scores of the split, or of the folds together, cannot be meaningful.
+
+        Splits of the source are not checked.
+        """
         if not self.allowed and self.listing.classes:
             self._refuse([made["default"]])
             folds = [made[name] for name in made if name.startswith("fold-") and name not in self.listing.splits]
@@ -334,9 +337,8 @@ class _SplitCheck:
 
 
 def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None]) -> SplitOptions:
-    """Return the split options, without shares if no cell is labelled and there are fewer groups than subsets.
-
-    This is the case for recordings that are to be classified.
+    """Return the split options, without shares if no cell is labelled and there are fewer groups than subsets, as for a
+    recording to be classified.
     """
     groups = {item.group for item in listing.items}
     asked = sum(share > 0 for share in options.shares or ())

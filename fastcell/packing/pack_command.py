@@ -1,4 +1,4 @@
-"""The command that packs a data set, as its data card states it."""
+"""The command that packs a data set, for its data card."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Reasons why a cell is quarantined, and the rows of `quarantine.parquet`.
 
-A cell is quarantined if a `BadCell` error is raised for it: by the checks of its bytes and decoded pixels
-(`fastcell.dataset.decode`, `fastcell.dataset.image_headers`, `fastcell.dataset.tiff`), by the source that reads it, or
-by the list that names it.
+A cell is quarantined if a `BadCell` error is raised for it. The error comes from the checks of its bytes and decoded
+pixels (`fastcell.dataset.decode`, `fastcell.dataset.image_headers`, `fastcell.dataset.tiff`), from the source that
+reads it, or from the list that names it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class ShardResult(NamedTuple):
         rows: manifest rows (`SCHEMA`) in the order of writing.
         quarantine: rows of `QUARANTINE_SCHEMA`.
         blocks: rows of `BLOCKS_SCHEMA`; None in the cell layout.
-        crc32: CRC-32 of the whole file; None for a tar that was there before.
+        crc32: CRC-32 of the whole file; None for a tar that existed before.
         num_deep: number of 16-bit images that were decoded.
     """
 

@@ -1,9 +1,9 @@
 """Assign each cell to a shard and to a position in it, in a seeded order over the whole data set.
 
 Some cells are expensive to read one by one (`Runs`: a chunk of HDF5 is decoded as a whole). Their runs are put in a
-seeded order over the whole set, and the cells are then shuffled within mixing spans of a size that a worker can hold
-decoded in memory. Each run is decoded once or twice, and a mixing span still holds cells from about a hundred places of
-the source.
+seeded order over the whole set, and the cells are then shuffled within mixing spans, whose size allows a worker to hold
+them decoded in memory. Each run is decoded once or twice, and a mixing span still contains cells from about a hundred
+positions of the source.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def choose_shard_cells(num_cells: int) -> int:
 
 
 def cell_shards(items: Sequence[Item], shard_cells: int, seed: int, runs: Runs | None = None) -> list[Blocks[Item]]:
-    """Return shards of one block without a name each, with the cells in a seeded order over the whole set.
+    """Return shards, each of one unnamed block, with the cells in a seeded order over the whole set.
 
     Args:
         items: N cells.

@@ -75,7 +75,7 @@ def write_cell_shard(
 def write_block_shard(
     path: str | os.PathLike[str], blocks: Iterable[tuple[str, Sequence[Record]]], window: Window = None
 ) -> ShardResult:
-    """Write a shard with one block of cells per record, decoded; the window is applied to 16-bit cells.
+    """Write a shard with one block of decoded cells per record. 16-bit cells are mapped by the window.
 
     Args:
         path: path of the tar; it must not exist.
@@ -115,7 +115,7 @@ def write_block_shard(
 
 
 class _SummedFile(io.FileIO):
-    """File that is written from start to end, with the CRC-32 of what was written (2.5 us for 10 kB)."""
+    """File that is written from start to end, with the CRC-32 of its content (2.5 us for 10 kB)."""
 
     crc32 = 0
 

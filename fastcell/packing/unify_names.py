@@ -1,4 +1,4 @@
-"""Names in one Unicode form: names that differ in their form only are one name, in keys, classes and groups.
+"""Bring keys, classes and groups into one Unicode form: names that differ only in their form are the same name.
 
 File systems and keyboards write `é` as one character (form NFC) or as two (NFD). A data set stores NFC; files on disk
 keep their names.

@@ -138,7 +138,9 @@ def _write_anew(task: ShardTask[Item]) -> ShardResult:
 
 
 def _once(path: Path, saved_dir: Path, stamp: str, write: Callable[[], ShardResult]) -> ShardResult:
-    """Return the result of shard `path`: the saved one if its `stamp` and the shard's CRC-32 hold, else of `write`."""
+    """Return the result of shard `path`: the saved one if its `stamp` and the CRC-32 of the shard are correct, else
+    that of `write`.
+    """
     saved_path = _saved_path(path, saved_dir)
     saved = load_pieces(saved_path, stamp)
     if saved is not None and path.exists() and file_crc32(path) == saved.facts.get("crc32"):

@@ -26,7 +26,7 @@ from fastcell.system.text import printable
 UNREADABLE = "unreadable"
 DEFAULT_MOST_PASSED = 0.05
 DOUBTFUL = 0.1
-"""Score from which a cell is doubtful. Below it, a cell has no reason."""
+"""Score at or above which a cell is doubtful. Cells with lower scores have no reason."""
 _STRIKING = 3.0  # ratio to the dropped share of all other cells
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fastcell.stats.proportions import clopper_pearson_upper
 
 EVEN = 0.5
-"""Score from which a cell is always dropped, because bad is then more likely than good."""
+"""Score at or above which a cell is always dropped, because it is more likely bad than good."""
 
 
 class Threshold(NamedTuple):

@@ -56,7 +56,7 @@ MEASURED = {
 }
 """``center`` is the mean at 0.2 to 0.4 contour radii, ``rim`` the mean at 0.8, both relative to the background."""
 SPREAD = 0.75
-"""Factor on the spreads below. Measured from a contour at 128 x 128 pixels, they include its error."""
+"""Factor on the spreads below, which include the error of the contour at 128 x 128 pixels."""
 RECORDING_SPREAD = 0.3
 """Spread of the offsets of recordings, in units of the spread within a class."""
 MORPHOLOGY = {

@@ -165,7 +165,7 @@ def read_fields(file: ArrayFile, images: str, num: int) -> Fields:
 
 
 class OtherArrays:
-    """Arrays of one value per cell that have no known name, over all files of a source, for the notes."""
+    """Arrays with one value per cell and an unknown name, over all files of a source, for the notes."""
 
     def __init__(self) -> None:
         self._texts: dict[str, None] = {}
@@ -192,7 +192,7 @@ class OtherArrays:
         return names
 
     def notes(self) -> list[str]:
-        """Return what is not read, and what may be the classes under another name."""
+        """Return notes on arrays that are not read, and on arrays that may hold the classes under another name."""
         notes = []
         if self._texts:
             notes.append(

@@ -214,7 +214,9 @@ def open_arrays(path: str) -> ArrayFile:
 
 
 def is_array_stack(path: str) -> bool:
-    """Return True if an `.npy` file holds many images: four axes, or three of which neither first nor last is 1."""
+    """Return True if an `.npy` file holds many images: it has four axes, or three of which neither the first nor the
+    last is 1.
+    """
     try:
         shape = NpyFile(path).shapes()["images"]
     except (OSError, DataError):

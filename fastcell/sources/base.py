@@ -178,20 +178,20 @@ def channel_words(channel: Channel) -> str:
 
 
 def image_data(data: bytes, channel: Channel, key: str, mixed: bool = False) -> bytes | np.ndarray:
-    """Return what is stored of an image file: its bytes, or the pixels of a TIFF, which are decoded once.
+    """Return the data to store for an image file: its bytes, or the pixels of a TIFF, which is decoded once.
 
     Args:
         data: the file.
         channel: channel of a TIFF; None if there is one.
         key: path of the image, for messages.
-        mixed: True if a TIFF with several channels is to be quarantined, not asked about.
+        mixed: True to quarantine a TIFF with several channels instead of raising an error.
 
     Returns:
         The bytes, or grey levels (H, W) uint8 or uint16 of a TIFF.
 
     Raises:
         ArgumentError: If a TIFF has several channels and none is chosen.
-        BadCell: If the TIFF is damaged, is of a kind that is not read or has no such channel, or a channel is chosen of
+        BadCell: If the TIFF is damaged, is of an unsupported kind or lacks the channel, or a channel is chosen for
             another kind of file.
     """
     if data[:4] not in TIFF_STARTS:

@@ -140,7 +140,7 @@ class Collector:
         Args:
             container: container of the cells.
             numbers: numbers of the cells in the container.
-            places: values by which the source finds the cells again.
+            places: values with which the source finds the cells again.
             encoding: encoding of the data that the source loads.
             classes, groups, collections: names for each cell; None for those of the container.
             um_per_px: micrometres per pixel.
@@ -239,7 +239,9 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def file_reason(path: str, error: Exception) -> str:
-    """Return why a file of many cells cannot be read, for the quarantine: the message of an error without the path."""
+    """Return the reason why a file of many cells cannot be read, for the quarantine: the message of an error without
+    the path.
+    """
     if isinstance(error, BadCell):
         return error.reason
     if isinstance(error, OSError):

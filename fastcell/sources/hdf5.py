@@ -1,7 +1,7 @@
 """Read images and values from untrusted HDF5 files. Sizes in them are checked against the file's size.
 
-Chunks are rejected if they would need more memory than their stored bytes can fill. A chunk that was never written, as
-in the file of an acquisition that was cut off, is read by HDF5 as zeros: here its cells and values are missing.
+Chunks are rejected if they would need more memory than their stored bytes can fill. HDF5 reads a chunk that was never
+written, as in the file of an interrupted acquisition, as zeros. Here its cells and values are missing.
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ def written(dataset: Any, num: int) -> np.ndarray | None:
 
 
 def read_numbers(dataset: Any, first: int, last: int) -> np.ndarray:
-    """Return rows of a dataset of numbers as (last - first,) float64; NaN where it ends before or was not written.
+    """Return rows of a dataset of numbers as (last - first,) float64; NaN for rows after its end and rows that were not
+    written.
 
     Call it inside `opened`.
     """
@@ -289,12 +290,12 @@ def _file(path: str, stamp: tuple[int, int]) -> Any:
 
 
 def close_files() -> None:
-    """Close the files of this process; the library shows what was added to a file only when it is opened anew."""
+    """Close the files of this process. The library sees data added to a file only after the file is opened again."""
     _file.cache_clear()
 
 
 def _open(h5py: Any, path: str) -> Any:
-    """Open a file for reading; one that another process writes can be read if that process allows it (SWMR)."""
+    """Open a file for reading. A file that another process is writing can be read if that process allows it (SWMR)."""
     try:
         return h5py.File(path, "r", locking=False)
     except OSError as error:

@@ -60,7 +60,7 @@ def _walk(file: Any, place: Any, path: str, name: str, depth: int) -> Any:
 
 
 def _step(file: Any, group: Any, part: str, name: str, depth: int) -> Any:
-    """Return a member of a group. `name` is the path that was asked for, `depth` the number of links followed."""
+    """Return a member of a group. `name` is the requested path, `depth` the number of links followed."""
     import h5py
 
     link = group.get(part, getlink=True)

@@ -104,7 +104,7 @@ class ImageFolder:
         pattern: see `Pattern`; None for `{class}/{name}`, which must fit every image.
         channel: number, from 0, or name of the channel of TIFF images; None if there is one.
         mixed: True if there are images of other encodings than TIFF. Then a TIFF with several channels is a stray file,
-            which is quarantined; else the channel is asked for.
+            which is quarantined; otherwise the user must name the channel.
     """
 
     root: Path
@@ -158,7 +158,7 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files in the order of the user, each one cell; the key of a cell is its path as it was given.
+    """Image files in the order of the user, with one cell each. The key of a cell is its path as given by the user.
 
     Attributes:
         paths: paths of the files.
@@ -182,7 +182,7 @@ class ImageFiles:
         return f"{len(self.paths)} image files{first}{channel_words(self.channel)}"
 
     def scan(self) -> Listing:
-        """List the files; each is looked at when it is read.
+        """List the files, which are checked when they are read.
 
         Raises:
             ArgumentError: If a channel is chosen and there is no TIFF.

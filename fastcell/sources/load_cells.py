@@ -82,7 +82,7 @@ def as_images(values: Any, window: Window = None) -> Sequence[np.ndarray] | None
 
     Args:
         values: (N, H, W), (N, 1, H, W) or (N, H, W, 1) array or tensor; a list or object array of (H, W), (1, H, W) or
-            (H, W, 1) ones, or of paths of image files; or a table.
+            (H, W, 1) arrays, or of paths of image files; or a table.
         window: grey levels (low, high) of 16-bit image files that become black and white.
 
     Returns:

@@ -4,10 +4,10 @@ Format: "MAT-File Level 5 File Format", https://www.mathworks.com/help/pdf_doc/m
 of numbers are read; cells, structures, objects and functions are skipped, and nothing in a file is executed.
 Compressed variables (the default of `save`; not with `-v6`) are decompressed once, into an unnamed temporary file.
 
-`scipy.io.loadmat` is no substitute: it reads a variable whole. A file of 2 MB that decompresses to 500,000 cells of
-64 x 64 px took 2,187 MiB of memory with SciPy 1.17 and 6 MiB here. 50,000 cells took the same time compressed (1.0 s of
-CPU) and 0.26 against 0.18 s uncompressed. Its reader also crashes on 20,000 cell arrays inside of each other and
-allocates what an empty cell array claims.
+`scipy.io.loadmat` is no substitute: it reads a variable whole. A file of 2 MB that decompresses to 500,000 cells of 64
+x 64 px took 2,187 MiB of memory with SciPy 1.17 and 6 MiB here. 50,000 cells took the same time compressed (1.0 s of
+CPU) and 0.26 against 0.18 s uncompressed. Its reader also crashes on 20,000 nested cell arrays, and allocates the
+memory that an empty cell array claims.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ _MOST_VALUES_BYTES = 1 << 28
 class _Variable(NamedTuple):
     """An array of numbers, or a char matrix.
 
-    start: of its element in the file; num_bytes: of that. inside: where the values begin in the element, decompressed;
-    compressed: whether they are. dtype: of the stored values, which MATLAB keeps in the smallest type that holds them.
+    `start` and `num_bytes` are position and size of its element in the file, `inside` the offset of the values in the
+    decompressed element, and `compressed` whether the element is compressed. `dtype` is the type of the stored values:
+    MATLAB uses the smallest type that holds them.
     """
 
     shape: tuple[int, ...]
@@ -213,7 +214,9 @@ def _variables(path: str, file: BinaryIO) -> Iterator[tuple[str, _Variable]]:
 def _read_variable(
     path: str, file: BinaryIO, order: str, start: int, num: int, compressed: bool
 ) -> tuple[str, _Variable] | None:
-    """Read flags, dimensions, name and the header of the values; None for anything but an array of real numbers."""
+    """Read flags, dimensions, name and the header of the values; return None for anything except an array of real
+    numbers.
+    """
     if compressed:
         file.seek(start)
         data = zlib.decompressobj().decompress(file.read(min(num, _MOST_HEADER)), _MOST_HEADER)

@@ -38,7 +38,7 @@ _MOST_SHOWN = 8
 
 @dataclass(frozen=True)
 class PathTable:
-    """Cells of another source that a table names, with the labels of the table.
+    """Cells of another source that are listed in a table, with the labels of the table.
 
     The columns, in any order, are path (the cell's key, relative to the source), label, group, collection, um_per_px
     and split (train, valid, test). Every other column of numbers is a feature. An empty value means unknown.
@@ -256,7 +256,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _others(table: UserTable) -> list[int]:
-    """Return the columns that may be features: all with a name of their own that is not read otherwise."""
+    """Return the columns that may be features: those with a unique name that have no other meaning."""
     known = {*_TEXT_COLUMNS, *PITCH_COLUMNS, *_STATUS}
     counts = Counter(table.names)
     return [
@@ -312,7 +312,7 @@ def _features(table: UserTable, rows: Sequence[int], items: Sequence[SourceItem]
 
 
 def _join(one: Features | None, other: Features | None) -> Features | None:
-    """Join the features of source and table; if both have a feature of one name, use that of the table."""
+    """Join the features of source and table. If both have a feature of the same name, that of the table is used."""
     if one is None or other is None:
         return one or other
     first, second = one, other

@@ -39,7 +39,7 @@ class ReadOptions:
         table: CSV or Parquet file of paths and labels.
         labels: file with one label for each cell of an array.
         subtract_background: subtract the background image of each event (`.rtdc` only).
-        pages: what the pages are of TIFF files that do not tell it: `cells`, or the `channels` of one cell.
+        pages: meaning of the pages of TIFF files that do not state it: `cells`, or the `channels` of one cell.
     """
 
     pattern: str | None = None
@@ -60,7 +60,7 @@ class Format(NamedTuple):
         read: what of the files is read.
         unread: what is not read, or is refused.
         open: function that opens a path with the given options.
-        options: options of `ReadOptions` that act on the format; each other one is refused.
+        options: options of `ReadOptions` that act on the format; other options are refused.
     """
 
     help: str
@@ -153,7 +153,7 @@ FORMATS: dict[str, Format] = {
 def open_source(path: str | os.PathLike[str], pattern: str | None = None, options: ReadOptions | None = None) -> Source:
     """Open a file or folder as a source, with the format detected from the files in it.
 
-    Released lists are used if they are there and no pattern is given.
+    Released lists are used if they exist and no pattern is given.
 
     Args:
         path: path of a file or folder; the path of a table opens the folder that contains it.
@@ -211,7 +211,7 @@ def _check_options(name: str, options: ReadOptions) -> None:
 
 
 def _own_reader(root: Path) -> EntryPoint | None:
-    """Return the reader of another package for a file or folder; None if this program reads it, or nobody does."""
+    """Return the reader of another package for a file or folder; None if fastcell reads it, or no package does."""
     readers = own_readers()
     if not readers:
         return None
@@ -225,7 +225,7 @@ def _own_reader(root: Path) -> EntryPoint | None:
 
 
 def _check_no_options(reader: str, options: ReadOptions) -> None:
-    """Raise ArgumentError for options that a reader of another package does not get."""
+    """Raise ArgumentError for options that do not apply to a reader of another package."""
     for entry in fields(ReadOptions):
         given = getattr(options, entry.name)
         if entry.name not in ("table", "format") and given is not None and given is not False:
@@ -283,7 +283,10 @@ def _kind_of_folder(root: Path, options: ReadOptions) -> str:
 
 
 def _kinds_of_files(root: Path, montages: bool) -> dict[str, list[str]]:
-    """Return the files of each format; TIFF and NumPy files are one format, which depends on what some of them hold."""
+    """Return the files of each format.
+
+    TIFF and NumPy files count as one format each, depending on the content of some of them.
+    """
     endings: dict[str, list[str]] = {}
     for name, key in walk_files(root):
         if not name.startswith("."):

@@ -129,7 +129,7 @@ class Rtdc:
 
 
 class _Header(NamedTuple):
-    """What a scan reads of one file.
+    """Facts that a scan reads from one file.
 
     Attributes:
         images: description of the images.

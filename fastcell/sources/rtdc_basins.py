@@ -1,4 +1,4 @@
-"""Where the events of an RT-DC file lie: in the group `events`, or in a basin inside the same file.
+"""Locate the events of an RT-DC file: in the group `events`, or in a basin inside the same file.
 
 An internal basin stores values once that several events share, for example one background image for 100 events. It is
 described by JSON in `basins/HASH`: the group that holds the values, the names of its features, and the feature of the
@@ -44,7 +44,7 @@ class InternalBasin(NamedTuple):
 
 
 def locate(file: Any, feature: str) -> EventData | None:
-    """Return where the values of a feature lie; None if the file does not hold them.
+    """Return the location of the values of a feature; None if the file does not hold them.
 
     Raises:
         DataError: If they lie in another file.
@@ -58,7 +58,7 @@ def locate(file: Any, feature: str) -> EventData | None:
 
 
 def internal_basins(file: Any) -> list[InternalBasin]:
-    """Return the basins that lie in the file itself and name their features and their mapping."""
+    """Return the basins inside the file that state their features and their mapping."""
     found = []
     for told in _descriptions(file):
         features, paths, mapping = told.get("features"), told.get("paths"), told.get("mapping")
@@ -72,7 +72,7 @@ def internal_basins(file: Any) -> list[InternalBasin]:
 
 
 def describe_basins(file: Any) -> str:
-    """Return a sentence on where else the images of the file may lie; empty without basins."""
+    """Return a sentence on other files that may hold the images; empty without basins."""
     kinds = sorted({f"{told.get('type')} {told.get('format')}" for told in _descriptions(file)})
     if not kinds:
         return ""

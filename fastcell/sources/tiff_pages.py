@@ -1,8 +1,8 @@
 """Decide what the pages of TIFF files without such information are: cells, or the channels of one cell.
 
 Programs for imaging flow cytometers export one TIFF per cell with its channels as pages. Such pages are no cells: they
-would be spread over training, validation and test. A folder of small files with the same number of pages each is
-therefore asked about.
+would be spread over training, validation and test. For a folder of small files with the same number of pages each, the
+user must therefore choose.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PagesReading(NamedTuple):
     num: int | None = None
 
     def apply(self, contents: Contents) -> Contents:
-        """Return what a file holds, with its pages as channels if they are read so.
+        """Return the contents of a file, with its pages as channels if they are read so.
 
         Raises:
             BadCell: The file has another number of pages.
@@ -48,11 +48,11 @@ class PagesReading(NamedTuple):
 
 
 def choose_reading(files: Sequence[tuple[str, Contents]], pages: Pages | None, channel: Channel) -> PagesReading:
-    """Decide what the pages are in files that do not state their channels.
+    """Decide the meaning of the pages of files that do not state their channels.
 
     Args:
         files: path, for messages, and contents of each file.
-        pages: what the user says they are; None to decide by the number of pages.
+        pages: meaning given by the user; None to decide by the number of pages.
         channel: channel to read; None if there is one.
 
     Raises:

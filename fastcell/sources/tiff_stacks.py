@@ -32,8 +32,8 @@ class TiffStacks:
         pattern: pattern of the file paths; None for `{class}/{name}` in subfolders, else unlabelled.
         tile: height and width of the tiles of a montage, in pixels; None if each page is a cell.
         channel: number, from 0, or name of the channel to read; None if there is one.
-        pages: what the pages are of files that do not tell it: `cells`, or the `channels` of one cell; None to decide
-            by their number.
+        pages: meaning of the pages of files that do not state it: `cells`, or the `channels` of one cell; None to
+            decide by their number.
     """
 
     root: Path

@@ -57,7 +57,7 @@ def make_leakproof_splits(
     name_of: Callable[[int], str],
     strict: bool = False,
 ) -> tuple[Splits, list[str]]:
-    """Make splits as `make_splits` does, but keep copies together.
+    """Make splits like `make_splits`, but keep copies together.
 
     Groups that share copies are assigned to one subset together. If too few groups are left for the split, the groups
     are not linked, and the copies that they share are in no subset (with `strict`, an error is raised instead).

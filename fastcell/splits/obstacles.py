@@ -4,8 +4,8 @@ Three kinds of obstacles are found among the labelled cells of a split:
 
 - A class comes from one group (or collection) alone, and that group holds no other class. A network can then learn the
   recording instead of the class, and no score shows which.
-- All cells of a class that a subset scores are of groups that hold no other class and that training has seen.
-- A subset lacks a class that other subsets have.
+- In a scored subset, all cells of a class are from groups that hold no other class and that also have training cells. -
+A subset lacks a class that other subsets have.
 
 Subsets without labelled cells are left out: they are empty on purpose (``--split 0/0/100``).
 """
@@ -76,7 +76,7 @@ class Origin(NamedTuple):
 
 
 def origins_of(manifest: Manifest) -> dict[str, Origin]:
-    """Return group and collection of the cells, where the data set has them."""
+    """Return group and collection of the cells, if the data set has them."""
     found = {name: Origin.of(manifest.table.column(name)) for name in ORIGINS}
     return {name: origin for name, origin in found.items() if origin is not None}
 
@@ -94,8 +94,8 @@ def find_obstacles(
     Args:
         labels: (N,) int, index into `classes`, -1 for a cell without a class.
         classes: names of the K classes.
-        splits: one or more arrays (N,) str, subset of each cell. Training must have every class in each of them; of
-            the other subsets, the cells of all splits together are looked at.
+        splits: one or more arrays (N,) str, subset of each cell. Training must have every class in each of them; the
+            other subsets are checked with the cells of all splits together.
         origins: recording of each cell by column, as `origins_of` returns them.
         torn_on_purpose: groups are ignored on request; training may know the groups of scored cells.
 
@@ -143,7 +143,9 @@ def _known_groups(
     inside: np.ndarray,
     skip: set[int],
 ) -> list[Obstacle]:
-    """Return an obstacle for each scored subset that has a class only of groups that training knows as that class."""
+    """Return an obstacle for each scored subset in which a class comes only from groups that training has as that
+    class.
+    """
     pure = np.append((table[:, :-1] > 0).sum(axis=0) == 1, False)
     found = []
     for part in SPLITS[1:]:

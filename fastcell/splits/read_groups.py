@@ -1,4 +1,4 @@
-"""Read the groups that `--group-by` names: which cells must stay in one subset."""
+"""Read the groups requested by `--group-by`, whose cells must stay in one subset."""
 
 from __future__ import annotations
 

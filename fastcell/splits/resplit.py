@@ -75,19 +75,19 @@ def resplit(
     Args:
         path: folder of the data set.
         options: shares, seed and folds; None: 65/15/20.
-        group_by: what must stay in one subset, see `fastcell.splits.read_groups.read_grouping`.
+        group_by: property whose equal values stay in one subset, see `fastcell.splits.read_groups.read_grouping`.
         name: name of the split; None: `by-group`, `by-collection`, ...
         near: also search for near copies. The result of an earlier search in duplicates.parquet is reused.
         merge_large: keep near copies together even if more than 20 linked cells make up more than 1 % of a class.
-        allow_absent: go on where a class has too few groups, a subset lacks a class, or class and recording cannot be
-            told apart.
+        allow_absent: continue even if a class has too few groups, a subset lacks a class, or class and recording cannot
+            be told apart.
         force: replace existing splits of this name.
         jobs: number of processes and threads; None: one for each CPU.
         verbose: print progress to stderr.
 
     Raises:
         ArgumentError: an argument is invalid, a split of this name exists, there are too few groups, in total or of a
-            class, or the scores of the split could not answer (see `fastcell.splits.obstacles`).
+            class, or the scores of the split could not be meaningful (see `fastcell.splits.obstacles`).
         DataError: the folder holds no data set, the data set is damaged, or the file with groups is damaged.
     """
     options, say = options or SplitOptions(), printer(verbose)
@@ -133,7 +133,7 @@ def resplit(
 
 
 def _obstacles(manifest: Manifest, grouping: Grouping, splits: list[np.ndarray]) -> list[Obstacle]:
-    """Return the obstacles of some splits, with the groups that were asked for beside those of the manifest."""
+    """Return the obstacles of splits, for the requested groups and for those of the manifest."""
     origins = origins_of(manifest)
     if grouping.names is not None:
         asked = Origin.of(pa.array(grouping.names.tolist(), pa.string()))

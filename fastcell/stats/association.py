@@ -18,8 +18,8 @@ from fastcell.stats.permutation import Outcome, outcome, permute_table
 class Association:
     """A table of counts and the strength of its association.
 
-    The table holds all cells of a data set, so its association is known and has no interval; what it would be by chance
-    comes from permutations.
+    The table holds all cells of a data set, so its association is known and has no interval. Its chance level comes
+    from permutations.
 
     Attributes:
         rows, columns: names that occur at least once.

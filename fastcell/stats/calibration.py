@@ -42,7 +42,7 @@ class Reliability(NamedTuple):
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Return (N, K) float64 logarithms; probabilities below 1e-30, such as a float32 rounded to 0, count as 1e-30."""
+    """Return (N, K) float64 logarithms; probabilities below 1e-30 are replaced by 1e-30."""
     return np.log(np.maximum(np.asarray(probabilities, np.float64), LEAST_PROBABILITY))
 
 
@@ -104,9 +104,8 @@ def error_interval(probabilities: np.ndarray, labels: np.ndarray, groups: np.nda
 
     The error is a sum over bins of absolute gaps, which random variation increases. Its true value is that of the same
     bins with infinitely many cells. The upper end is that of a score whose variance is the mean squared gap of the
-    cells. The lower end is the value minus what the bins would sum to by chance at these accuracies (97.5 %), at least
-    0; both ends are wider by group. The interval is conservative: 0 is inside unless the network is clearly
-    miscalibrated.
+    cells. The lower end is the value minus the 97.5 % quantile of the sum by chance at these accuracies, at least 0. By
+    group, both ends are wider. The interval is conservative: 0 is inside unless the network is clearly miscalibrated.
 
     Args:
         probabilities: (N, K).

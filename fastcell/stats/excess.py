@@ -10,8 +10,8 @@ def above_chance(
 ) -> list[tuple[str, int, int]]:
     """Find groups with more hits than a chance level explains.
 
-    The test is one-sided and binomial, with Bonferroni's correction for the number of groups, so that a set without an
-    excess names a group in at most one of twenty cases.
+    The test is one-sided and binomial, with Bonferroni's correction for the number of groups, so that data without an
+    excess give a group in at most one of twenty cases.
 
     Args:
         hits: (N,) bool.
@@ -20,7 +20,7 @@ def above_chance(
         level: largest p, after the correction.
 
     Returns:
-        Name, number of hits and size of these groups, by falling share.
+        Name, number of hits and size of these groups, in descending order of the share.
     """
     from scipy.stats import binom
 

@@ -1,16 +1,15 @@
-"""95 % intervals of scores between 0 and 1 that hold their level with few cells and with few groups.
+"""95 % intervals of scores between 0 and 1 that keep their coverage with few cells and with few groups.
 
-A score counts as if it had been measured on fewer independent cells than there are, the effective number
-n = v (1 - v) / V, with V the variance of the score v. Its interval is the exact binomial one (Clopper and Pearson,
-doi 10.1093/biomet/26.4.404) for v n hits among n cells, after n has been reduced by Student's t for the number of
-groups (Korn and Graubard, Survey Methodology 24:193, 1998).
+A score v with variance V is treated like a share measured on an effective number of independent cells, n = v (1 - v) /
+V. Its interval is the exact binomial one (Clopper and Pearson, doi 10.1093/biomet/26.4.404) for v n hits among n cells,
+after n has been reduced by Student's t for the number of groups (Korn and Graubard, Survey Methodology 24:193, 1998).
 
-By group, V is the spread that the groups show, corrected for the pull of each group on the mean, with the degrees of
-freedom of Bell and McCaffrey (Survey Methodology 28:169, 2002). Two to five groups hardly show their spread. It is
-therefore averaged with a spread that is assumed beforehand and weighs as much as four further groups, as in the
-moderated variance of Smyth (doi 10.2202/1544-6115.1027). V is never below that of independent cells. The cut of the
-assumed spread, the second pass at the bounds and the constants below are of this module, chosen by simulation:
-``benchmarks/intervals.py`` and ``docs/design/intervals.md`` state what they cover.
+By group, V is the observed spread between groups, corrected for the influence of each group on the mean, with the
+degrees of freedom of Bell and McCaffrey (Survey Methodology 28:169, 2002). Two to five groups hardly show their spread.
+It is therefore averaged with an assumed spread that has the weight of four further groups, as in the moderated variance
+of Smyth (doi 10.2202/1544-6115.1027). V is never below that of independent cells. The limit of the assumed spread, the
+second pass at the bounds and the constants below were chosen by simulation; ``benchmarks/intervals.py`` and
+``docs/design/intervals.md`` give the coverage.
 
 All functions work on arrays with any leading axes; the last axis is that of the groups.
 """
@@ -29,13 +28,15 @@ Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 ASSUMED_SD = 0.9
-"""Standard deviation between groups of the log odds of a score that is assumed beforehand."""
+"""Assumed standard deviation of the log odds of a score between groups."""
 ASSUMED_DF = 4.0
-"""Degrees of freedom that the assumption weighs."""
+"""Weight of the assumption, in degrees of freedom."""
 ALLOWED = 0.05
-"""The assumed spread is cut to the largest one that a one-sided test of the observed spread at this level allows."""
+"""Level of the one-sided test of the observed spread that limits the assumed spread."""
 FEW_GROUPS = 6
-"""Below this number of groups, intervals rest on the assumption and no exact test can tell two methods apart."""
+"""Number of groups below which intervals mainly depend on the assumption, and no exact test can distinguish two
+methods.
+"""
 
 
 class Interval(NamedTuple):
@@ -44,9 +45,9 @@ class Interval(NamedTuple):
     Attributes:
         value: the value; NaN if it is not defined.
         low, high: ends of the interval; NaN if there is none.
-        by: what varies in it: ``cell``, ``group``, or ``none`` if there is no interval.
+        by: unit of variation: ``cell``, ``group``, or ``none`` if there is no interval.
         num_groups: number of groups that hold a cell of the value; 0 without groups.
-        note: what limits the interval, or why there is none; empty if nothing needs to be said.
+        note: limitation of the interval, or the reason why there is none; empty if there is no limitation.
     """
 
     value: float
@@ -100,7 +101,7 @@ class IntervalArrays(NamedTuple):
 
 
 def group_note(num_groups: int) -> str:
-    """Return what limits an interval of a score of this number of groups; empty for 0 groups, or 6 and more."""
+    """Return the limitation of an interval for this number of groups; empty for 0 groups, or 6 and more."""
     if num_groups == 1:
         return "1 group only: holds for further cells of this group, says nothing about others"
     if 1 < num_groups < FEW_GROUPS:
@@ -234,8 +235,9 @@ def _limits_by_group(
 ) -> tuple[Floats, Floats]:
     """Compute the limits for (n,) scores of two or more groups.
 
-    The limits are found twice. Groups differ by more at a limit nearer to 1/2 than the score is, since their log odds
-    keep their spread. The effective number is therefore smaller there, by the root of the ratio of v (1 - v).
+    The limits are found twice. At a limit that is nearer to 1/2 than the score, groups differ by more, because the
+    spread of their log odds is the same. The effective number is therefore smaller there, by the square root of the
+    ratio of v (1 - v).
     """
     variance, df = moderated_variance(influence, share, cell_variance, smooth * (1 - smooth))
     tail = (1 + LEVEL) / 2

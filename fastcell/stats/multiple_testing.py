@@ -6,7 +6,7 @@ import numpy as np
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Adjust p-values for the number of tests by Holm's method; NaN (not tested) stays NaN and does not count."""
+    """Adjust p-values for the number of tests by Holm's method; NaN (not tested) remains NaN and is not counted."""
     values = np.array(p_values, dtype=np.float64)
     order = [int(i) for i in np.argsort(values) if not np.isnan(values[i])]
     adjusted, highest = values.copy(), 0.0

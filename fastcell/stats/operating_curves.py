@@ -111,7 +111,7 @@ def reject_curve(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarr
 def _limits_along(
     right: np.ndarray, units: np.ndarray, ends: np.ndarray, grouped: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the limits (T,) of the share of right cells up to each end."""
+    """Return the limits (T,) of the share of correctly classified cells up to each end."""
     num = int(units.max()) + 1
     at_once = max(1, _MOST_COUNTS // num)
     hits, cells = np.zeros(num), np.zeros(num)

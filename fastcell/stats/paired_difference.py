@@ -1,10 +1,10 @@
 """Two methods on the same cells: difference of their accuracies, its interval, and an exact test.
 
-The test is a sign-flip permutation over groups: if the methods are equally good, the difference of each group could as
-well have had the other sign (Fisher's randomisation test for pairs). Over cells it is McNemar's exact test. The
-interval by cell is that of Bonett and Price (doi 10.3102/1076998611411915). By group it is put together from the
-intervals of the two accuracies and the correlation of their errors, as in Newcombe
-(doi 10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C) and Zou and Donner (doi 10.1002/sim.3095).
+The test is a sign-flip permutation over groups: if the methods are equally good, the difference in each group could
+equally have had the opposite sign (Fisher's randomisation test for pairs). Over cells it is McNemar's exact test. The
+interval by cell is that of Bonett and Price (doi 10.3102/1076998611411915). By group it is computed from the intervals
+of the two accuracies and the correlation of their errors, as in Newcombe (doi
+10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C) and Zou and Donner (doi 10.1002/sim.3095).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fastcell.stats.score_intervals import proportion
 
 SIGNIFICANT = 0.05
 ALTHOUGH = ", although the interval excludes 0"
-"""Part of a verdict whose test cannot tell, or says chance, beside an interval that does not contain 0."""
+"""Addition to a verdict without significance if the interval does not contain 0."""
 NUM_FLIPS = 20_000
 """Number of random flips if exact enumeration would take too long."""
 _MOST_STEPS = 50_000_000
@@ -43,7 +43,7 @@ class FlipTest:
 
     Attributes:
         p: two-sided p.
-        least_p: smallest p that the units that differ could give.
+        least_p: smallest p that is possible with this number of differing units.
         num_units: number of units.
         num_differ: number of units in which the two differ.
         error: standard error of p; 0 if it is exact.
@@ -76,7 +76,7 @@ class Comparison:
     def verdict(
         self, first: str = "the first is better", second: str = "the second is better", unit: str = "group"
     ) -> str:
-        """Return what can be said.
+        """Return the conclusion in words.
 
         Args:
             first: text if the first method is better.
@@ -173,9 +173,9 @@ def compare_paired(
     """Compare two methods on the same cells.
 
     Args:
-        first, second: (N,) int, how often each method called the cell right.
+        first, second: (N,) int, how often each method classified the cell correctly.
         groups: (N,) names or numbers of groups, or None. One group is compared by cell.
-        trials: number of calls of each cell by each method, e.g. of networks with different seeds.
+        trials: number of classifications of each cell by each method, e.g. by networks with different seeds.
         seed: seed of random flips, see `sign_flip`.
 
     Raises:

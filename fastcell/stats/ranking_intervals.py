@@ -9,7 +9,7 @@ from fastcell.errors import ArgumentError
 from fastcell.stats.intervals import Floats, Interval, interval_of_cells, no_interval
 
 FEW_POSITIVES = 6
-"""Below this number of cells in the smaller class, an area is worth no more than that number of cells."""
+"""Number of cells in the smaller class below which an area is treated as measured on no more than these cells."""
 LEAST_POSITIVES = 3
 """Number of cells of the class below which average precision has no interval."""
 
@@ -18,8 +18,8 @@ def roc_area(scores: np.ndarray, positive: np.ndarray, groups: np.ndarray | None
     """Compute the area under the ROC curve: the probability that a positive cell scores above a negative one.
 
     Ties count half. By cell, the variance is the larger of DeLong's (doi 10.2307/2531595) and that of Newcombe's method
-    5 (doi 10.1002/sim.2324), which is above 0 also if the classes are separated; by group it is that of Obuchowski
-    (doi 10.2307/2533958).
+    5 (doi 10.1002/sim.2324), which is above 0 even if the classes are separated completely. By group it is that of
+    Obuchowski (doi 10.2307/2533958).
 
     Args:
         scores: (N,) finite scores.
@@ -55,8 +55,8 @@ def roc_area(scores: np.ndarray, positive: np.ndarray, groups: np.ndarray | None
 def average_precision(scores: np.ndarray, positive: np.ndarray, groups: np.ndarray | None = None) -> Interval:
     """Compute the average precision: sum over thresholds of precision times increase in recall.
 
-    By cell it is worth as many cells as there are positive ones (the binomial interval of Boyd, Eng and Page,
-    doi 10.1007/978-3-642-40994-3_29), or fewer if the influences of the cells vary more. By group, the influences are
+    By cell, the effective number of cells is that of the positive cells (the binomial interval of Boyd, Eng and Page,
+    doi 10.1007/978-3-642-40994-3_29), or less if the influences of the cells vary more. By group, the influences are
     summed.
 
     Args:

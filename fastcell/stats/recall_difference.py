@@ -1,9 +1,9 @@
 """Difference of the balanced accuracies of two methods on the same cells, with its interval.
 
-In each class, the difference of the two recalls has the variance of Bonett and Price
-(doi 10.3102/1076998611411915), which adds one cell to those that either method alone calls right. The mean over the
-classes has the mean of these variances over their number. With two or more groups, the variance between groups replaces
-it where it is larger, with Student's quantile of one degree of freedom fewer than there are groups.
+In each class, the difference of the two recalls has the variance of Bonett and Price (doi 10.3102/1076998611411915),
+which adds one cell to those that only one method classifies correctly. The variance of the mean over the classes is the
+mean of these variances divided by their number. With two or more groups, the variance between groups is used if it is
+larger, with Student's quantile for the number of groups minus one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def recall_difference(
 
     Args:
         labels: (N,) int, true classes, 0 or more.
-        first, second: (N,) int, classes that each method calls.
+        first, second: (N,) int, classes predicted by each method.
         groups: (N,) names of groups, or None. One group is treated as none.
 
     Raises:

@@ -14,7 +14,8 @@ from fastcell.stats.intervals import IntervalArrays, score_bounds
 
 
 def proportion(hits: npt.ArrayLike, cells: npt.ArrayLike, grouped: bool = True) -> IntervalArrays:
-    """Compute the share of hits among cells: accuracy, recall (cells of the class), precision (cells called the class).
+    """Compute the share of hits among cells: accuracy, recall (cells of the class), precision (cells predicted as the
+    class).
 
     The share is that of all cells: each group weighs as many cells as it has. The interval is for the mean of this
     share over further groups of such sizes.
@@ -45,13 +46,13 @@ def proportion(hits: npt.ArrayLike, cells: npt.ArrayLike, grouped: bool = True) 
 def f_score(hits: npt.ArrayLike, support: npt.ArrayLike, called: npt.ArrayLike, grouped: bool = True) -> IntervalArrays:
     """Compute F = 2 TP / (2 TP + FP + FN) of a class.
 
-    F is 2 J / (1 + J) with J = TP / (TP + FP + FN), a share among the cells that are of the class or are called it. F
-    rises with J, so the limits of J give those of F exactly.
+    F is 2 J / (1 + J) with J = TP / (TP + FP + FN), a share among the cells that are of the class or predicted as it. F
+    increases with J, so the limits of J give those of F exactly.
 
     Args:
-        hits: (..., G) cells of the class that are called it (TP).
+        hits: (..., G) cells of the class that are predicted as it (TP).
         support: (..., G) cells of the class.
-        called: (..., G) cells called the class.
+        called: (..., G) cells predicted as the class.
         grouped: whether the last axis holds groups.
     """
     x = np.asarray(hits, np.float64)
@@ -89,7 +90,7 @@ def one_vs_rest_accuracy(
     """Compute the mean over K classes of (TP + TN) / N, which is 1 - 2 (1 - accuracy) / K.
 
     Args:
-        hits: (..., G) cells called right.
+        hits: (..., G) cells classified correctly.
         cells: (..., G) cells.
         num_classes: K.
         grouped: whether the last axis holds groups.

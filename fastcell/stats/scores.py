@@ -141,7 +141,7 @@ def summarize(
 
 
 def describe_unit(summary: Mapping[str, object]) -> str:
-    """Return what the intervals of a result of `summarize` are by, e.g. ``by group, 8 groups``."""
+    """Return the unit of the intervals in a result of `summarize`, e.g. ``by group, 8 groups``."""
     num, note = summary["num_groups"], summary["interval_note"]
     if note:
         return f"by {summary['interval_by']} ({note})"

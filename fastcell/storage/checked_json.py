@@ -1,6 +1,7 @@
-"""JSON files of this program alone, with a hash of their values: a file in which a value has changed is not read.
+"""JSON files with a hash of their values, for use by fastcell alone.
 
-A flipped bit leaves most JSON valid: 1.5 becomes 1.7, and class ``a`` becomes ``c``. The hash finds that.
+After a flipped bit, JSON is usually still valid (1.5 becomes 1.7, or class ``a`` becomes ``c``). The hash detects such
+changes, and the file is not read.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ HASH = "blake2b"
 
 
 def write_checked_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values as JSON with the hash of what a reader gets from them, atomically, in ASCII."""
+    """Write values as JSON, with the hash of the values as a reader gets them, atomically and in ASCII."""
     read = json.loads(json.dumps(values))
     write_text(path, json.dumps({**read, HASH: _hash_of(read)}, indent=1) + "\n")
 
 
 def read_checked_json(path: Path) -> dict[str, Any] | None:
-    """Return what `write_checked_json` was given, as JSON represents it; None if the file is missing or damaged."""
+    """Return the values given to `write_checked_json`, as JSON values; None if the file is missing or damaged."""
     values = read_json_file(path)
     if not isinstance(values, dict) or values.pop(HASH, None) != _hash_of(values):
         return None

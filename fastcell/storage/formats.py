@@ -1,6 +1,6 @@
 """Versions of the file formats: the number that this version writes, and the older ones that it reads.
 
-Each format carries its number in its files. A file without a number was written before formats had one and counts as
+The files of each format contain its number. A file without a number was written before formats had one and counts as
 number 1. A file with a higher number is refused with the version to install.
 """
 

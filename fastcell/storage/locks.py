@@ -25,7 +25,9 @@ from fastcell.storage.whole_files import is_alive, read_json_file
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 _MOST_TRIES = 1000
-"""Attempts to create and lock a folder. Other runs spoil a few; a file system such as /proc spoils all (ENOENT)."""
+"""Number of attempts to create and lock a folder. Other runs can make a few fail; a file system such as /proc makes all
+fail (ENOENT).
+"""
 
 
 def hold_folder(folder: Path, out: str) -> FileLock | None:

@@ -26,7 +26,7 @@ _NO_PATHS = (
     "--trust",
     "--channel",
 )
-"""Starts of the options whose value is no path, so that an address in it is only text."""
+"""Beginnings of the options whose value is no path, so that an address in it is mere text."""
 _OF_A_SET = (
     "dataset.json manifest.parquet features.parquet quality.parquet quarantine.parquet duplicates.parquet "
     "blocks.parquet verdicts.csv marks.jsonl"
@@ -36,15 +36,15 @@ _PROBE_BYTES = 1 << 16
 
 
 def local_path(name: str, value: str | os.PathLike[str]) -> Path:
-    """Return a value as a path of this machine; ``file:///data`` becomes ``/data``.
+    """Return a value as a local path; ``file:///data`` becomes ``/data``.
 
     Args:
         name: the argument, as the user wrote it.
-        value: the path. `pathlib` makes ``s3:/bucket`` of ``s3://bucket``; both are refused.
+        value: the path. `pathlib` turns ``s3://bucket`` into ``s3:/bucket``; both are refused.
 
     Raises:
-        ArgumentError: the value is an address such as ``s3://bucket/cells``, or holds a zero byte or bytes that are no
-            UTF-8, which tables and figures cannot be written under.
+        ArgumentError: the value is an address such as ``s3://bucket/cells``, or contains a zero byte or bytes that are
+            no UTF-8, which are not allowed in the paths of tables and figures.
     """
     text = os.fspath(value)
     if "\0" in text:
@@ -60,7 +60,7 @@ def local_path(name: str, value: str | os.PathLike[str]) -> Path:
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is an address with a scheme: any before ``://``, a known one before ``:/``."""
+    """Return whether a text is an address: any scheme followed by ``://``, or a known scheme followed by ``:/``."""
     found = _ADDRESS.match(text)
     return found is not None and ("://" in found[0] or found[1].lower() in _SCHEMES.split())
 
@@ -69,9 +69,9 @@ def local_words(words: Sequence[str]) -> list[str]:
     """Return the arguments of a command with ``file:///data`` as ``/data``.
 
     Raises:
-        ArgumentError: one of them is empty, or is an address, and not the value of an option that takes any text. An
-            empty path would mean the present folder, also where a variable of a shell script has no value. Or the value
-            of an option is no UTF-8.
+        ArgumentError: an argument is empty or an address, unless it is the value of an option that takes any text; or
+            the value of an option is no UTF-8. Empty arguments are refused because an empty path, as from an unset
+            variable in a shell script, would mean the current folder.
     """
     local, option = [], ""
     for word in words:
@@ -151,7 +151,7 @@ def check_output_folder(name: str, path: str | os.PathLike[str], parents: bool =
 
 
 def _owner(out: Path) -> str | None:
-    """Return what an existing file is a part of, ``data set`` or ``run``; None if of neither."""
+    """Return ``data set`` or ``run`` if an existing file is part of one; None otherwise."""
     folder = out.absolute().parent
     if not out.exists():
         return None

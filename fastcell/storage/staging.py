@@ -101,7 +101,7 @@ class Staging:
         return sum(1 for _ in self.saved_dir.glob("*.saved"))
 
     def keeps(self, error: BaseException) -> bool:
-        """Return True if the saved pieces help the next run; False after invalid arguments or a refused set."""
+        """Return True if the next run can use the saved pieces; False after invalid arguments or a refused data set."""
         if not self.count():
             return False
         if not self.begun or not isinstance(error, FastcellError):

@@ -1,7 +1,7 @@
 """Write files atomically (completely or not at all), and read small JSON files that may be missing.
 
-A file is written under the temporary name ``.NAME.MACHINE-PID-RANDOM.partial`` beside its place; scratch folders have
-such names too. What a killed process leaves is removed by the next process that writes into the same folder.
+A file is first written under the temporary name ``.NAME.MACHINE-PID-RANDOM.partial`` in the same folder; scratch
+folders have such names too. Leftovers of a killed process are removed by the next process that writes into the folder.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def scratch_folder() -> Iterator[Path]:
 def remove_dead_files(folder: Path) -> None:
     """Remove temporary files and scratch folders in `folder` whose process has died.
 
-    A file of this machine stays while its process lives. A file of another machine, or of another container, stays
-    until it has not been changed for a day.
+    A file of this machine remains while its process is alive. A file of another machine or container remains until it
+    has not been changed for a day.
     """
     with suppress(OSError):
         for entry in list(os.scandir(folder)):
@@ -107,7 +107,10 @@ def remove_dead_files(folder: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process of this machine lives; one that has ended is dead before its parent waits for it."""
+    """Return whether a process of this machine is alive.
+
+    A process that has ended counts as dead even before its parent waits for it.
+    """
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -133,7 +136,7 @@ def _temporary_path(folder: Path, name: str) -> Path:
 
 @functools.cache
 def _machine() -> str:
-    """Return a name within which a process id means one process: this start of this machine, and its container."""
+    """Return a name for the scope in which process ids are unique: the boot of this machine, and the container."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").stat().st_ino)]

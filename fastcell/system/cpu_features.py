@@ -27,7 +27,7 @@ HAS_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 
 @functools.cache
 def cpu_features() -> tuple[str, ...]:
-    """Return those of `NAMES` that every core of this machine has; empty if the system does not tell."""
+    """Return those of `NAMES` that every core of this machine has; empty if the system does not report them."""
     try:
         return features_in(_CPU_INFO.read_text(encoding="utf-8", errors="replace"))
     except OSError:
@@ -42,7 +42,9 @@ def features_in(text: str) -> tuple[str, ...]:
 
 
 def describe_cpu_features() -> str:
-    """Return what the processor has for low precision, such as ``AVX-512 VNNI (int8), AVX-512 BF16; no AMX``."""
+    """Return the low-precision instruction sets of the processor, such as ``AVX-512 VNNI (int8), AVX-512 BF16; no
+    AMX``.
+    """
     found = cpu_features()
     low = [NAMES[name] for name in found if name not in ("avx2", "avx512f", "amx_tile")]
     text = ", ".join(low) or "no instructions for int8 or bf16"

@@ -51,7 +51,7 @@ def print_error(message: str) -> None:
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that nobody expected, as `sys.excepthook` does, as a text that is safe for a terminal."""
+    """Print an unexpected error like `sys.excepthook`, as a text that is safe for a terminal."""
     _print(printable_lines("".join(traceback.format_exception(kind, error, trace)).rstrip("\n")), sys.stderr)
 
 
@@ -59,8 +59,8 @@ class LineHandler(logging.Handler):
     """Logging handler that prints each record as a line without level or time; a line break in it is escaped.
 
     Args:
-        say: takes a line.
-        level: least level of a record that is printed.
+        say: function that receives a line.
+        level: lowest level of the records that are printed.
     """
 
     def __init__(self, say: Say = print_line, level: int = logging.NOTSET) -> None:

@@ -1,4 +1,4 @@
-"""Networks, losses, metrics and augmentations that users bring: classes or functions by class path, with arguments.
+"""User-defined networks, losses, metrics and augmentations: classes or functions given by class path, with arguments.
 
 A part is written as in Lightning's command line: ``{"class_path": "my_package.Net", "init_args": {"width": 32}}``, or
 ``"my_package.Net"`` alone. A checkpoint names its parts; their code is imported only if the user names its package.
@@ -105,7 +105,7 @@ def build_part(part: OwnPart, argument: str, offered: Mapping[str, Any]) -> Any:
     Args:
         part: the part.
         argument: name of the argument for messages, such as ``network``.
-        offered: arguments that it gets if it takes them and `init_args` does not have them.
+        offered: further arguments that are passed if the part has them and `init_args` does not set them.
 
     Raises:
         ArgumentError: it cannot be imported, does not take an argument, or fails.
@@ -152,7 +152,7 @@ def call_with(build: Callable[..., Any], part: OwnPart, argument: str, offered: 
 
 
 def import_trusted(packages: Sequence[str]) -> None:
-    """Import packages that the user trusts; what they register on import is then known.
+    """Import packages that the user trusts, so that they can register networks.
 
     Raises:
         ArgumentError: one cannot be imported.
@@ -164,15 +164,15 @@ def import_trusted(packages: Sequence[str]) -> None:
 
 
 def check_trusted(hparams: Mapping[str, Any], trust: Sequence[str], where: str) -> None:
-    """Check that each part of a checkpoint is of this program, of torch, or of a package that the user trusts.
+    """Check that each part of a checkpoint belongs to fastcell, to torch, or to a package that the user trusts.
 
     Args:
-        hparams: arguments of the model, from a stranger.
+        hparams: arguments of the model, from an untrusted file.
         trust: packages.
         where: name of the checkpoint for the message.
 
     Raises:
-        ArgumentError: a part is of another package; nothing is imported.
+        ArgumentError: a part belongs to another package. Nothing is imported.
     """
     for argument in ("network", "loss", "metrics"):
         value = hparams.get(argument)

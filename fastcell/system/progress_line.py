@@ -20,10 +20,11 @@ _open_bars: list[Any] = []
 
 
 class Rate:
-    """Rate of work, known only after it means something.
+    """Rate of work, known only once it is meaningful.
 
-    The first `warmup` pieces do not count: processes start, loops are compiled and caches are filled during them. The
-    rate is known after the work behind them has lasted as long as they did, but at least 2 s and at most 30 s.
+    The first `warmup` pieces do not count, because processes start, loops are compiled and caches are filled during
+    them. The rate is known once the following work has lasted as long as these pieces, but at least 2 s and at most 30
+    s.
 
     Args:
         start_s: time at which the work starts [s].
@@ -56,7 +57,7 @@ class Rate:
             self._marks.popleft()
 
     def per_s(self, now_s: float) -> float | None:
-        """Return the units per second, or None as long as the rate means nothing."""
+        """Return the units per second; None until the rate is meaningful."""
         if not self._marks or now_s - self._warm_s < self._needed_s:
             return None
         since_s, done = self._marks[0]

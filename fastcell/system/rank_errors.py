@@ -1,4 +1,4 @@
-"""Processes of one run (ranks): an error that all of them have is printed once, and they end with their parent.
+"""Errors of the processes of one run (ranks): an error of all ranks is printed once, and ranks end with their parent.
 
 Ranks are started by rank 0 (Lightning, with several devices), by torchrun, or by SLURM's srun.
 """
@@ -20,11 +20,11 @@ _LOOK_EVERY_S = 0.05
 _MOST_AGE_S = 3600.0
 _ends_by_itself = threading.Event()
 rank_zero_died = threading.Event()
-"""Set once this process, started by rank 0, has found rank 0 dead and names that as its error."""
+"""Set once this process, which rank 0 started, has found that rank 0 is dead and reports that as its error."""
 
 
 def watch_parent() -> None:
-    """Start to watch the parent: a process that is not rank 0 of its machine ends 1 to 2 s after its parent dies.
+    """Watch the parent process: a process that is not rank 0 of its machine ends 1 to 2 s after its parent has died.
 
     Call it at the start of the process, because a process may wait half an hour for rank 0 before it has a trainer. The
     parent may die before the call, so rank 0 passes its process id to the processes that it starts.
@@ -45,10 +45,10 @@ def is_further_rank() -> bool:
 
 
 def rank_zero_reports(since: float, wait_s: float = 10.0) -> bool:
-    """Return whether rank 0 has an error as well, and so reports the error of both.
+    """Return whether rank 0 has an error as well, and therefore reports the error of both.
 
-    A rank that rank 0 has started waits for the end of rank 0: if only this rank has failed, rank 0 goes on waiting for
-    it. Other ranks wait for `note_report` of rank 0. A dead rank 0 reports nothing.
+    A rank that rank 0 has started waits for the end of rank 0: if only this rank has failed, rank 0 continues to wait
+    for it. Other ranks wait for `note_report` of rank 0. A dead rank 0 reports nothing.
 
     Args:
         since: time at which this process started, in seconds since 1970.
@@ -66,9 +66,9 @@ def rank_zero_reports(since: float, wait_s: float = 10.0) -> bool:
 
 
 def note_report() -> None:
-    """Note, as rank 0 of several that a launcher has started, that an error was reported; see `rank_zero_reports`.
+    """As rank 0 of several ranks that a launcher has started, note that an error was reported; see `rank_zero_reports`.
 
-    The note is an empty file in the cache folder, which several machines see if they have the home folder in common.
+    The note is an empty file in the cache folder, which several machines share if they share the home folder.
     """
     launched = _launched()
     if launched is None or launched[1] != 0:

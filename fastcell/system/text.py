@@ -1,8 +1,8 @@
 """Text helpers: natural order of names (`class2` before `class10`, case ignored), text safe for a terminal, columns.
 
-Names of classes, keys, groups and files come from other people. `printable` (of `fastcell.errors`, whose messages hold
-names too) is the only way of text to a terminal, a figure and a page: every function that writes there calls it, or one
-of the functions here that do.
+Names of classes, keys, groups and files may come from untrusted sources. All text for a terminal, a figure or a page
+therefore goes through `printable` (in `fastcell.errors`, whose messages contain names too), directly or through
+functions of this module.
 """
 
 from __future__ import annotations

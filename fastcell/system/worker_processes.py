@@ -42,7 +42,7 @@ def check_jobs(jobs: int | None) -> None:
 
 
 def num_threads(jobs: int | None) -> int:
-    """Return the number of threads that `jobs` asks for: None and -1 are one for each CPU.
+    """Return the number of threads for `jobs`: None and -1 mean one per CPU.
 
     Raises:
         ArgumentError: see `check_jobs`.
@@ -52,7 +52,7 @@ def num_threads(jobs: int | None) -> int:
 
 
 def end_with_parent(parent: int, message: str = "", unless: threading.Event | None = None) -> None:
-    """End this process 1 to 2 s after its parent dies, however the parent dies; a thread looks once a second.
+    """End this process 1 to 2 s after its parent dies for any reason; a thread checks once a second.
 
     The kernel's own signal (`PR_SET_PDEATHSIG`) is no substitute: it is sent when the *thread* ends that started the
     process.
@@ -60,7 +60,7 @@ def end_with_parent(parent: int, message: str = "", unless: threading.Event | No
     Args:
         parent: process id of the parent. It may have died before the call.
         message: line for stderr in that case; empty for none.
-        unless: once set, the process is left to end by itself.
+        unless: event; once it is set, the process is left to end by itself.
     """
 
     def watch() -> None:

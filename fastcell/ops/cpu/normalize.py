@@ -20,7 +20,7 @@ SUM_RUN = 1024
 
 @njit(**INLINE, **FAST)
 def gain_and_shift(mean, mode, eps):  # type: ignore[no-untyped-def]
-    """Return the factor and the value to subtract after it; 1 and 0 for a mode that is applied later."""
+    """Return the factor, and the value to subtract after multiplication; 1 and 0 for a mode that is applied later."""
     if mode == DIVIDE:
         return F32(1.0 / max(mean, eps)), F32(0.0)
     if mode == SUBTRACT:
@@ -33,7 +33,7 @@ def shift_and_gain(source, mode, eps):  # type: ignore[no-untyped-def]
     """Return the value to subtract and the factor to apply after it, for one image of flat pixels (uint8 or float32).
 
     Differences from the first pixel are summed, so that the mean of a constant image is exact. The sums are float32
-    within a run of pixels and float64 over the runs.
+    within blocks of pixels, and float64 over the blocks.
     """
     pixels = source.shape[0]
     pivot = F32(source[0])

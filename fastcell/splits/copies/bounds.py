@@ -1,9 +1,9 @@
 """Bounds of a copy: how well two registered images must agree to count as copies of each other.
 
-Strict bounds come from planted copies that keep the details of a cell. Strong compression changes details, but still
-less than two cells differ, where cells have a texture. How alike two cells are is learnt from the pairs that were
-registered: nearly all of them are neighbours and no copies. The lenient bounds lie where the tail of their agreement
-lets one false pair be expected in ten searches, and are used where they are below the strict ones.
+Strict bounds come from planted copies that keep the details of a cell. Strong compression changes the details, but by
+less than the difference of two cells with a texture. The similarity of different cells is estimated from the registered
+pairs, because nearly all of them are neighbours that are no copies. The lenient bounds are set so that, by the tail of
+this distribution, one false pair is expected in ten searches. They are used if they are below the strict bounds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Bounds(NamedTuple):
 
 
 LEAST_BOUNDS = Bounds(LENIENT_CORRELATION, MIN_DETAIL)
-"""No bounds of a search are below these."""
+"""Lower limits of the bounds of any search."""
 
 
 def learn_bounds(fits: Sequence[Fit]) -> Bounds:
@@ -63,7 +63,7 @@ def learn_bounds(fits: Sequence[Fit]) -> Bounds:
 
 
 def relax(strict: Bounds, details: npt.ArrayLike) -> Bounds:
-    """Return lenient bounds where registered pairs of different cells agree far less than `strict` asks for.
+    """Return lenient bounds if registered pairs of different cells agree far less than `strict` requires.
 
     The tail of Fisher's z of the details, above its quantile of 0.9, is taken as exponential, which decreases more
     slowly than the tail of a normal distribution. Pairs that meet the strict bounds are copies and do not count.

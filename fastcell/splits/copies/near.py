@@ -1,10 +1,10 @@
 """Search for copies that are not exact: moved, mirrored, rescaled, blurred, saved again, or of other brightness.
 
 Rotations by any angle are found. Cells are compared within a class and a collection. Each cell is registered with its
-nearest neighbours by a signature that does not change under rotation or rescaling. Pairs are copies if they agree after
-registration as `fastcell.splits.copies.bounds` asks. The weights of the signature, and the largest distance of a copy,
-are learnt from copies that the search makes of a sample of the same cells. The recall is the share found of a second
-set of such copies, made with other motions.
+nearest neighbours by a signature that does not change under rotation or rescaling. Pairs are copies if their agreement
+after registration reaches the bounds of `fastcell.splits.copies.bounds`. The weights of the signature and the largest
+distance of a copy are learnt from copies that the search itself makes of a sample of the cells. The recall is the share
+found of a second set of such copies, made with other motions.
 """
 
 from __future__ import annotations
@@ -57,9 +57,8 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True)
 class _Metric:
-    """Projection of signatures to the directions in which copies differ least and cells most.
-
-    The projections are in units of a copy's spread.
+    """Projection of signatures to the directions in which copies differ least and different cells most, in units of the
+    spread of copies.
     """
 
     mean: npt.NDArray[np.float32]
@@ -95,7 +94,7 @@ def near_copies(
         exact: result of `exact_sets` for these cells; None: it is computed.
         seed: seed of the planted copies.
         jobs: number of processes and threads; None: one for each CPU.
-        say: called with one line for the user at each stage.
+        say: function that receives one line for the user at each stage.
 
     Raises:
         DataError: a cell is corrupt.

@@ -1,8 +1,9 @@
 """Prepare cells for the search for copies: smoothed grey levels on a common scale, and an invariant signature.
 
 A cell is sampled on rings around its centre of brightness. The Fourier magnitudes along each ring are the same for the
-cell, for the cell rotated by any angle, and for the mirrored cell. Half of the signature is of rings out to twice the
-cell's own radius of gyration, the same for a rescaled cell; half is of rings of one size, which tell more cells apart.
+cell, for the cell rotated by any angle, and for the mirrored cell. Half of the signature uses rings up to twice the
+cell's own radius of gyration, so it is the same for a rescaled cell. The other half uses rings of a fixed size, which
+distinguish more cells.
 """
 
 from __future__ import annotations
