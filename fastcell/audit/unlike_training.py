@@ -96,7 +96,8 @@ def _finding(known: TrainingCells, cells: MeasuredCells, unlike: np.ndarray, gro
     most = max([share, *(count / size for name, count, size in found if name)])
     verdict = "ok" if not found or most < WARNING_SHARE else "warning" if most < PROBLEM_SHARE else "problem"
     says = (
-        f"{num:,} of {of:,} cells ({share:.1%}); of cells like those of training, at most {CHANCE:.0%} are called so."
+        f"{num:,} of {of:,} cells ({share:.1%}); by chance, at most {CHANCE:.0%} of cells like the training cells are "
+        "marked."
     )
     named = [f"{name} {count:,} of {size:,}" for name, count, size in found if name]
     if named:

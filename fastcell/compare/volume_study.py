@@ -32,8 +32,8 @@ from fastcell.splits.obstacles import usable_cells
 MIN_CLASS_CELLS = 5
 """Minimum number of training cells that a volume must leave in every class and split."""
 _TIMES = (
-    "Median time to fit by volume, including the choice of parameters, validation and, for networks, reading;  "
-    "and to classify one preprocessed cell of the test subset."
+    "Median time to fit by volume, including the choice of parameters, validation and, for networks, reading of cells; "
+    "and median time to classify one preprocessed cell of the test subset."
 )
 
 

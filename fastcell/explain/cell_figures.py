@@ -65,11 +65,11 @@ def draw_occlusion(
         bar.ax.tick_params(labelsize=6)
     figure.suptitle("Occlusion maps: probability lost where the cell is covered", fontsize=10)
     most = max(int((labels == label).sum()) for label in range(len(classes)))
-    number = f"{min(EXAMPLES, most)} of each class" + (", or all it has," if _is_short(labels, classes) else "")
+    number = ("Up to " if _is_short(labels, classes) else "") + f"{min(EXAMPLES, most)} cells per class"
     caption = (
         "Preprocessed cells and their occlusion maps. A map shows the decrease of the probability p of the true class "
-        "when a square around each place is covered; p without a square stands above the cell. Each class has its own "
-        f"scale. {number} are shown, drawn at random; the maps are of {about}"
+        "when a square around each place is covered; the number above a cell is p without a square. Each class has its "
+        f"own scale. {number} are shown, chosen at random; maps were computed for {about}"
     )
     figures.add("occlusion", figure, caption, _map_table(maps, labels, cell_ids, classes, drawn))
     _draw_mean(figures, maps, labels, classes, shown, about)

@@ -67,8 +67,8 @@ def draw_network(
         "network",
         figure,
         f"The network {network_name} on an image of {image_size} x {image_size} pixels, {len(classes)} outputs "
-        f"({', '.join(classes)}). Above each block: maps @ height x width, or units. Sides are drawn as their power "
-        "0.4, depths by their logarithm.",
+        f"({', '.join(classes)}). Above each block: maps @ height x width, or units. Drawn lengths are the power "
+        "0.4 of the sides, and the logarithm of the depths.",
         pa.table({name: [getattr(block, name) for block in blocks] for name in Layer._fields}),
     )
 
@@ -125,11 +125,11 @@ def draw_filters(
         figures: Collection that receives the figure.
         network_name: Name of the network, for the caption.
         convolutions: Name and weights (M, C, k, k) of each convolution.
-        start: The same before training, if known; convolutions that have hardly moved since are named.
+        start: The same before training, if known; convolutions that have hardly changed since are named.
     """
     still = [
-        f" {name.capitalize()} has hardly moved from its random start (by {moved(now, before):.0%} of its length): its "
-        "pattern is no finding."
+        f" {name.capitalize()} has hardly changed from its random start (by {moved(now, before):.0%} of its norm), so "
+        "its pattern has no meaning."
         for (name, now), (_, before) in zip(convolutions, start or convolutions, strict=True)
         if start is not None and moved(now, before) < HARDLY_MOVED
     ]

@@ -113,7 +113,7 @@ def draw_class_curves(figures: FigureFiles, curves: Mapping[str, ClassCurve], ab
         ncols=2,
         handlelength=3,
     )
-    caption = f"Each class against the rest, {about}. Area: under the ROC curve; precision: its average over recall."
+    caption = f"Each class against the rest, {about}. Area: under the ROC curve. Precision: average precision."
     figures.add("roc_pr", figure, caption, pa.concat_tables(tables))
 
 
@@ -140,13 +140,13 @@ def draw_reject(figures: FigureFiles, curve: RejectCurve, about: str) -> None:
     figures.add(
         "reject",
         figure,
-        f"Accuracy when only the most confident cells are answered, {about}. {describe_goals(curve)}",
+        f"Accuracy if only the most confident predictions are kept, {about}. {describe_goals(curve)}",
         pa.table(dict(zip(RejectCurve._fields, curve, strict=True))),
     )
 
 
 def describe_goals(curve: RejectCurve, goals: Sequence[float] = GOALS) -> str:
-    """Return a sentence that states which share of the cells can be answered at given accuracies.
+    """Return a sentence with the share of the cells whose predictions can be kept at given accuracies.
 
     Args:
         curve: Curve from `fastcell.stats.operating_curves.reject_curve`.
@@ -154,11 +154,13 @@ def describe_goals(curve: RejectCurve, goals: Sequence[float] = GOALS) -> str:
     """
     reached = [goal for goal in goals if curve.accuracy[-1] < goal]
     if not reached:
-        return f"All cells can be answered at an accuracy of {curve.accuracy[-1]:.3f}."
+        return f"The predictions of all cells have an accuracy of {curve.accuracy[-1]:.3f}."
 
     def share(goal: float, lower_end: bool) -> str:
         found = coverage_at(curve, goal, lower_end)
         return f"{100 * found:.0f} % of the cells" if found else "none"
 
     shares = [f"{100 * goal:g} % for {share(goal, False)} ({share(goal, True)})" for goal in reached]
-    return f"Accuracy can be {', '.join(shares)}; in brackets, where the lower end of the interval is as high."
+    return (
+        f"Accuracy reaches {', '.join(shares)}; in brackets, share for which the lower end of the interval reaches it."
+    )

@@ -79,7 +79,7 @@ def _listed_changes(changes: Augmentation) -> str:
         "flip_vertical": "mirroring top to bottom",
         "rotation_deg": f"rotation up to {changes.rotation_deg:g}°",
         "translation": f"shifts up to {100 * changes.translation:g} % of the side",
-        "scale": f"magnification up to {1 + changes.scale:g} times, and reduction as much",
+        "scale": f"magnification or reduction by a factor of up to {1 + changes.scale:g}",
         "blur_sigma": f"blur up to {changes.blur_sigma:g} px in {blurred} of the cells",
         "noise_std": f"noise up to {changes.noise_std:g} grey levels in {noisy} of the cells",
     }

@@ -145,7 +145,7 @@ def scores_section(run: FinishedRun, outputs: Mapping[str, Outputs]) -> tuple[Se
     for part, summary in summaries.items():
         values: Any = summary
         rows.append([SUBSET_NAMES[part], f"{values['num_cells']:,}", *(_spread(values[name]) for name in _OVERALL)])
-    caption = f"Over all classes; in brackets 95 % intervals, {_unit(summaries)}"
+    caption = f"Scores over all classes, with 95 % intervals in brackets, {_unit(summaries)}"
     section.tables.append(PageTable(["subset", "cells", *_OVERALL.values()], rows, caption))
     for part, summary in summaries.items():
         section.tables.append(_by_class(part, summary))

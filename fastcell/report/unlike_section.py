@@ -27,12 +27,12 @@ _SHOWN = 12
 _ACROSS, _SIDE, _GAP = 6, 128, 4  # cells in a row of the picture; side of a cell, and space around it [px]
 _PAGE_DPI = 150.0
 _MEANING = (
-    "A cell is called unlike those of training if its image (brightness, size, shape, noise) or its activations before "
-    "the last layer are farther from those of training cells than 97.5 % of held-out cells are. fastcell predict "
+    "A cell is marked as unlike the training cells if its image (brightness, size, shape, noise) or its activations "
+    "before the last layer are farther from the training cells than 97.5 % of held-out cells. fastcell predict "
     "writes this as unlike_training, with unlike_score (above 1 for these cells) and unlike_reason. The class of such "
     "a cell may be right, but the scores above say little about it: look at the pictures, and compare the recordings "
-    "below. In new data, far more unlike cells than the chance level mean that focus, light, magnification or sample "
-    "differ from training."
+    "below. In new data, a share far above the chance level means that focus, light, magnification or sample differ "
+    "from those of the training."
 )
 
 
@@ -71,8 +71,8 @@ def _summary(unlike: np.ndarray, part: str) -> str:
     num, of = int(unlike.sum()), len(unlike)
     share = percent(num / max(of, 1), 1)
     return (
-        f"{num:,} of {of:,} {SUBSET_NAMES[part]} cells ({share}) look unlike training cells. Of cells like those of "
-        f"training, at most {percent(CHANCE)} are called so."
+        f"{num:,} of {of:,} {SUBSET_NAMES[part]} cells ({share}) look unlike training cells. By chance, at most "
+        f"{percent(CHANCE)} of cells like the training cells are marked."
     )
 
 

@@ -1,10 +1,11 @@
 """Correction of class counts for the errors of the classifier, with prediction intervals of a new recording.
 
-Recordings are confused differently. How far off the estimate would be if the new recording were confused as each test
-recording is, instead of as their mean, gives a spread S. The error of one more recording is (1 + 1 / G) S, with
-Student's t, and the cells of the recording come on top. With few test recordings, S is averaged with an assumed spread,
-as in `fastcell.stats.intervals.moderated_variance`; with one it is the assumed spread alone. At the upper end a class
-is more frequent than estimated and S is larger there: the root of the product of both counts.
+Confusions differ between recordings. The variance S is estimated from the errors that the estimate would have with the
+confusions of each test recording instead of their mean. The variance of the estimate for a new recording is (1 + 1 / G)
+S plus the sampling variance of its cells; the interval uses Student's t. With few test recordings, S is averaged with
+an assumed variance, as in `fastcell.stats.intervals.moderated_variance`; with a single one, the assumed variance alone
+is used. At the upper end a class is more frequent than estimated and S is larger there: the root of the product of both
+counts.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from fastcell.stats.intervals import ALLOWED, ASSUMED_DF, Floats
 LEAST_TEST_CELLS = 50
 """Number of test cells of a class below which a correction is reported as uncertain."""
 LEAST_RECORDINGS = 5
-"""Number of test recordings below which the interval rests on an assumed difference between recordings."""
+"""Number of test recordings below which the interval mainly depends on an assumed difference between recordings."""
 ASSUMED_CONFUSION_SD = 0.7
-"""Standard deviation between recordings of the log odds of each entry of a confusion matrix that is assumed."""
+"""Assumed standard deviation between recordings of the log odds of each entry of a confusion matrix."""
 MOST_CONDITION = 10.0
-"""Condition number of P above which it is reported as near-singular: errors of called shares grow by this factor."""
+"""Condition number of P above which P is reported as near-singular: errors of predicted shares grow by this factor."""
 _ITERATIONS = 5_000
 _TOLERANCE = 1e-8
 _NOTHING = 1e-5
@@ -92,9 +93,9 @@ def correct_counts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Correct the class counts of one new recording for the classifier's errors.
 
-    The interval is for the number of cells of each class that a recording of this size is expected to hold. It is
-    centred on the inverse of the confusion rates, which may give negative shares; it is clipped to possible counts, and
-    contains the estimate.
+    The interval is for the expected number of cells of each class in a recording of this size. It is centred on the
+    inverse of the confusion rates, which may give negative shares; it is clipped to possible counts, and contains the
+    estimate.
 
     Args:
         called: (K,) int64, number of cells predicted as each class.

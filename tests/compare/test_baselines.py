@@ -142,7 +142,7 @@ def test_refusals():
 
 def test_cuml_is_refused_without_a_gpu(monkeypatch):
     monkeypatch.setattr("fastcell.system.resources.has_gpu", lambda: False)
-    with pytest.raises(ArgumentError, match="backend must be auto without a GPU"):
+    with pytest.raises(ArgumentError, match="backend must be auto where there is no GPU"):
         find_backend("cuml")
     assert find_backend().name in ("sklearn", "sklearnex")
 

@@ -33,8 +33,8 @@ def test_occlusion(tmp_path, drawn, columns):
     np.testing.assert_allclose(shown.get_array(), lost[2], rtol=1e-6)
     of_a = np.abs(lost[[0, 2, 3, 4]]).max()  # a scale for each class, from the cells that are drawn
     assert shown.get_clim() == pytest.approx((-of_a, of_a))
-    assert "4 of each class, or all it has, are shown" in files.captions["occlusion"]
-    assert "p without a square stands above the cell" in files.captions["occlusion"]
+    assert "Up to 4 cells per class are shown" in files.captions["occlusion"]
+    assert "the number above a cell is p without a square" in files.captions["occlusion"]
     means = columns(tmp_path / "occlusion_mean.csv", **{"class": "C"})
     expected = (maps.plain[:, None, None] - maps.covered)[labels == 2].mean(axis=0)
     np.testing.assert_allclose(means["loss"], expected.ravel(), rtol=1e-5)

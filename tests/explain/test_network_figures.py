@@ -55,7 +55,7 @@ def test_filters_that_have_hardly_moved_are_named(tmp_path, drawn):
     now = [(start[0][0], start[0][1] * 1.05), (start[1][0], start[1][1] * 2)]
     files = FigureFiles(tmp_path)
     draw_filters(files, "cellnet", now, start)
-    assert "Convolution 1 has hardly moved from its random start (by 5% of its length)" in files.captions["filters"]
+    assert "Convolution 1 has hardly changed from its random start (by 5% of its norm)" in files.captions["filters"]
     assert "Convolution 2" not in files.captions["filters"]
     other = first_convolutions(start_weights("cellnet", 3, 32, "kaiming", 6))
     assert moved(start[0][1], other[0][1]) > 1

@@ -63,12 +63,12 @@ def test_goals_in_words():
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     curve = reject_curve(probabilities, (np.arange(100) >= 88).astype(int))
     assert describe_goals(curve, [0.8, 0.95]) == (
-        "Accuracy can be 95 % for 92 % of the cells (88 % of the cells); in brackets, where the lower end of the "
-        "interval is as high."
+        "Accuracy reaches 95 % for 92 % of the cells (88 % of the cells); in brackets, share for which the lower end "
+        "of the interval reaches it."
     )
     wrong = reject_curve(probabilities, np.ones(100, int))
     assert describe_goals(wrong, [0.9]) == (
-        "Accuracy can be 90 % for none (none); in brackets, where the lower end of the interval is as high."
+        "Accuracy reaches 90 % for none (none); in brackets, share for which the lower end of the interval reaches it."
     )
     right = reject_curve(probabilities, np.zeros(100, int))
-    assert describe_goals(right) == "All cells can be answered at an accuracy of 1.000."
+    assert describe_goals(right) == "The predictions of all cells have an accuracy of 1.000."

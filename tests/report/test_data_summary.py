@@ -112,7 +112,7 @@ def test_figures_of_a_run_show_its_balance_augmentation_and_size(packed, tmp_pat
     every = TrainingLook("weights", Augmentation(noise_probability=0.0), 32, "contain").describe()
     assert every.endswith(
         "augmented by mirroring left to right, mirroring top to bottom, rotation up to 10°, shifts up to 5 % of the "
-        "side, magnification up to 1.1 times, and reduction as much, blur up to 1 px in 20 % of the cells."
+        "side, magnification or reduction by a factor of up to 1.1, blur up to 1 px in 20 % of the cells."
     )
     assert "without augmentation" in none.describe()
 

@@ -87,7 +87,7 @@ def test_scores_are_those_of_the_outputs(tmp_path):
     overall, by_class = section.tables
     assert (
         overall.caption
-        == "Over all classes; in brackets 95 % intervals, by cell: they hold for cells drawn as these were"
+        == "Scores over all classes, with 95 % intervals in brackets, by cell: they hold for cells drawn as these were"
     )
     (row,) = overall.rows
     assert row[:2] == ["test", "10"]

@@ -1,4 +1,4 @@
-"""Plant copies, as careless augmentation would make them. The share that a search finds of them is its recall."""
+"""Make copies of cells as careless augmentation would. The share of these copies that a search finds is its recall."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLANTED_KINDS = (
     STRONG_JPEG,
 )
 NOT_PLANTED = "crops, scales beyond 0.8 to 1.25, JPEG of a quality below 50, other focus, noise"
-"""Kinds of copies about which the recall says nothing."""
+"""Kinds of copies that the recall does not cover."""
 SCALES = (0.8, 1.25)
 STRONG_JPEG_QUALITY = 50
 PLANTED_JPEG_QUALITY = 90
@@ -34,7 +34,8 @@ BLUR_PX = (0.3, 1.2)
 def plant(pixels: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
     """Return a copy of a cell. Uncovered corners are filled with the median of the border.
 
-    The copy has the size of the cell, turned with it; every second rescaled copy is resized with its canvas.
+    The copy has the size of the cell, with height and width exchanged after a quarter turn. Every second rescaled copy
+    is resized as a whole image.
 
     Args:
         pixels: (H, W) uint8.
