@@ -5,8 +5,9 @@
 
 Each rate is a server with ``--when_full drop`` and a sender, both processes of their own on this machine. The sender
 sends each cell when it is due, whatever the server does; the latency of a cell is the time from then until the sender
-has its answer. Rate 0 sends a cell after the answer to the one before. ``highest`` is the highest rate without a drop,
-in steps of a quarter of 8 s each; the row ``drops begin`` is the step after it. Rows go to ``--work`` as they are
+has its answer. Rate 0 sends a cell after the answer to the one before. ``highest`` is the highest rate without a drop
+in 8 s: rates are doubled until cells are dropped, then the range is divided 3 times; the row ``drops begin`` is the
+lowest rate at which cells were dropped. Rows go to ``--work`` as they are
 measured, and a repeated call goes on there; at the end they become a result. Where other programs use the machine,
 latencies are theirs too: the CPU time of a cell and the p99 of the quietest 5 s say more about the server.
 """
@@ -15,12 +16,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +35,15 @@ from harness import Result
 from fastcell.live.client import Client
 from fastcell.live.protocol import AnswerStatus
 
-STEP = 1.25
 STEP_S = 8.0
 FIRST_RATE = 1000.0
+DIVISIONS = 3
 TICK_S = 0.0005
 QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 EARLY_S = 5.0
 QUIET_S = 5.0
-STEP_QUEUE_S = 0.25
-"""Cells of so many seconds may wait in a step, so that a rate above what the server can do shows within it."""
+STEP_QUEUE = 1024
+"""Cells that may wait in a step: few, so that a rate above what the server can do shows within it."""
 
 
 @dataclass
@@ -162,23 +166,21 @@ class Server:
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
         return sum(int(task.read_text().split()[1]) for task in tasks) / 1e9
 
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == 0
 
-
-def measure(
-    network: str,
-    wanted: str,
-    run: str,
-    options: argparse.Namespace,
-    rate: float,
-    seconds: float,
-    queue: int | None = None,
-) -> LiveRow:
-    """Return the row of one rate."""
+@contextmanager
+def served(run: str, options: argparse.Namespace, queue: int | None = None) -> Iterator[Server]:
+    """A server that ends at the end."""
     server = Server(run, options.words, options.folder, queue)
-    command = [sys.executable, __file__, "send", server.address, str(rate), str(seconds), str(options.side)]
+    try:
+        yield server
+    finally:
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+
+
+def measure(server: Server, network: str, wanted: str, rate: float, seconds: float, side: int) -> LiveRow:
+    """Return the row of one rate."""
+    command = [sys.executable, __file__, "send", server.address, str(rate), str(seconds), str(side)]
     begin, cpu, waited = time.monotonic(), server.cpu_s(), server.waited_s()
     sender = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     early = end = last = delay = 0.0
@@ -188,23 +190,26 @@ def measure(
             early = end
         time.sleep(0.25)
     assert sender.stdout is not None
-    text = sender.stdout.read()
-    server.end()
-    found = json.loads(text)
+    found = json.loads(sender.stdout.read())
     us = (last - cpu) / max(found["sent"], 1) * 1e6
     waits, load = round(delay / found["seconds"], 3), round(os.getloadavg()[0], 1)
     return LiveRow(network, wanted, rate, early_mib=early, end_mib=end, server_us=us, waited=waits, load=load, **found)
 
 
-def highest(network: str, run: str, options: argparse.Namespace) -> tuple[float, LiveRow]:
-    """Return the highest rate without a drop, and the row of the step after it."""
-    rate, good = FIRST_RATE, 0.0
-    while True:
-        row = measure(network, "drops begin", run, options, round(rate), STEP_S, round(rate * STEP_QUEUE_S))
+def highest(server: Server, network: str, side: int) -> tuple[float, LiveRow]:
+    """Return the highest rate without a drop, and the row of the lowest rate with drops."""
+    good, first, rate, divisions = 0.0, None, FIRST_RATE, 0
+    while divisions < DIVISIONS:
+        row = measure(server, network, "drops begin", round(rate), STEP_S, side)
         print(row, flush=True)
         if row.dropped:
-            return good, row
-        good, rate = round(rate), rate * STEP
+            first = row
+        else:
+            good = row.rate
+        divisions += first is not None
+        rate = math.sqrt(max(good, 1.0) * first.rate) if first is not None else 2 * rate
+    assert first is not None
+    return good, first
 
 
 def rows_in(work: Path) -> list[LiveRow]:
@@ -234,12 +239,15 @@ def main() -> None:
         for wanted in options.rates:
             if any(row.network == name and row.wanted == wanted for row in rows_in(options.work)):
                 continue
-            rows = []
-            rate = 0.0 if wanted == "highest" else float(wanted)
+            rows, rate = [], 0.0
             if wanted == "highest":
-                rate, first = highest(name, run, options)
+                with served(run, options, STEP_QUEUE) as server:
+                    rate, first = highest(server, name, options.side)
                 rows.append(first)
-            rows.append(measure(name, wanted, run, options, rate, options.seconds))
+            else:
+                rate = float(wanted)
+            with served(run, options) as server:
+                rows.append(measure(server, name, wanted, rate, options.seconds, options.side))
             print(rows[-1], flush=True)
             with open(options.work, "a") as file:
                 file.writelines(json.dumps(vars(row)) + "\n" for row in rows)
