@@ -118,7 +118,7 @@ def test_a_problem_is_no_failure_without_strict(packed, audited, tmp_path, monke
     (((_, run), options),) = given
     assert run is None
     options.pop("say")
-    assert options == {"most_cells": 150, "permutations": 200, "seed": 3, "jobs": None}
+    assert options == {"most_cells": 150, "permutations": 200, "seed": 3, "jobs": None, "trust": []}
     written, strictly = ({path.name for path in folder.iterdir()} for folder in (out, audited.out))
     assert written == strictly
 
