@@ -16,7 +16,7 @@ from fastcell.dataset.views import View
 from fastcell.errors import ArgumentError
 from fastcell.inference.measure_batches import MeasuredCells, measure_batches
 from fastcell.inference.unlike.feature_names import IMAGE_FEATURES, words_for
-from fastcell.inference.unlike.training_cells import CHANCE, TrainingCells
+from fastcell.inference.unlike.training_cells import CHANCE, LEAST_TRAINING_CELLS, TrainingCells
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.loader import CellLoader
 from fastcell.loading.preprocessing import Preprocessing
@@ -62,7 +62,9 @@ def find_unlike(
     known = None if checkpoint is None else TrainingCells.from_checkpoint(read_checkpoint(checkpoint))
     if checkpoint is None or known is None:
         lacks = "checkpoint" if checkpoint is None else "statistics of training cells in its checkpoint"
-        note = f"not tested: {run} has no {lacks}. Train again with this version."
+        note = (
+            f"not tested: {run} has no {lacks}. Train again with this version, on {LEAST_TRAINING_CELLS} or more cells."
+        )
         return Finding(_KEY, _TITLE, verdict="skipped", notes=(note,))
     try:
         model = load_classifier(checkpoint, trust)

@@ -44,7 +44,7 @@ def count(
         left_out = join_lines(describe_left_out(table))
         raise DataError(
             f"{table.path} must have a cell that can be counted, got none ({left_out or 'no cells'}). "
-            "Classify cells like those of training."
+            "Classify cells like those of training, without --min_confidence."
         )
     confused = read_confusion(scored_run(confusion), table.classes)
     counts = count(table, confused)

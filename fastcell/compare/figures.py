@@ -15,11 +15,16 @@ from fastcell.compare.result_tables import Entry
 from fastcell.plots.basic_figures import COLORS, LINES
 from fastcell.plots.figure_files import save_figure
 
+_LEAST_SPAN = 0.4
+_APART = 0.02
+"""Distance of two methods at one volume, as a share of the axis; the axis has at least `_LEAST_SPAN` [log cells]."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def draw_volumes(entries: Sequence[Entry], names: Mapping[str, str], stem: Path, title: str, caption: str) -> None:
     """Draw test accuracy by number of training cells (the paper's Figure 5); bands = 95 % intervals, dots = seeds.
+
+    At one volume the methods stand side by side.
 
     Args:
         entries: Entries of the test subset, of one scheme and image size.
@@ -30,9 +35,13 @@ def draw_volumes(entries: Sequence[Entry], names: Mapping[str, str], stem: Path,
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for index, method in enumerate(dict.fromkeys(entry.method for entry in entries)):
+    volumes = sorted({entry.num_train for entry in entries})
+    methods = list(dict.fromkeys(entry.method for entry in entries))
+    span = max(float(np.ptp(np.log(volumes))), _LEAST_SPAN) if volumes else _LEAST_SPAN
+    for index, method in enumerate(methods):
         row = sorted((entry for entry in entries if entry.method == method), key=lambda entry: entry.num_train)
-        x = np.array([entry.num_train for entry in row])
+        beside = np.exp((index - (len(methods) - 1) / 2) * _APART * span)  # so that intervals do not hide each other
+        x = np.array([entry.num_train * beside for entry in row])
         color, line = COLORS[index % len(COLORS)], LINES[index % len(LINES)]
         axes.fill_between(x, [e.low for e in row], [e.high for e in row], color=color, alpha=0.15, linewidth=0)
         style: dict[str, Any] = {"color": color, "linestyle": line, "marker": MARKERS[index % len(MARKERS)]}
@@ -40,10 +49,11 @@ def draw_volumes(entries: Sequence[Entry], names: Mapping[str, str], stem: Path,
         error = np.clip([y - [e.low for e in row], [e.high for e in row] - y], 0, None)
         axes.errorbar(x, y, error, markersize=5, capsize=2, elinewidth=0.8, label=names.get(method, method), **style)
         for entry in row:
-            places = np.full(len(entry.by_seed), entry.num_train)
+            places = np.full(len(entry.by_seed), entry.num_train * beside)
             axes.plot(places, entry.by_seed, linestyle="", marker=".", markersize=3, color=color, alpha=0.6)
-    volumes = sorted({entry.num_train for entry in entries})
     axes.set_xscale("log")
+    if len(volumes) == 1:
+        axes.set_xlim(volumes[0] * np.exp(-span), volumes[0] * np.exp(span))
     axes.set_xticks(_apart(volumes), [f"{volume:,.0f}" for volume in _apart(volumes)])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("training cells (log axis)")

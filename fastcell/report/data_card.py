@@ -46,8 +46,10 @@ def data_section(manifest: Manifest, split_name: str, seed: int, look: TrainingL
     told = cautions(split_obstacles(manifest, split_name)) if split_name in manifest.split_names() else []
     section = Section("data", "Data", [*told, f"{kind}: {info.name}. {size}. Packed by {maker}."])
     section.paragraphs += [f"{line[:1].upper()}{line[1:]}." for line in describe_sizes(manifest)]
-    header, *rows = count_rows(manifest, _subsets(manifest, split_name))
-    section.tables.append(PageTable(header, rows[:-1], "Cells by class, collection and subset", 2, rows[-1:]))
+    subsets = _subsets(manifest, split_name)
+    header, *rows = count_rows(manifest, subsets)
+    caption = "Cells by class and collection" if subsets is None else "Cells by class, collection and subset"
+    section.tables.append(PageTable(header, rows[:-1], caption, 2, rows[-1:]))
     quarantined = count_quarantined(manifest)
     if quarantined:
         bad = [[name, reason, f"{count:,}"] for (name, reason), count in quarantined.items()]
@@ -90,7 +92,7 @@ def splits_section(manifest: Manifest, split_name: str) -> Section:
     """
     section = Section("splits", "Splits and groups")
     if split_name not in manifest.split_names():
-        section.paragraphs.append(f"The data set has no split {split_name}: comparisons may use their own splits.")
+        section.paragraphs.append(f"The data set has no split {split_name}.")
         return section
     subsets, groups = manifest.split(split_name), manifest.groups
     shares = ", ".join(f"{subset} {percent((subsets == subset).mean(), 1)}" for subset in SPLITS)
@@ -125,7 +127,5 @@ def _about_groups(num_torn: int, num_alone: int) -> str:
     return "each in one subset only: every test cell belongs to a group without training cells."
 
 
-def _subsets(manifest: Manifest, split_name: str) -> np.ndarray:
-    if split_name in manifest.split_names():
-        return manifest.split(split_name)
-    return np.full(len(manifest), "")
+def _subsets(manifest: Manifest, split_name: str) -> np.ndarray | None:
+    return manifest.split(split_name) if split_name in manifest.split_names() else None

@@ -43,6 +43,7 @@ class TrainingLook:
         seed: seed of balance and subsample.
         quality: whether cells that verdicts.csv drops were left out.
         balance_cap: largest mean number of repeats of a cell; None for no limit.
+        of: what trained: ``run`` or ``comparison``.
     """
 
     balance: str
@@ -53,6 +54,7 @@ class TrainingLook:
     seed: int = 0
     quality: bool = True
     balance_cap: float | None = None
+    of: str = "run"
 
     def describe(self) -> str:
         """Return a sentence on balance, image size and augmentation."""
@@ -66,7 +68,7 @@ class TrainingLook:
         if self.augmentation.is_none:
             augmented = "without augmentation"
         return (
-            f"This run trained with {ways.get(self.balance, self.balance)}, images of {self.image_size} x "
+            f"This {self.of} trained with {ways.get(self.balance, self.balance)}, images of {self.image_size} x "
             f"{self.image_size} px ({self.fit}), {augmented}."
         )
 
@@ -216,8 +218,8 @@ def _augmentation_sheet(
     number, size = len(AUGMENTATIONS), look.image_size
     changes = draw(look.augmentation, seed, 0, np.arange(number))
     drawn = {name: _transformed(cells[0], changes, size, look.fit) for name, cells in pictures.items()}
-    caption = f"The first cell of each class, {number} times as this run may have drawn it. {look.describe()}"
-    sheet = basic_figures.contact_sheet(drawn, f"{title}: augmentation of this run, {size} x {size}", number)
+    caption = f"The first cell of each class, {number} times as this {look.of} may have drawn it. {look.describe()}"
+    sheet = basic_figures.contact_sheet(drawn, f"{title}: augmentation of this {look.of}, {size} x {size}", number)
     return sheet, caption
 
 
@@ -304,13 +306,15 @@ def describe_sizes(manifest: Manifest) -> list[str]:
     ]
 
 
-def count_rows(manifest: Manifest, subsets: np.ndarray) -> list[list[str]]:
+def count_rows(manifest: Manifest, subsets: np.ndarray | None) -> list[list[str]]:
     """Return a table of cell counts: a header, then class x collection in rows and subsets in columns, totals last.
 
     Args:
         manifest: Manifest of the data set.
-        subsets: (N,) str, subset of each cell; "" if the cell is in no subset.
+        subsets: (N,) str, subset of each cell; "" if the cell is in no subset; None for totals alone.
     """
+    if subsets is None:
+        return [[*row[:2], row[-1]] for row in count_rows(manifest, np.full(len(manifest), ""))]
     collections = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
     named = sorted(set(collections.tolist()))
     columns = [*SPLITS, ""] if (subsets == "").any() else list(SPLITS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from fastcell import __version__
@@ -35,6 +36,7 @@ from fastcell.storage.places import check_output_file
 from fastcell.storage.whole_files import write_text
 from fastcell.system.messages import Say, say_nothing
 from fastcell.system.text import printable, printable_lines
+from fastcell.training.recipe import Recipe
 
 NUM_BROWSER_CELLS = 600
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -211,7 +213,10 @@ def study_page(folders: list[Path], options: PageOptions) -> Page:
         split_name = next(iter(_split_names(values)), "default")
         page.synthetic = manifest.info.synthetic
         page.facts = [("data", manifest.info.name), ("cells", f"{len(manifest):,}")]
-        page.sections = [data_section(manifest, split_name, options.seed), splits_section(manifest, split_name)]
+        page.sections = [
+            data_section(manifest, split_name, options.seed, study_look(values, manifest)),
+            _study_splits(values, manifest, split_name),
+        ]
     files = ", ".join(str(folder / "study.json") for folder in folders)
     again = Section("again", "Repeat this run", [f"The settings are in {files}."])
     page.sections += [run_sections.environment_section(values.get("environment", {})), again]
@@ -364,6 +369,30 @@ def _data_of(values: Mapping[str, Any], given: str | None) -> tuple[Manifest | N
             f"{path} now holds another set of {len(manifest):,} cells. Name the original one with --data.",
         )
     return manifest, ""
+
+
+def study_look(values: Mapping[str, Any], manifest: Manifest) -> TrainingLook | None:
+    """Return balance, augmentation and image size of a comparison; None if its study.json does not tell them."""
+    try:
+        stored = values["recipe"]
+        recipe = Recipe(str(stored["preset"]), data=dict(stored["data"]))
+        labels = manifest.labels[manifest.labels >= 0]
+        balance, cap = resolve_balance(recipe.balance, recipe.balance_cap, np.bincount(labels))
+        fit = recipe.data.get("fit", "stretch")
+        return TrainingLook(balance, recipe.augmentation, int(recipe.image_size), fit, balance_cap=cap, of="comparison")
+    except (ArgumentError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _study_splits(values: Mapping[str, Any], manifest: Manifest, split_name: str) -> Section:
+    """Return the section on the splits of a comparison: that of the data set, or what it says of its own."""
+    section = splits_section(manifest, split_name)
+    if split_name not in manifest.split_names():
+        told = [
+            str(one["text"]) for one in values.get("schemes", {}).values() if isinstance(one, dict) and "text" in one
+        ]
+        section.paragraphs = [f"The comparison made its own splits: {'; '.join(told) or split_name}."]
+    return section
 
 
 def _split_names(values: Mapping[str, Any]) -> list[str]:

@@ -38,7 +38,8 @@ def test_accuracy_by_volume(tmp_path, shown):
     axes = shown[0].axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["SVM", "kNN"]
     lines = [line for line in axes.lines if len(line.get_xdata()) == 3 and line.get_linestyle() != "None"]
-    assert lines[0].get_xdata().tolist() == pytest.approx([9.5, 10, 100])
+    beside = np.exp(-0.01 * np.log(100 / 9.5))  # half a step of 2 % of the axis
+    assert lines[0].get_xdata().tolist() == pytest.approx(beside * np.array([9.5, 10, 100]))
     assert lines[0].get_ydata().tolist() == [0.6, 0.7, 0.9]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["10", "100"]  # 9.5 would run into 10
     rows = pyarrow.csv.read_csv(tmp_path / "volumes.csv").to_pylist()
@@ -46,6 +47,15 @@ def test_accuracy_by_volume(tmp_path, shown):
         ("svm", 0.9), ("svm", 0.7), ("svm", 0.6), ("knn", 0.8),
     ]  # fmt: skip
     assert rows[0]["by_seed"] == "0.890000 0.910000"
+
+
+def test_methods_at_one_volume_do_not_hide_each_other(tmp_path, shown):
+    entries = [entry(method) for method in ("svm", "knn", "frame")]
+    draw_volumes(entries, {}, tmp_path / "volumes", "title", "caption")
+    axes = shown[0].axes[0]
+    places = [line.get_xdata().item() for line in axes.lines if line.get_marker() in figures.MARKERS[:3]]
+    assert places == pytest.approx([100 * np.exp(-0.008), 100, 100 * np.exp(0.008)])
+    assert axes.get_xlim() == pytest.approx((100 * np.exp(-0.4), 100 * np.exp(0.4)))
 
 
 def test_accuracy_by_iteration(tmp_path, shown):

@@ -60,7 +60,7 @@ def test_quarantine_and_cells_that_cannot_be_drawn(make_dataset, monkeypatch):
     assert table.foot == [["total", "", "3"]]
     assert section.pictures == []
     assert section.paragraphs[-1] == "The cells could not be drawn: shard 'x': damaged"
-    assert list(section.tables[0].header) == ["class", "collection", "train", "valid", "test", "no subset", "total"]
+    assert list(section.tables[0].header) == ["class", "collection", "total"]
 
 
 def test_groups_by_side(planted):
@@ -100,6 +100,6 @@ def test_no_groups_or_no_split(make_dataset, name):
     assert section.tables == []
     expected = {
         "default": "The cells have no groups (donors, recordings, files)",
-        "gone": "The data set has no split gone: comparisons may use their own splits.",
+        "gone": "The data set has no split gone.",
     }
     assert section.paragraphs[-1].startswith(expected[name])

@@ -174,6 +174,10 @@ def test_page_of_a_comparison_alone_looks_at_its_data(made, tmp_path, capsys):
     assert "wrote" in capsys.readouterr().out
     page = out.read_text(encoding="utf-8")
     assert "120" in section_of(page, "data")
+    assert "This comparison trained with classes as they are, images of 16 x 16 px" in section_of(page, "data")
+    assert "no subset" not in section_of(page, "data")
+    own = "The comparison made its own splits: one of 6 groups left out in turn; 6 random folds, groups ignored."
+    assert own in section_of(page, "splits")
     assert 'id="cell-data"' not in page
     assert "--splits groups,random" in section_of(page, "again")
 
