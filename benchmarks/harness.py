@@ -110,8 +110,7 @@ class Result:
         folder.mkdir(exist_ok=True)
         device = "gpu" if resources.has_gpu() else "cpu"
         path = folder / f"{self.bench}-{device}-{self.date[:10]}-{self.commit}.json"
-        write_result(path, asdict(self))
-        return path
+        return write_result(path, asdict(self))
 
 
 def describe_machine() -> dict[str, object]:

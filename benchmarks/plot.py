@@ -18,7 +18,7 @@ from harness import RESULTS_DIR
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from result_files import read_result
+from result_files import read_result, result_paths
 from table import newest
 
 from fastcell.plots.basic_figures import COLORS
@@ -48,7 +48,7 @@ def main() -> None:
 
 def drawable(results_dir: Path) -> list[str]:
     """Names of all benches whose newest result is one of rates."""
-    names = sorted({read_result(path)["bench"] for path in results_dir.glob("*.json")})
+    names = sorted({read_result(path)["bench"] for path in result_paths(results_dir)})
     paths = {name: newest(name, results_dir) for name in names}
     return [name for name, path in paths.items() if path is not None and is_rates(read_result(path))]
 

@@ -1,21 +1,31 @@
 """Result files: one JSON a result, a line a row, numbers of six digits.
 
 A file holds the fields of `harness.Result`, then ``columns``, the names of the values of a row, and ``rows``, each the
-list of its values. Six significant digits are more than any spread between rounds or seeds leaves certain.
+list of its values. Six significant digits are more than any spread between rounds or seeds leaves certain. A result of
+more than `MOST_BYTES` is compressed; ``zcat`` shows it.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 DIGITS = 6
+MOST_BYTES = 2_000
 
 
-def write_result(path: Path, result: Mapping[str, Any]) -> None:
+def write_result(path: Path, result: Mapping[str, Any]) -> Path:
     """Write a result whose ``rows`` are mappings of the same keys; the file appears whole or not at all.
+
+    Args:
+        path: ``NAME.json``; a large result gets the name ``NAME.json.gz``.
+        result: fields of `harness.Result`.
+
+    Returns:
+        The path of the file.
 
     Raises:
         ValueError: rows differ in their keys.
@@ -27,17 +37,28 @@ def write_result(path: Path, result: Mapping[str, Any]) -> None:
     head = [f"{_dump(key)}: {_dump(value)}" for key, value in result.items() if key != "rows"]
     body = ",\n".join(_dump(list(row.values())) for row in rows)
     text = ",\n".join([*head, f'"columns": {_dump(columns)}', f'"rows": [\n{body}\n]'])
+    content = f"{{\n{text}\n}}\n".encode()
+    path = path.with_name(path.name.removesuffix(".gz"))
+    if len(content) > MOST_BYTES:
+        content, path = gzip.compress(content, mtime=0), path.with_name(f"{path.name}.gz")
     fresh = path.with_suffix(".new")  # a run that is cut off here leaves no half of a result
-    fresh.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+    fresh.write_bytes(content)
     fresh.replace(path)
+    return path
 
 
 def read_result(path: Path) -> dict[str, Any]:
     """Return the result in a file, with ``rows`` as dictionaries."""
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content = path.read_bytes()
+    result: dict[str, Any] = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
     columns = result.pop("columns")
     result["rows"] = [dict(zip(columns, row, strict=True)) for row in result["rows"]]
     return result
+
+
+def result_paths(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the result files of a folder whose names without ``.json`` match `pattern`, sorted by name."""
+    return sorted(path for end in (".json", ".json.gz") for path in folder.glob(pattern + end))
 
 
 def _dump(value: Any) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from coverage_tables import coverages
-from result_files import read_result
+from result_files import read_result, result_paths
 from unlike_tables import unlike_tables
 
 from fastcell.stats.intervals import FEW_GROUPS
@@ -76,7 +76,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
 
 def newest(bench: str, results_dir: Path) -> Path | None:
     """The result of `bench` that was written last."""
-    files = results_dir.glob(f"{bench}-?pu-*.json")
+    files = result_paths(results_dir, f"{bench}-?pu-*")
     return max(files, key=lambda path: str(read_result(path)["date"]), default=None)
 
 

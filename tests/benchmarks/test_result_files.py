@@ -1,5 +1,6 @@
 """A result file gives back its rows, is compact, and all that git keeps stay small."""
 
+import gzip
 import math
 import subprocess
 from pathlib import Path
@@ -41,12 +42,30 @@ def test_rows_of_different_keys_are_refused(result_files, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def plain(path):
+    """Bytes of a result before compression, whose own differ with the version of zlib."""
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
 def test_every_kept_result_is_of_this_form(result_files, tmp_path):
-    paths = sorted((REPO_DIR / "benchmarks" / "results").glob("*.json"))
+    paths = result_files.result_paths(REPO_DIR / "benchmarks" / "results")
     assert paths
     for path in paths:
-        result_files.write_result(tmp_path / path.name, result_files.read_result(path))
-        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+        again = result_files.write_result(tmp_path / path.name, result_files.read_result(path))
+        assert again.name == path.name
+        assert plain(again) == plain(path), path.name
+
+
+def test_large_results_are_compressed(result_files, tmp_path):
+    rows = [{"row": number, "value": 0.5} for number in range(2000)]
+    path = result_files.write_result(tmp_path / "x.json", {"bench": "try", "rows": rows})
+    assert path == tmp_path / "x.json.gz"
+    assert path.stat().st_size < result_files.MOST_BYTES
+    assert result_files.read_result(path)["rows"] == rows
+    assert result_files.write_result(path, {"bench": "try", "rows": rows}) == path
+    small = result_files.write_result(tmp_path / "b.json", {"rows": []})
+    assert result_files.result_paths(tmp_path) == [small, path]
+    assert result_files.result_paths(tmp_path, "x*") == [path]
 
 
 def test_tracked_files_stay_small():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import lzma
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -68,6 +69,19 @@ def as_text(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def read_frozen(path: Path) -> dict[str, Any]:
+    """Read a frozen file; numbers that no eye compares are kept as ``.json.xz``."""
+    content = path.read_bytes()
+    found: dict[str, Any] = json.loads(lzma.decompress(content) if path.suffix == ".xz" else content)
+    return found
+
+
+def write_frozen(path: Path, content: dict[str, Any]) -> None:
+    """Write a frozen file, see `read_frozen`."""
+    encoded = as_text(content).encode()
+    path.write_bytes(lzma.compress(encoded, preset=9) if path.suffix == ".xz" else encoded)
+
+
 @pytest.fixture(scope="package")
 def frozen() -> Callable[..., None]:
     """Function that compares a JSON value with a section of a frozen file, or writes it there.
@@ -86,12 +100,12 @@ def frozen() -> Callable[..., None]:
         versions: dict[str, str] | None = None,
     ) -> None:
         path = HERE / file
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        content = read_frozen(path) if path.exists() else {}
         found = json.loads(json.dumps({"versions": versions, "value": value} if versions else value))
         if FREEZES:
             content[section] = shortened(found) if tolerance or relative else found
             path.parent.mkdir(exist_ok=True)
-            path.write_text(as_text(content), encoding="utf-8")
+            write_frozen(path, content)
             return
         assert section in content, f"{file} has no section {section!r}: this is new, or was renamed"
         before = content[section]

@@ -19,7 +19,7 @@ import pytest
 
 import fastcell
 
-FILE = "bytes.json"
+FILE = "bytes.json.xz"
 LAYOUTS = ["cell", "block"]
 ENCODER = {"opencv": cv2.__version__}  # writes the images that are not taken over as they are
 

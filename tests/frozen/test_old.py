@@ -1,6 +1,6 @@
 """What an earlier version made still works: a data set, a finished run, a stopped run, a pickled estimator.
 
-``old/made.tar.xz`` holds them, with weights rounded to few levels, and ``old/expected.json`` what they gave. Where the
+``old/made.tar.xz`` holds them, with weights rounded to few levels, ``old/expected.json.xz`` what they gave. Where the
 archive is missing, ``FASTCELL_FREEZE=1`` makes it anew with the version at hand.
 """
 
@@ -32,7 +32,7 @@ from fastcell.storage.formats import FORMATS
 
 HERE = Path(__file__).parent / "old"
 ARCHIVE = HERE / "made.tar.xz"
-FILE = "old/expected.json"
+FILE = "old/expected.json.xz"
 FREEZES = os.environ.get("FASTCELL_FREEZE") == "1"
 MOST_BYTES = 300_000
 LEVELS = 7  # of a weight, on each side of zero
