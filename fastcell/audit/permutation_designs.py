@@ -136,7 +136,7 @@ def _nested(rows: Ints, labels: Ints, code: Ints, table: npt.NDArray[np.int64]) 
 def recording_designs(
     recordings: npt.NDArray[np.str_], labels: Ints, usable: npt.NDArray[np.bool_]
 ) -> list[tuple[Design, list[str]]]:
-    """Build a design for each class in two or more recordings, to predict the recording within the class.
+    """Build designs that predict the recording from cells of one class, for each class in two or more recordings.
 
     Recordings are exchanged only within the class.
 

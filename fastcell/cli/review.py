@@ -23,25 +23,25 @@ def review(
     who: Annotated[str | None, Spelled("NAME")] = None,
     split_name: Annotated[str, Spelled("NAME")] = "default",
     port: Annotated[int | None, Spelled("N")] = None,
-    export: Annotated[str | None, Spelled("FILE")] = None,
+    export: Annotated[str | None, Spelled("FILE", also=("-o", "--out"))] = None,
     trust: Trust = None,
 ) -> int:
-    """See, sort, correct and label cells on a page in the browser: gallery, filters, gates, keys for classes, and the
-    cells to label next. The server answers this machine alone.
+    """Open a page in the browser to view, sort, correct and label cells, with a gallery, filters, gates, keys for
+    classes, and suggestions of cells to label next. The page is available on this machine only.
 
-    Labels by hand, unsure cells and tags go to marks.jsonl beside the manifest, verdicts to verdicts.csv as well.
-    Training, scores and all other commands take the labels by hand instead of the recorded classes.
+    Labels by hand, unsure cells, tags and verdicts are stored in marks.jsonl beside the manifest, and verdicts also in
+    verdicts.csv. All commands then use the labels by hand instead of the recorded classes.
 
     Args:
         data: folder made by pack, index or synth
-        run: run of fit, whose classes, confidence and embedding the page shows
-        select: cells to begin with: a table with the column cell_id or key, or a query such as 'class=A|B quality>=0.5
+        run: run of fastcell fit, whose predictions, confidence and embedding the page shows
+        select: cells to show first: a table with the column cell_id or key, or a query such as 'class=A|B quality>=0.5
             sort=-quality'
-        classes: names of classes to offer, separated by commas
-        who: name that marks carry [default: user name]
-        split_name: split that gives the subsets
+        classes: names of further classes that can be chosen, separated by commas
+        who: name stored with each mark [default: user name]
+        split_name: split whose subsets are shown
         port: port of the page [default: a free one]
-        export: write all marks as a .csv or .parquet table, and serve no page
+        export: write all marks as a .csv or .parquet table, and open no page
         trust: packages whose code the network of the run may import, separated by commas
 
     Examples:

@@ -67,8 +67,8 @@ def draw_network(
         "network",
         figure,
         f"The network {network_name} on an image of {image_size} x {image_size} pixels, {len(classes)} outputs "
-        f"({', '.join(classes)}). Above each block: maps @ height x width, or units. Drawn lengths are the power "
-        "0.4 of the sides, and the logarithm of the depths.",
+        f"({', '.join(classes)}). Above each block: number of maps @ height x width, or number of "
+        "units. Drawn lengths are the power 0.4 of the sides, and the logarithm of the depths.",
         pa.table({name: [getattr(block, name) for block in blocks] for name in Layer._fields}),
     )
 

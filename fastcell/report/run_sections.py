@@ -170,7 +170,7 @@ def _unit(summaries: Mapping[str, Any]) -> str:
     units = {part: describe_unit(summary) for part, summary in summaries.items()}
     if len(set(units.values())) == 1:
         return next(iter(units.values()))
-    return "; ".join(f"{SUBSET_NAMES[part]} {text}" for part, text in units.items())
+    return "; ".join(f"{SUBSET_NAMES[part]}: {text}" for part, text in units.items())
 
 
 def _spread(value: Mapping[str, float | None]) -> str:

@@ -1,1 +1,1 @@
-"""A local page to see, sort, correct and label cells: tables, selection, thumbnails, marks, and what to label next."""
+"""A local page to view, sort, correct and label cells: tables, selection, thumbnails, marks, and suggestions."""

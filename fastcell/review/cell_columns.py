@@ -1,4 +1,4 @@
-"""Columns of all tables of a data set, one value a cell, read when they are first asked for.
+"""Columns of all tables of a data set, with one value per cell, read on first use.
 
 A column is a category (codes into a list of names; "" for none) or a number (float32; NaN for none).
 """
@@ -33,7 +33,7 @@ class Category(NamedTuple):
 
     Attributes:
         codes: (N,) int32, index into `names`.
-        names: each name once.
+        names: the different names.
     """
 
     codes: npt.NDArray[np.int32]
@@ -79,9 +79,9 @@ class CellColumns:
     Attributes:
         marked: state of the marks.
         drop: (N,) bool, cells that ``verdicts.csv`` drops.
-        answers: answers of a run, None without.
-        points: (N, 2) float32, plane of the embedding, None before it is there.
-        version: counts the changes of everything that is not a mark.
+        answers: answers of a run; None without a run.
+        points: (N, 2) float32, plane of the embedding; None until it is computed.
+        version: number of changes other than marks.
     """
 
     def __init__(self, manifest: Manifest, split_name: str) -> None:
@@ -101,12 +101,12 @@ class CellColumns:
 
     @property
     def classes(self) -> list[str]:
-        """Names of classes to choose from: those of the data set, those of the run, those that people have named."""
+        """Names of classes to choose from: those of the data set, of the run, and those defined by people."""
         of_run = [] if self.answers is None else self.answers.classes
         return list(dict.fromkeys([*self._classes, *of_run, *self.marked.names]))
 
     def category_names(self) -> list[str]:
-        """Return the names of the categories that there are."""
+        """Return the names of the available categories."""
         names = ["class", "by_hand", "unsure", "verdict"]
         table = self.manifest.table
         names += [name for name in ("group", "collection") if table.column(name).null_count < len(table)]
@@ -119,7 +119,7 @@ class CellColumns:
         return names
 
     def number_names(self) -> list[str]:
-        """Return the names of the numbers that there are."""
+        """Return the names of the available columns of numbers."""
         names: list[str] = []
         if self.answers is not None:
             names += ["confidence", "margin", *(f"p_{name}" for name in self.answers.classes)]
@@ -158,13 +158,13 @@ class CellColumns:
             return self.marked.tags.get(name, np.zeros(len(self), bool))
 
     def labels(self) -> npt.NDArray[np.int32]:
-        """Return the class of each cell as it holds now, (N,) int32 into `classes`; -1 for none."""
+        """Return the present class of each cell, (N,) int32 into `classes`; -1 for none."""
         found, names = self.category("class"), self.classes
         place = np.array([names.index(name) if name else -1 for name in found.names], np.int32)
         return place[found.codes]
 
     def called(self) -> npt.NDArray[np.int32]:
-        """Return the class that the run calls, (N,) int32 into `classes`; -1 for none."""
+        """Return the predicted class of each cell, (N,) int32 into `classes`; -1 for none."""
         if self.answers is None:
             return np.full(len(self), -1, np.int32)
         names = self.classes
@@ -172,7 +172,7 @@ class CellColumns:
         return place[self.answers.called()]
 
     def take_marks(self, marks: list[Mark]) -> npt.NDArray[np.int64]:
-        """Take up further marks; return the cells that they name."""
+        """Apply further marks; return the cells that they concern."""
         with self._lock:
             touched = self.marked.add(marks)
             for name in MARK_COLUMNS:

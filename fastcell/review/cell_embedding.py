@@ -1,6 +1,6 @@
 """Embedding of cells: activations before the last layer of a run, or quality features, reduced by principal components.
 
-It is computed once in the background, and kept in the cache folder under the hash of the cells and of the weights.
+It is computed once in the background, and stored in the cache folder under a hash of the cells and weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fastcell.inference.classifier import Classifier
 
 COMPONENTS = 16
-"""Largest number of principal components that are kept."""
+"""Maximum number of principal components."""
 
 _MOST_FITTED = 20_000
 _CHUNK = 65_536
@@ -43,7 +43,8 @@ class CellEmbedding(NamedTuple):
 
     Attributes:
         source: ``run`` or ``quality``.
-        values: (N, D) float32, principal components, the widest first; NaN for a cell that cannot be read.
+        values: (N, D) float32, principal components in descending order of variance; NaN for a cell that cannot be
+            read.
         answers: answers of the run; None for quality features.
     """
 
@@ -53,7 +54,7 @@ class CellEmbedding(NamedTuple):
 
     @property
     def points(self) -> npt.NDArray[np.float32]:
-        """(N, 2) float32, the first two components; the second is 0 if there is one alone."""
+        """(N, 2) float32, the first two components; the second is 0 if there is only one."""
         num, width = self.values.shape
         return np.concatenate([self.values[:, :2], np.zeros((num, max(0, 2 - width)), np.float32)], 1)
 
@@ -65,12 +66,12 @@ class EmbeddingJob:
         manifest: the data set.
         thumbnails: reads its cells.
         run: run folder or checkpoint; None for quality features.
-        load: opens the run.
+        load: function that opens the run.
 
     Attributes:
-        done, total: cells so far, and all.
-        error: why it ended without a result; empty otherwise.
-        result: the embedding; None before it is there.
+        done, total: number of cells so far, and of all cells.
+        error: reason why it ended without a result; empty otherwise.
+        result: the embedding; None until it is computed.
     """
 
     def __init__(
@@ -90,14 +91,14 @@ class EmbeddingJob:
         return self._started and self.result is None and not self.error
 
     def start(self, then: Callable[[CellEmbedding], None]) -> None:
-        """Begin, once; `then` gets the result in the thread of the computation."""
+        """Begin the computation, once. `then` receives the result in the thread of the computation."""
         with self._lock:
             if not self._started:
                 self._started, self._then = True, then
                 self._thread.start()
 
     def stop(self) -> None:
-        """End the computation after the cells in work."""
+        """Stop the computation after the cells in progress."""
         self._stop = True
 
     def classifier(self) -> Classifier:
@@ -147,7 +148,7 @@ def embed_quality(manifest: Manifest, report: Report) -> CellEmbedding:
 
     Args:
         manifest: data set of N cells.
-        report: receives the number of cells measured since its last call.
+        report: function that receives the number of cells measured since its last call.
     """
     features = read_measured_features(manifest)
     if features is None:
@@ -162,7 +163,7 @@ def embed_run(classifier: Classifier, manifest: Manifest, thumbnails: Thumbnails
         classifier: the run.
         manifest: data set of N cells.
         thumbnails: reads its cells.
-        report: receives the number of cells classified since its last call.
+        report: function that receives the number of cells classified since its last call.
     """
     from fastcell.inference.classifier import features_and_answers
     from fastcell.inference.confidence import calibrated
@@ -223,7 +224,7 @@ def principal_components(values: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
 
 
 def keep_embedding(path: Path, found: CellEmbedding) -> None:
-    """Keep an embedding in a file, and remove old ones; a folder that cannot be written keeps none."""
+    """Store an embedding in a file, and remove old ones. Nothing is stored if the folder cannot be written."""
     arrays: dict[str, np.ndarray] = {"values": found.values}
     if found.answers is not None:
         arrays |= {"probabilities": found.answers.probabilities, "unlike": found.answers.unlike}
@@ -244,7 +245,7 @@ def keep_embedding(path: Path, found: CellEmbedding) -> None:
 
 
 def read_embedding(path: Path, num_cells: int) -> CellEmbedding | None:
-    """Return an embedding that was kept; None if there is none of so many cells."""
+    """Return a stored embedding; None if there is none with this number of cells."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -1,4 +1,4 @@
-"""What the page shows of cells: a few facts of many cells, and everything about one."""
+"""Facts about cells for the page: a few facts of many cells, and all facts of one cell."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rows_of(data: ReviewSet, cell_ids: npt.NDArray[np.int64]) -> dict[str, list[
 
 
 class CellFacts:
-    """Everything about single cells of a data set.
+    """All facts about single cells of a data set.
 
     Args:
         data: the data set.
@@ -90,7 +90,7 @@ class CellFacts:
         return facts
 
     def occlusion(self, cell: int, positions: int) -> dict[str, Any] | None:
-        """Return how the probability of the called class falls where a square of a cell is covered.
+        """Return the decrease of the probability of the predicted class when a square of the cell is covered.
 
         Args:
             cell: cell_id.
@@ -126,7 +126,7 @@ class CellFacts:
 
 
 def words_of(mark: Mark) -> str:
-    """Return what a mark says, in words."""
+    """Return the content of a mark in words."""
     words = []
     if mark.label is not None:
         words.append(f"class {mark.label}" if mark.label else "no class")

@@ -1,6 +1,6 @@
-"""Queries: which cells to show, and in which order.
+"""Queries: selection and order of the cells to show.
 
-A query is a list of terms, all of which a cell must meet, and an order; it stands as JSON in the address of the page. A
+A query is a list of terms, all of which a cell must meet, and an order; the address of the page contains it as JSON. A
 term is one of::
 
     {"column": "class", "is": ["A", "B"]}          a category, any of these names ("" for none)
@@ -38,10 +38,10 @@ Term = Mapping[str, Any]
 
 
 def parse_query(text: str) -> dict[str, Any]:
-    """Return the query of words of a command line.
+    """Parse a query in the words of a command line.
 
     Returns:
-        ``terms``, a list of terms, and ``sort``, the name of a column behind a ``-`` for descending order, or "".
+        ``terms``, a list of terms, and ``sort``, the name of a column (with ``-`` in front for descending order) or "".
 
     Raises:
         ArgumentError: a word is no term.
@@ -79,10 +79,10 @@ class CellQuery:
 
     Args:
         terms: terms, as in the docstring of the module.
-        sort: column to sort by, behind a ``-`` for descending order; "" for the order of cell_id.
+        sort: column to sort by, with ``-`` in front for descending order; "" for the order of cell_id.
 
     Raises:
-        ArgumentError: a term is none.
+        ArgumentError: a term is invalid.
     """
 
     def __init__(self, terms: Sequence[Term], sort: str = "") -> None:
@@ -106,7 +106,7 @@ class CellQuery:
         """Return the cell_ids that meet all terms, in order, (n,) int32.
 
         Raises:
-            ArgumentError: a term names a column that is not there, or has another form.
+            ArgumentError: a term names a missing column, or has another form.
             DataError: a table is damaged.
         """
         keep = np.ones(len(columns), bool)
@@ -121,7 +121,7 @@ def matches(columns: CellColumns, term: Term) -> npt.NDArray[np.bool_]:
     """Return which cells meet a term, (N,) bool.
 
     Raises:
-        ArgumentError: the term has another form, or names a column that is not there.
+        ArgumentError: the term has another form, or names a missing column.
     """
     if "is" in term:
         found, names = columns.category(str(term.get("column"))), term["is"]

@@ -15,16 +15,17 @@ _BINS = 48
 
 
 def histogram(columns: CellColumns, name: str, rows: npt.NDArray[np.int32]) -> dict[str, Any]:
-    """Return the distribution of a column over all cells and over some.
+    """Return the distribution of a column over all cells and over a selection.
 
     Args:
         columns: columns of the data set.
         name: column.
-        rows: (n,) cell_ids of the cells to count apart.
+        rows: (n,) cell_ids of the selection.
 
     Returns:
         For a category ``names``, ``all`` and ``view``, most frequent first; for numbers ``low``, ``high``, ``all`` and
-        ``view``, counts of bins of one width from the 0.1 % to the 99.9 % quantile, outer values in the outer bins.
+        ``view``: counts in bins of equal width from the 0.1 % to the 99.9 % quantile; values outside count in the outer
+        bins.
 
     Raises:
         ArgumentError: there is no such column.

@@ -20,7 +20,7 @@ from fastcell.storage.whole_files import replace_file
 def mark_table(manifest: Manifest, marked: MarkedCells, drop: npt.NDArray[np.bool_]) -> pa.Table:
     """Return the cells with a mark: cell_id, key, recorded class, label by hand, who, when, verdict, unsure, tags.
 
-    The column `history` names every label by hand of a cell, with who and when, those that were undone left out.
+    The column `history` lists all labels by hand of a cell that were not undone, with person and time.
 
     Args:
         manifest: data set of N cells.

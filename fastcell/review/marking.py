@@ -1,4 +1,7 @@
-"""Mark cells from the page: into the journal, and verdicts also into ``verdicts.csv``, before it is acknowledged."""
+"""Mark cells from the page.
+
+Marks are in the journal, and verdicts also in ``verdicts.csv``, before they are acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,13 @@ _DROP = 2  # code of `MarkedCells.verdicts`
 
 
 class Marking:
-    """Marks of one data set, shared with other processes that mark it.
+    """Marks of one data set, shared with other processes that mark its cells.
 
     Args:
         columns: columns that follow the marks.
 
     Attributes:
-        sequence: number of marks so far, and of changes of ``verdicts.csv``; grows with each change.
+        sequence: counter that grows with each mark and each change of ``verdicts.csv``.
     """
 
     def __init__(self, columns: CellColumns) -> None:
@@ -57,18 +60,18 @@ class Marking:
         return os.access(path, os.W_OK) and (not file.exists() or os.access(file, os.W_OK))
 
     def mark(self, cells: npt.NDArray[np.int64], who: str, said: dict[str, Any]) -> int:
-        """Mark cells; when this returns, the mark is on disk.
+        """Mark cells. The mark is on disk when the function returns.
 
         Args:
-            cells: (n,) cell_ids, at least one.
+            cells: (n,) cell_ids, n >= 1.
             who: person.
-            said: fields of `Mark`: label, reset, verdict, unsure, tag, untag.
+            said: fields of `Mark` to set: label, reset, verdict, unsure, tag, untag.
 
         Returns:
             The new `sequence`.
 
         Raises:
-            ArgumentError: nothing is said, or a name cannot be stored.
+            ArgumentError: no field is set, or a name cannot be stored.
             DataError: the journal or ``verdicts.csv`` is damaged.
         """
         checked = check_said(said)
@@ -77,7 +80,7 @@ class Marking:
         return self._write(Mark.now(checked_person(who), cells, **checked))
 
     def name_classes(self, names: list[str], who: str) -> int:
-        """Offer names of classes that no cell has yet; return the new `sequence`.
+        """Define classes that no cell has yet; return the new `sequence`.
 
         Raises:
             ArgumentError: a name cannot be stored.
@@ -86,7 +89,7 @@ class Marking:
         return self._write(Mark.now(checked_person(who), np.empty(0, np.int64), classes=checked))
 
     def step_back(self, who: str, redo: bool) -> Mark | None:
-        """Undo the last mark of a person, or make the last one that was undone hold again.
+        """Undo the last mark of a person, or redo the last undone one.
 
         Returns:
             The mark that was undone or redone; None if there is none.
@@ -100,7 +103,7 @@ class Marking:
             return aim
 
     def follow(self) -> int:
-        """Take up what other processes have written since the last call; return the `sequence`."""
+        """Apply the marks that other processes have written since the last call; return the `sequence`."""
         with self._lock:
             path = self._manifest.path
             try:
@@ -127,7 +130,7 @@ class Marking:
             return self.sequence
 
     def touched_since(self, sequence: int) -> npt.NDArray[np.int64] | None:
-        """Return the cells that changed after a `sequence`, ascending; None if that is not known any more."""
+        """Return the cells that changed after a `sequence`, in ascending order; None if this is no longer known."""
         with self._lock:
             if sequence >= self.sequence:
                 return np.empty(0, np.int64)
@@ -142,7 +145,7 @@ class Marking:
         del self._touched[:-1000]
 
     def _write(self, mark: Mark, aim: Mark | None = None) -> int:
-        """Append a mark and bring ``verdicts.csv`` up to it."""
+        """Append a mark and update ``verdicts.csv``."""
         about = mark if aim is None else aim
 
         def make() -> list[Mark]:
@@ -160,7 +163,9 @@ class Marking:
             return self.follow()
 
     def _write_verdicts(self, cells: npt.NDArray[np.int64]) -> None:
-        """Write the verdicts that marks give to some cells; without one, those from before the first mark."""
+        """Write the verdicts of some cells according to the marks; for cells without a marked verdict, the verdicts
+        before the first mark.
+        """
         codes = self._columns.marked.verdicts[cells]
         said = cells[codes > 0]
         by_hand = Verdicts(
@@ -184,10 +189,10 @@ class Marking:
 
 
 def check_said(said: dict[str, Any]) -> dict[str, Any]:
-    """Return what a page says of cells, with names as they are stored.
+    """Return the fields that a page sets on cells, with names in their stored form.
 
     Raises:
-        ArgumentError: nothing or something unknown is said, or a name cannot be stored.
+        ArgumentError: no field or an unknown field is set, or a name cannot be stored.
     """
     unknown = set(said) - set(_SAID)
     if unknown or not said:
@@ -207,7 +212,7 @@ def check_said(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_person(who: object) -> str:
-    """Return the name of a person as it is stored.
+    """Return the name of a person in its stored form.
 
     Raises:
         ArgumentError: it cannot be stored.
@@ -223,7 +228,7 @@ def _name(what: str, name: object) -> str:
 
 
 def _rows_of(verdicts: Verdicts, cells: npt.NDArray[np.int64]) -> tuple[tuple[int, str, str, bool], ...]:
-    """Return the rows of some cells, as `Mark.before` keeps them."""
+    """Return the rows of some cells in the form of `Mark.before`."""
     mine = verdicts.where(np.isin(verdicts.cell_ids, cells))
     words = np.where(mine.drop, "drop", "keep").tolist()
     return tuple(

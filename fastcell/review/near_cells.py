@@ -12,7 +12,7 @@ _LAST_NUMBER = r"^(?P<front>(?s:.*?))(?P<number>\d{1,18})(?P<back>\D*)$"
 
 
 class RecordingOrder:
-    """Order of the cells of each group in time: by the instrument's feature `time`, else by the number in their keys.
+    """Order in time of the cells of each group: by the instrument's feature `time`, else by the number in their keys.
 
     Args:
         manifest: the data set.
@@ -36,7 +36,7 @@ class RecordingOrder:
         self._groups = groups
 
     def around(self, cell: int, reach: int) -> npt.NDArray[np.int64]:
-        """Return up to `reach` cells before and behind a cell in its group, in order, itself included."""
+        """Return up to `reach` cells before and after a cell in its group, in order, including the cell itself."""
         place = int(self._place[cell])
         near = self._order[max(0, place - reach) : place + reach + 1]
         return near[self._groups[near] == self._groups[cell]]
@@ -45,7 +45,7 @@ class RecordingOrder:
 def nearest(values: npt.NDArray[np.float32], cell: int, num: int) -> npt.NDArray[np.int64]:
     """Return the cells nearest to a cell in an embedding (N, D), the nearest first, without itself.
 
-    A cell with NaN is near to none.
+    Cells with NaN are left out.
     """
     if not np.isfinite(values[cell]).all():
         return np.empty(0, np.int64)
@@ -63,7 +63,7 @@ def _codes(column: object) -> npt.NDArray[np.int64]:
 
 
 def _sorted_codes(column: object) -> npt.NDArray[np.int64]:
-    """Return codes of texts that sort as the texts do."""
+    """Return codes of texts that have the sort order of the texts."""
     coded = column.combine_chunks().dictionary_encode()  # type: ignore[attr-defined]
     rank = np.empty(len(coded.dictionary), np.int64)
     rank[pc.sort_indices(coded.dictionary).to_numpy()] = np.arange(len(rank))

@@ -1,8 +1,8 @@
-"""Active learning: which cells to label next, and how far the labels have come.
+"""Active learning: choose the cells to label next, and describe the progress of labelling.
 
-The mixture gives each class that the model calls a share of the choice that falls with the number of its labels, takes
-the most uncertain cells of each class as candidates, and among these picks cells far from each other and from the
-labelled ones (greedy k-centre: Sener and Savarese, ICLR 2018, arXiv 1708.00489).
+The mixture gives each predicted class a share of the chosen cells, which decreases with the number of its labels. The
+most uncertain cells of each class are candidates, and cells far from each other and from the labelled cells are chosen
+among them (greedy k-centre: Sener and Savarese, ICLR 2018, arXiv 1708.00489).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _FOLDS = 5
 
 
 class LearnerAnswers(NamedTuple):
-    """What a model says that was fitted to the labels in the page.
+    """Predictions of a model that was fitted to the labels in the page.
 
     Attributes:
         probabilities: (N, K) float32, NaN for cells without an embedding.
-        agreement: share of labelled cells whose class cross-validation calls; NaN with too few.
+        agreement: share of labelled cells whose class is predicted in cross-validation; NaN with too few cells.
         num_compared: number of these cells.
     """
 
@@ -49,8 +49,8 @@ def choose_next(
 
     Args:
         candidates: (n,) int64, cells without a label.
-        num: number of cells to choose; fewer come back if there are fewer candidates.
-        how: way to choose. Without probabilities the mixture is diversity, without an embedding it is uncertainty;
+        num: number of cells to choose; fewer are returned if there are fewer candidates.
+        how: method of choosing. Without probabilities the mixture is diversity, without an embedding it is uncertainty;
             without either the choice is random.
         probabilities: (N, K) float32 of a model; NaN for unknown.
         values: (N, D) float32, embedding; NaN for unknown.
@@ -59,7 +59,7 @@ def choose_next(
         seed: seed of random choices.
 
     Returns:
-        (m,) int64, different cells, the most wanted first.
+        (m,) int64, different cells in descending order of priority.
     """
     rng = np.random.default_rng(seed)
     candidates = rng.permutation(candidates)  # ties are broken at random
@@ -91,7 +91,7 @@ def choose_next(
 
 
 def uncertainty(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return 1 minus the margin between the two most probable classes, (n,); 1 where nothing is known."""
+    """Return 1 minus the margin between the two most probable classes, (n,); 1 if the probabilities are unknown."""
     if probabilities.shape[1] < 2:
         return np.ones(len(probabilities))
     two = np.sort(np.partition(probabilities, -2, axis=1)[:, -2:], axis=1)
@@ -101,9 +101,9 @@ def uncertainty(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float6
 def class_shares(
     called: npt.NDArray[np.int64], num: int, counts: npt.NDArray[np.int64] | None, num_classes: int
 ) -> npt.NDArray[np.int64]:
-    """Return how many cells to choose of each class that a model calls, (K,) int64, `num` in all.
+    """Return the number of cells to choose of each predicted class, (K,) int64, `num` in total.
 
-    Cells are given one by one to the class with the fewest labels so far that has a candidate left.
+    Cells are assigned one by one to the class with the fewest labels so far that still has a candidate.
 
     Args:
         called: (n,) int64, class of each candidate; n >= `num`.
@@ -129,12 +129,12 @@ def k_centre(
     num: int,
     rng: np.random.Generator,
 ) -> npt.NDArray[np.int64]:
-    """Choose cells one after the other, each the farthest from all centres and all chosen before.
+    """Choose cells one after another, each the farthest from all centres and all cells chosen before.
 
     Args:
         values: (N, D) float32; a cell with NaN is chosen last.
         candidates: (n,) int64.
-        centres: (c,) int64; at most 5,000 of them, drawn at random, count.
+        centres: (c,) int64; of more than 5,000, a random 5,000 are used.
         num: number of cells, at most n.
         rng: generator of the draw.
     """

@@ -1,4 +1,4 @@
-"""The page's server as a Starlette application: what the page asks, a route each."""
+"""The page's server as a Starlette application, with one route per kind of request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OCCLUSION_PLACES = 16
 
 
 class ReviewApp:
-    """Answers to the requests of the page.
+    """Handler of the requests of the page.
 
     Args:
         data: the data set.
@@ -134,7 +134,7 @@ class ReviewApp:
         return Response(data, media_type="application/octet-stream")
 
     def _set(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Return what the page needs at its start, and again when the columns have changed."""
+        """Return the data that the page needs at its start and after a change of the columns."""
         data = self._data
         options, columns = data.options, data.columns
         return {
@@ -183,12 +183,12 @@ class ReviewApp:
         return dict(rows_of(self._data, ids))
 
     def _ids(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Return the cells between two places of a view, as ranges."""
+        """Return the cells between two positions of a view, as ranges."""
         first, last = _whole(asked, "first"), _whole(asked, "last")
         return {"cells": write_ranges(self._named(asked)[first : last + 1].astype(np.int64))}
 
     def _place(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Return the place of a cell in a view; -1 if it is not there."""
+        """Return the position of a cell in a view; -1 if the view lacks it."""
         found = np.flatnonzero(self._named(asked) == self._cell(asked.get("cell")))
         return {"place": int(found[0]) if len(found) else -1}
 
@@ -257,7 +257,7 @@ class ReviewApp:
 
 
 class _ForgottenError(FastcellError):
-    """The server does not know a view any more; the page asks for it again."""
+    """Raised if the server no longer has a view; the page then requests it again."""
 
 
 def _whole(asked: dict[str, Any], name: str) -> int:
@@ -284,7 +284,7 @@ async def _asked(request: Request) -> dict[str, Any]:
 
 
 def _json(answer: Callable[[dict[str, Any]], Any]) -> Callable[[Request], Any]:
-    """Return an endpoint that answers JSON with JSON; errors get ``{"error": ...}``."""
+    """Return an endpoint that receives and returns JSON; errors are returned as ``{"error": ...}``."""
 
     async def endpoint(request: Request) -> Response:
         from starlette.concurrency import run_in_threadpool

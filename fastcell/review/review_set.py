@@ -1,4 +1,4 @@
-"""State of the page's server: the data set, its columns, the views that were asked for, marks, and the run."""
+"""State of the page's server: data set, columns, requested views, marks, and run."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _SHARE_NEW = 0.05  # of the labels by hand, so that the learner behind the progr
 
 
 class ReviewOptions(NamedTuple):
-    """What the command was given.
+    """Options of the command.
 
     Attributes:
-        run: run folder or checkpoint; None without.
-        split_name: split that gives the subsets.
-        who: person who marks, unless the page says another.
-        query: query that the page begins with.
+        run: run folder or checkpoint; None without a run.
+        split_name: split whose subsets are shown.
+        who: name stored with marks, unless the page gives another name.
+        query: first query of the page.
         trust: packages whose code the network of the run may import.
     """
 
@@ -51,7 +51,7 @@ class CellView(NamedTuple):
     """Cells that meet a query, in its order.
 
     Attributes:
-        name: names them, also after the server has started again.
+        name: name of the view, which stays valid after a restart of the server.
         rows: (n,) int32 cell_ids.
     """
 
@@ -60,11 +60,11 @@ class CellView(NamedTuple):
 
 
 class ReviewSet:
-    """Everything that the page asks about; safe to use from several threads.
+    """Data for all requests of the page. Safe to use from several threads.
 
     Args:
         manifest: the data set.
-        options: what the command was given.
+        options: options of the command.
     """
 
     def __init__(self, manifest: Manifest, options: ReviewOptions) -> None:
@@ -88,7 +88,7 @@ class ReviewSet:
         """Return the cells of a query.
 
         Raises:
-            ArgumentError: a term has another form, or names a column that is not there.
+            ArgumentError: a term has another form, or names a missing column.
         """
         marks = self.marking.sequence if query.follows_marks else 0
         text = f"{self.columns.version} {marks} {query.text()}"
@@ -105,17 +105,17 @@ class ReviewSet:
         return found
 
     def named_view(self, name: str) -> CellView | None:
-        """Return a view that was made before; None if it is forgotten."""
+        """Return an earlier view; None if the server no longer has it."""
         with self._lock:
             if name in self._views:
                 self._views.move_to_end(name)
             return self._views.get(name)
 
     def chosen_cells(self, chosen: object) -> npt.NDArray[np.int64]:
-        """Return the cells that the page means: ranges of cell_ids, or ``{"view": NAME}`` with all its cells.
+        """Return the cells of a request: ranges of cell_ids, or all cells of ``{"view": NAME}``.
 
         Raises:
-            ArgumentError: it is neither.
+            ArgumentError: the value is neither.
         """
         if isinstance(chosen, dict):
             view = self.named_view(str(chosen.get("view")))
@@ -128,11 +128,11 @@ class ReviewSet:
             raise ArgumentError(f"{error}.") from None
 
     def start_embedding(self) -> None:
-        """Begin to compute the embedding, once."""
+        """Start to compute the embedding, once."""
         self.job.start(self._take_embedding)
 
     def progress(self) -> dict[str, Any]:
-        """Return how far the labels have come, and how far the model agrees with them."""
+        """Return the number of labels, and the agreement of the model with them."""
         marked, labels = self.columns.marked, self.columns.labels()
         by_hand = marked.labels >= 0
         called = self.columns.called()
@@ -185,14 +185,14 @@ class ReviewSet:
         return write_ranges(chosen)
 
     def close(self) -> None:
-        """End the work in the background."""
+        """Stop the work in the background."""
         self.job.stop()
 
     def _learned(self, latest: bool = False) -> LearnerAnswers | None:
-        """Return what a model says that was fitted to the labels by hand; None without an embedding or two classes.
+        """Return the predictions of a model fitted to the labels by hand; None without an embedding or two classes.
 
         Args:
-            latest: fit it to the labels of now; otherwise one that lacks a few labels will do.
+            latest: fit the model to the present labels; otherwise a model without the last few labels may be used.
         """
         embedding = self.job.result
         if embedding is None:
@@ -222,7 +222,7 @@ class ReviewSet:
 
 
 def saved_answers(run: Path, manifest: Manifest) -> CellAnswers | None:
-    """Return the answers that a run kept for cells of the data set, those of its test subset; None without any."""
+    """Return the stored predictions of a run for cells of the data set (its test subset); None if there are none."""
     from fastcell.predictions.table import read_predictions
     from fastcell.runs.run_folder import PREDICTIONS_FILE
 

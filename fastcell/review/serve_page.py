@@ -1,4 +1,4 @@
-"""Start the page's server, and the cells that it begins with."""
+"""Start the page's server with its first query."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def serve_page(manifest: Manifest, options: ReviewOptions, port: int, classes: S
         manifest: the data set.
         options: run, split, person and query.
         port: port on the loopback address; 0 for a free one.
-        classes: names of classes to offer.
-        say: receives the lines with the address.
+        classes: names of further classes that can be chosen.
+        say: function that receives the lines with the address.
 
     Raises:
-        ArgumentError: the port cannot be had, the query names a column that is not there, or a class cannot be stored.
+        ArgumentError: the port cannot be used, the query names a missing column, or a class cannot be stored.
         DataError: marks or verdicts of the data set are damaged.
         FastcellError: starlette or uvicorn is not installed.
     """
@@ -58,7 +58,7 @@ def serve_page(manifest: Manifest, options: ReviewOptions, port: int, classes: S
 
 
 def first_query(select: str | None, manifest: Manifest) -> dict[str, Any]:
-    """Return the query that the page begins with.
+    """Return the first query of the page.
 
     Args:
         select: a table with the column cell_id or key, a query of words, or None for all cells.
@@ -66,7 +66,7 @@ def first_query(select: str | None, manifest: Manifest) -> dict[str, Any]:
 
     Raises:
         ArgumentError: it is neither.
-        DataError: the table is damaged, or names a cell that is not there.
+        DataError: the table is damaged, or names a missing cell.
     """
     if select is None:
         return {"terms": [], "sort": ""}

@@ -1,4 +1,4 @@
-"""Pictures of cells for the page: sheets of thumbnails, and single cells, made from the shards on demand."""
+"""Images of cells for the page: sheets of thumbnails, and single cells, made from the shards on demand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Look(NamedTuple):
     Attributes:
         size: side of a thumbnail [px], one of `SIZES`.
         stretch: spread the grey levels of each cell from its 1 % to its 99 % quantile over the whole range.
-        common: raw pixels per thumbnail side of all cells; 0 fits each cell into its thumbnail.
+        common: raw pixels per thumbnail side, the same for all cells; 0 fits each cell into its thumbnail.
     """
 
     size: int
@@ -45,7 +45,7 @@ class Look(NamedTuple):
 
 
 class Thumbnails:
-    """Thumbnails of one data set, with the cells and sheets used last in memory; safe to use from several threads.
+    """Thumbnails of one data set, with a cache of recent cells and sheets. Safe to use from several threads.
 
     Args:
         manifest: the data set.
@@ -90,9 +90,9 @@ class Thumbnails:
         """Return a JPEG of up to `SHEET_CELLS` thumbnails, row by row in rows of `SHEET_COLUMNS`.
 
         Args:
-            name: names these cells in this order and this look; a sheet of the same name comes from memory.
+            name: key of these cells in this order and look; a sheet with the same key comes from the cache.
             cell_ids: (n,) cell_ids.
-            look: how they are drawn.
+            look: settings of the drawing.
         """
         kept = self._sheets.get(name)
         if kept is not None:
@@ -115,7 +115,7 @@ class Thumbnails:
         return cv2.imencode(".png", stretched(pixels) if stretch else pixels)[1].tobytes()
 
     def common_side(self) -> int:
-        """Return the raw pixels per thumbnail side that fit 99 % of the cells when all are drawn at one scale."""
+        """Return the raw pixels per thumbnail side with which 99 % of the cells fit if all are drawn at one scale."""
         return int(np.ceil(np.quantile(self._sizes.max(1), 0.99))) if len(self._sizes) else 1
 
     def _decoded(self, cell: int, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
@@ -131,7 +131,7 @@ class Thumbnails:
 
 
 def draw_thumbnail(pixels: npt.NDArray[np.uint8] | None, look: Look, target: npt.NDArray[np.uint8]) -> None:
-    """Draw a cell into a square (S, S) uint8; one that cannot be read is a cross."""
+    """Draw a cell into a square (S, S) uint8; draw a cross if the cell cannot be read."""
     side = look.size
     if pixels is None:
         cv2.line(target, (0, 0), (side - 1, side - 1), 128, 1)
@@ -163,7 +163,7 @@ def stretched(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 class ByteCache(Generic[_Value]):
-    """Values used last, up to a number of bytes; safe to use from several threads."""
+    """Cache of recently used values, up to a number of bytes. Safe to use from several threads."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most, self._bytes = most_bytes, 0
@@ -171,7 +171,7 @@ class ByteCache(Generic[_Value]):
         self._lock = threading.Lock()
 
     def get(self, name: object) -> _Value | None:
-        """Return a value; None if it is not there."""
+        """Return a value; None if it is not in the cache."""
         with self._lock:
             if name not in self._values:
                 return None
@@ -179,7 +179,7 @@ class ByteCache(Generic[_Value]):
             return self._values[name][0]
 
     def put(self, name: object, value: _Value, num_bytes: int) -> None:
-        """Keep a value, and forget those that were not used for longest."""
+        """Store a value, and remove the least recently used ones."""
         with self._lock:
             if name in self._values:
                 self._bytes -= self._values.pop(name)[1]

@@ -105,7 +105,7 @@ def group_note(num_groups: int) -> str:
     if num_groups == 1:
         return "1 group only: holds for further cells of this group, says nothing about others"
     if 1 < num_groups < FEW_GROUPS:
-        return f"{num_groups} groups only: rests on an assumed spread between groups"
+        return f"{num_groups} groups only, interval relies on an assumed spread between groups"
     return ""
 
 

@@ -34,6 +34,7 @@ SLIPS = {
     "report": [[], ["RUN", "--cels", "3"], ["RUN", "--seed", "x"], ["--cels=3"], ["--run", "RUN"]],
     "distill": [[], ["RUN", "--budgt", "3us"], ["RUN", "--share", "x"], ["RUN", "--preset", "fats"],
                 ["RUN", "DATA", "more"]],
+    "review": [[], ["DATA", "--selct", "x"], ["DATA", "--port", "x"], ["DATA", "RUN", "more"]],
     "serve": [[], ["RUN", "--prot", "3"], ["RUN", "--when-full", "drp"], ["RUN", "--queue", "x"]],
     "watch": [[], ["RUN", "FOLDER"], ["RUN", "FOLDER", "OUT", "--until_idel", "5"],
               ["RUN", "FOLDER", "OUT", "--poll", "x"]],

@@ -31,7 +31,7 @@ def test_intervals_are_by_group():
     assert entry.accuracy == 0.75
     assert entry.low < 0.4
     assert entry.high > 0.93
-    assert basis_text(entry) == "by group (4 groups only: rests on an assumed spread between groups)"
+    assert basis_text(entry) == "by group (4 groups only, interval relies on an assumed spread between groups)"
     one = tables(result("knn", 10), units=np.zeros(100, int))
     (entry,) = [e for e in one.entries() if e.part == "test"]
     assert (entry.low, entry.high) == pytest.approx(clopper_pearson_interval(30, 40))

@@ -144,7 +144,7 @@ def test_shares_of_dropped_cells_are_by_group(fresh):
     grouped = Manifest(fresh.path, fresh.info, table)
     drop = np.arange(80) % 4 == 0  # one of four groups is bad
     lines = dropped_by_class(grouped, drop, np.full(80, "faint", dtype=object))
-    assert "intervals by group (4 groups only: rests on an assumed spread between groups)" in lines[0]
+    assert "intervals by group (4 groups only, interval relies on an assumed spread between groups)" in lines[0]
     expected = proportion([20, 0, 0, 0], [20] * 4)
     assert f"{100 * expected.low:.1f} to {100 * expected.high:.1f} %" in lines[-1]
     assert expected.low < 0.02  # by cell 15.6 to 36.1 %

@@ -110,7 +110,8 @@ def test_a_class_without_cells_has_a_dash_for_its_recall(tmp_path):
         "valid": Outputs(np.arange(4), np.zeros(4, int), np.repeat([[1.0, 0.0]], 4, axis=0), np.array(list("aabb")))
     }
     section, _ = scores_section(finished(tmp_path, ["A", "B"]), outputs)
-    assert section.tables[0].caption.endswith("by group (2 groups only: rests on an assumed spread between groups)")
+    unit = "by group (2 groups only, interval relies on an assumed spread between groups)"
+    assert section.tables[0].caption.endswith(unit)
     assert section.tables[0].rows[0][0] == "validation"
     assert section.tables[1].rows[1] == ["B", "0", "0.000", "-", "-"]
 

@@ -50,7 +50,7 @@ def test_examples_whose_intervals_are_known():
     """Where the percentile bootstrap gave .851 to .853, .915 to .963 and 1 to 1."""
     two = proportion([80, 87], [94, 102]).interval()
     assert (two.low, two.high) == pytest.approx((0.478, 0.984), abs=5e-4)
-    assert two.note == "2 groups only: rests on an assumed spread between groups"
+    assert two.note == "2 groups only, interval relies on an assumed spread between groups"
     four = proportion([148, 152, 156, 159], [164] * 4).interval()
     assert (four.low, four.high) == pytest.approx((0.833, 0.981), abs=5e-4)
     right = proportion([3, 3], [3, 3]).interval()
@@ -80,7 +80,7 @@ def test_groups_with_no_name_are_cells_by_themselves():
 def test_what_is_said_beside_it():
     assert [group_note(num) for num in (0, 6, 100)] == ["", "", ""]
     assert group_note(1).startswith("1 group only")
-    assert "5 groups only: rests on an assumed spread" in group_note(5)
+    assert "5 groups only, interval relies on an assumed spread" in group_note(5)
     assert Interval(0.9124, 0.89, 0.9309, "cell", 0, "").describe() == "0.912 (0.890 to 0.931)"
     none = no_interval(0.5, "3 cells")
     assert none.describe() == "0.500 (no interval: 3 cells)"

@@ -62,7 +62,7 @@ def test_summary_and_table():
     assert "1.000" in text.split("\n")[3]
     assert text.split("\n")[0].split() == ["THP1", "MCF7", "none"]
     assert "accuracy" in text
-    assert text.endswith("by group (3 groups only: rests on an assumed spread between groups); 20 cells")
+    assert text.endswith("by group (3 groups only, interval relies on an assumed spread between groups); 20 cells")
     one = summarize(labels, predicted, ["x", "y"], np.array(["a"] * 21))
     assert (one["interval_by"], one["num_groups"]) == ("cell", 1)
     assert "by cell (1 group only: holds for further cells of this group" in format_scores(one)

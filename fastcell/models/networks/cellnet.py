@@ -18,7 +18,7 @@ class CellNet(nn.Module):
     """The 8-layer network of Meng et al., IEEE JBHI 23(5) 2019, doi 10.1109/JBHI.2018.2878878, Table I.
 
     Each stage is convolution -> 2 x 2 max-pool -> ReLU -> batch normalisation, with "same" padding as in the paper's
-    TensorFlow code. Then follow 64 units with ReLU and one output per class.
+    TensorFlow code. The stages are followed by 64 units with ReLU and one output per class.
 
     The network maps images (B, 1, H, W), floating point, H = W = `image_size` [px], to logits (B, K).
 

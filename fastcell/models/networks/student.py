@@ -17,8 +17,8 @@ class StudentNet(nn.Module):
     """Network for images of 32 to 48 pixels that costs about 1 % of CellNet at 128 pixels.
 
     Each stage is convolution (strided, padded so that a map has the image's side over the stride, no bias) -> batch
-    normalisation -> ReLU, so that an inference program can merge it into one operation. Then follow the mean of each
-    map and one output per class.
+    normalisation -> ReLU, so that an inference program can merge it into one operation. The stages are followed by the
+    mean of each map and one output per class.
 
     The network maps images (B, 1, H, W), floating point, to logits (B, K).
 
