@@ -31,6 +31,10 @@ Layout = Literal["cell", "block"]
 PRESETS: tuple[str, ...] = get_args(Preset)
 
 
+Format = Literal["rtdc", "ifcb", "tars", "lists", "tiff", "images", "arrays"] | str
+"""Format of the files; an installed package may add others, by the ending of their files."""
+
+
 class ReadingArguments(NamedTuple):
     """Options for reading SRC.
 
@@ -46,7 +50,7 @@ class ReadingArguments(NamedTuple):
         subtract_background: subtract image_bg from the images of .rtdc files
     """
 
-    format: Literal["rtdc", "ifcb", "tars", "lists", "tiff", "images", "arrays"] | None = None
+    format: Format | None = None
     table: File = None
     labels: File = None
     tile: Annotated[str | None, Spelled("HxW")] = None

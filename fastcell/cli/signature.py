@@ -263,10 +263,14 @@ def parts_of(hint: Any) -> list[Any]:
 
 
 def choices_of(hint: Any) -> list[str]:
-    """Return the values that a Literal, a list of it, or a union of Literals, dict and None allows; else empty."""
+    """Return the values that a Literal, a list of it, or a union of Literals, dict and None allows; else empty.
+
+    In a union with str they are the known values, besides which there may be others.
+    """
     found: list[str] = []
     for part in parts_of(hint):
-        if typing.get_origin(part) is dict:  # a class path with its arguments, as an alternative to the names
+        # A class path with its arguments, as an alternative to the names; names that installed packages add.
+        if typing.get_origin(part) is dict or part is str:
             continue
         (part,) = typing.get_args(part) if typing.get_origin(part) is list else (part,)
         if typing.get_origin(part) is not typing.Literal:

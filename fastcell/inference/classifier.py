@@ -20,14 +20,14 @@ from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice,
 from fastcell.inference.beside_weights import join_content
 from fastcell.inference.classified_cells import ClassifiedCells
 from fastcell.inference.confidence import Confidence, calibrated
-from fastcell.inference.grey_cells import as_array, cell_arrays, grey_cells
+from fastcell.inference.given_cells import OnePath, checked_levels, checked_pitches, files_of, in_words_of_python
+from fastcell.inference.grey_cells import cell_arrays, grey_cells
 from fastcell.inference.unlike.image_features import network_image_features
 from fastcell.inference.unlike.reasons import UnlikeScores, joined_scores
 from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.runs.run_folder import METRICS_FILE, find_checkpoint
 from fastcell.runs.shared_model import is_shared_model, read_shared_config
-from fastcell.storage.places import local_path
 from fastcell.storage.whole_files import read_json_file
 from fastcell.system import library_settings, resources
 from fastcell.system.text import html_text, printable
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 if TYPE_CHECKING:
     import torch
 
-    OnePath = str | os.PathLike[str]
     Cells = np.ndarray | torch.Tensor | OnePath | Sequence[np.ndarray] | Sequence[torch.Tensor] | Sequence[OnePath]
 
 CHUNK = 256
@@ -69,8 +68,8 @@ def joined_answers(parts: Sequence[ChunkAnswers]) -> ChunkAnswers:
 class Classifier:
     """A trained network with its classes and its preprocessing, ready to classify cells; made by `load`.
 
-    Any number of threads may call it. It works after a fork, and in processes that receive it as a pickle. It holds no
-    thread pools or open files.
+    Any number of threads may call it, and processes that receive it as a pickle. It works after a fork, except with the
+    backend ``openvino``, which raises an error there. It holds no thread pools or open files.
 
     Args:
         backend: runs the network.
@@ -116,7 +115,7 @@ class Classifier:
         Args:
             X: arrays: (N, H, W), (N, 1, H, W) or (N, H, W, 1) array or tensor; one cell (H, W); or a list of cells of
                 any sizes. uint8, or uint16 with a window. Or files: an image file or a list of these; a folder of
-                images; a file or folder of an instrument, as `fastcell pack` reads it; a packed data set.
+                images, at any depth; a file or folder of an instrument, as `fastcell pack` reads it; a packed data set.
             window: grey levels (low, high) of 16-bit cells that become black and white; None for those of the run.
             um_per_px: micrometres per pixel, for a run with fit ``scale``; None if unknown. For arrays: one number, or
                 one per cell. For files: one number, used for cells whose file gives none.
@@ -129,11 +128,12 @@ class Classifier:
             ArgumentError: the cells cannot be used.
             DataError: the files cannot be read.
         """
-        files = _files_of(X)
+        files, window = files_of(X), checked_levels(window)
         if files is not None:
-            return self._predict_files(files, window, um_per_px)
+            with in_words_of_python():
+                return self._predict_files(files, window, checked_pitches(um_per_px, None))
         cells = cell_arrays(X)
-        pitch = _pitches(um_per_px, len(cells))
+        pitch = checked_pitches(um_per_px, len(cells))
         parts = []
         for first in range(0, len(cells), CHUNK):
             some = slice(first, first + CHUNK)
@@ -156,10 +156,9 @@ class Classifier:
                 if value is not None:
                     raise invalid(name, "left out for a packed data set, which has its own", value, "Leave it out")
             return classify_packed(self, Path(files))
-        if um_per_px is not None and np.ndim(um_per_px):
-            raise invalid("um_per_px", "one number for files", um_per_px, "Leave it out, or read the files as arrays")
-        levels = self.checked_window(window)
-        cells = open_cells(files, window=levels, um_per_px=um_per_px, depth=self.preprocessing.depth)
+        levels, pitch = self.checked_window(window), None if um_per_px is None else float(um_per_px)
+        depth = self.preprocessing.depth
+        cells = open_cells(files, window=levels, um_per_px=pitch, depth=depth, any_layout=True)
         answers = SourceAnswers(list(self.classes), cells)
         answers.parts += classify_source(self, cells)
         return answers.collect()
@@ -434,39 +433,6 @@ def features_and_answers(
 
 def _flipped(images: np.ndarray) -> Iterator[np.ndarray]:
     return (np.ascontiguousarray(np.flip(images, axes)) if axes else images for axes in _FLIPS)
-
-
-def _files_of(values: Any) -> OnePath | list[OnePath] | None:
-    """Return a path, or the paths of a list, a tuple or a column; None for arrays.
-
-    Raises:
-        ArgumentError: a path is empty or does not exist, or a list holds something else beside paths.
-    """
-    if isinstance(values, str | os.PathLike):
-        path = local_path("X", values)
-        if not os.fspath(values) or not path.exists():
-            raise invalid("X", "arrays, or a path that exists", str(values), "Check the path")
-        return path
-    if not isinstance(values, list | tuple):
-        values = as_array(values)
-        if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "OU":
-            return None
-    if not len(values) or not isinstance(values[0], str | os.PathLike):
-        return None
-    for number, path in enumerate(values):
-        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-            got = "an empty path" if isinstance(path, str) else type(path).__name__
-            raise invalid(f"X[{number}]", "a path, as X[0] is one", got, "Give arrays or paths, not both")
-    return list(values)
-
-
-def _pitches(um_per_px: float | Sequence[float] | np.ndarray | None, num: int) -> np.ndarray | None:
-    if um_per_px is None:
-        return None
-    pitch = np.asarray(um_per_px, np.float32)
-    if pitch.shape not in ((), (num,)):
-        raise invalid("um_per_px", f"one number, or one for each of the {num} cells", pitch.shape, "Correct it")
-    return np.broadcast_to(pitch, (num,))
 
 
 def _score_text(scores: dict[str, Any], name: str) -> str:

@@ -211,6 +211,7 @@ def open_cells(
     window: Window = None,
     um_per_px: float | None = None,
     depth: int = 8,
+    any_layout: bool = False,
 ) -> SourceCells:
     """Open files of cells that are not packed.
 
@@ -220,6 +221,8 @@ def open_cells(
         window: grey levels (low, high) of 16-bit cells that become black and white.
         um_per_px: micrometres per pixel of cells for which the source gives no value.
         depth: bits per grey level that the run keeps.
+        any_layout: read a folder of images also if its paths do not name a class in the same place; else a pattern is
+            needed, as for `pack`.
 
     Raises:
         ArgumentError: an argument breaks its rule or has no effect on these cells, or the path is no source.
@@ -233,8 +236,8 @@ def open_cells(
         listing = source.scan()
         return SourceCells(source, listing.items, listing, window, pitch, depth, in_given_order=True)
     source = open_source(what, None if read is None else read.pattern, read)
-    if isinstance(source, ImageFolder) and source.pattern is None and _is_flat(source.root):
-        source = replace(source, pattern="{name}")
+    if isinstance(source, ImageFolder) and source.pattern is None:
+        source = replace(source, pattern=_pattern_of(source.root, any_layout))
     listing = unify_names(source.scan())
     check_listing_options(listing, um_per_px, None)
     shards = cell_shards(listing.items, choose_shard_cells(len(listing.items)), 0, listing.runs)
@@ -242,10 +245,13 @@ def open_cells(
     return SourceCells(source, order, listing, window, pitch, depth)
 
 
-def _is_flat(folder: Path) -> bool:
-    """Return True for a folder with images directly in it, the layout of unlabelled cells."""
+def _pattern_of(folder: Path, any_layout: bool) -> str | None:
+    """Return the pattern of unlabelled images, directly in a folder or at any depth; None for that of `pack`."""
     keys, _ = find_images(folder)
-    return bool(keys) and all("/" not in key for key in keys)
+    depths = {key.count("/") for key in keys}
+    if depths == {0}:
+        return "{name}"
+    return "**/{name}" if any_layout and depths and depths != {1} else None
 
 
 def _ints(values: list[int]) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcell.dataset.open_files import look_again
-from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.errors import ArgumentError, DataError, did_you_mean, invalid
 from fastcell.sources import arrays, ifcb, path_table, rtdc, tiff_stacks
 from fastcell.sources.base import Channel, Source, encoding_of
 from fastcell.sources.image_folder import ImageFolder, Pattern, check_fields_used, walk_files
@@ -33,7 +33,7 @@ class ReadOptions:
 
     Attributes:
         pattern: position of class, group and collection in the paths, see `Pattern`.
-        format: one of `FORMATS`; None to detect it.
+        format: one of `FORMATS`, or the ending of the files of a reader of another package; None to detect it.
         tile: height and width of the tiles of a montage, in pixels.
         channel: number, from 0, or name of the channel of TIFF files with several channels.
         table: CSV or Parquet file of paths and labels.
@@ -169,8 +169,13 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None, option
         DataError: If the files have a format that must be exported first.
     """
     look_again()
-    root = local_path("SRC", path).absolute()  # a worker may have another working directory
     options = options or ReadOptions()
+    readers = {ending.lstrip("."): reader for ending, reader in own_readers().items() if ending[1:] not in FORMATS}
+    known = [*FORMATS, *readers]
+    if options.format is not None and options.format not in known:
+        hint = did_you_mean(options.format, known) or "Leave it out to detect the format."
+        raise ArgumentError(f"--format must be one of {', '.join(known)}, got {options.format!r}. {hint}")
+    root = local_path("SRC", path).absolute()  # a worker may have another working directory
     if pattern is not None:
         options = replace(options, pattern=pattern)
     if not root.exists():
@@ -182,9 +187,7 @@ def open_source(path: str | os.PathLike[str], pattern: str | None = None, option
             raise invalid("--table", "given with a folder or file of images", str(root), "SRC is itself a table")
         options = replace(options, table=root)
         root = root.parent
-    if options.format is not None and options.format not in FORMATS:
-        raise invalid("--format", f"one of {', '.join(FORMATS)}", options.format, "Leave it out to detect the format")
-    own = None if options.format is not None else _own_reader(root)
+    own = _own_reader(root) if options.format is None else readers.get(options.format)
     if own is not None:
         _check_no_options(own.value, options)
         source = open_own(own, root)

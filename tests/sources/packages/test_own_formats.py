@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastcell.cli.main import main
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError
@@ -132,3 +133,19 @@ def test_a_reader_that_does_not_work_is_named(ending: str, message: str, install
     path.write_bytes(b"x")
     with pytest.raises(DataError, match=message):
         open_source(path)
+
+
+def test_the_format_is_chosen_by_its_name(installed: Path, cells: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "src" / "a.cellz").rename(tmp_path / "src" / "a.dat")  # an ending that says nothing
+    (tmp_path / "src" / "b.png").write_bytes(b"x")
+    source = open_source(tmp_path / "src" / "a.dat", options=ReadOptions(format="cellz"))
+    assert np.array_equal(source.load(source.scan().items[3]), cells[3])
+    with pytest.raises(ArgumentError, match="--format must be one of rtdc, .*cellz.*, got 'celz'. Did you mean cellz?"):
+        open_source(tmp_path / "src" / "a.dat", options=ReadOptions(format="celz"))
+    with pytest.raises(ArgumentError, match="--channel must be left out, got 1"):
+        open_source(tmp_path / "src" / "a.dat", options=ReadOptions(format="cellz", channel=1))
+
+
+def test_the_commands_take_the_name(installed: Path, cells: np.ndarray, tmp_path: Path) -> None:
+    assert main(["pack", str(tmp_path / "src"), str(tmp_path / "set"), "--format", "cellz", "--jobs=1"]) == 0
+    assert len(Manifest.open(tmp_path / "set")) == 20
