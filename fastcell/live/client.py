@@ -10,6 +10,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -340,9 +341,13 @@ def _numbers(name: str, values: Any, num: int) -> np.ndarray:
     Raises:
         ValueError: their number is wrong, or one is negative.
     """
-    found = np.asarray(values)
+    message = f"{name} must be {num} whole numbers from 0 to 2**64 - 1"
+    try:
+        found = values if isinstance(values, np.ndarray) else np.array([index(value) for value in values], np.uint64)
+    except (TypeError, OverflowError):
+        raise ValueError(message) from None
     if found.shape != (num,) or (num and (found.dtype.kind not in "iu" or found.min() < 0)):
-        raise ValueError(f"{name} must be {num} whole numbers from 0 on, got {found.dtype} {found.shape}")
+        raise ValueError(f"{message}, got {found.dtype} {found.shape}")
     return found.astype(np.uint64)
 
 

@@ -165,7 +165,7 @@ class _Watcher:
             return self._classify(cells, new, ended) or changed
         except DataError as error:  # a file that changes while it is read
             self._tell_problem(str(error))
-            return True
+            return changed
 
     def _settled(self, cells: SourceCells) -> tuple[list[SourceItem], str]:
         """Return the cells that are to be classified now, and a hash of the listing."""

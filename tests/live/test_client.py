@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from fixtures.live_servers import frame_of, served, some_cells
 
 import fastcell
 from fastcell.live.client import Client, ServerGone
-from fastcell.live.protocol import Welcome, answer_dtype, client_greeting
+from fastcell.live.protocol import MAGIC, Welcome, answer_dtype, client_greeting
 
 
 def test_importing_the_client_loads_numpy_alone() -> None:
@@ -69,6 +70,54 @@ def test_what_is_no_cell_is_not_sent(tmp_path: Path, cells: object) -> None:
             client.send(cells)  # type: ignore[arg-type]
         assert client.unanswered == []
         assert client.predict(some_cells(2)).ids.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"ids": [5]},
+        {"times": [1, 2, 3]},
+        {"ids": [-1, 2]},
+        {"ids": [0.5, 1]},
+        {"ids": np.ones(2)},
+        {"ids": [1 << 64, 0]},
+    ],
+)
+def test_numbers_that_do_not_fit_are_not_sent(tmp_path: Path, numbers: dict[str, Any]) -> None:
+    with served(tmp_path) as running, running.client() as client:
+        with pytest.raises(ValueError, match="must be 2 whole numbers from 0 to"):
+            client.send(some_cells(2), **numbers)
+        assert client.unanswered == []
+        found = client.predict(some_cells(2), ids=[(1 << 64) - 1, 0], times=np.array([1, 2], np.int32))
+        assert found.ids.tolist() == [(1 << 64) - 1, 0]
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        MAGIC + b"\xff\xff\xff\xff",
+        MAGIC + (3).to_bytes(4, "little") + bytes(3),
+        MAGIC + (8).to_bytes(4, "little") + b"\2\0" + bytes(6),
+        MAGIC + (12).to_bytes(4, "little") + b"\1\0" + bytes(6) + b"\xff\xffab",
+        MAGIC,
+        b"",
+    ],
+)
+def test_a_broken_greeting_is_named(greeting: bytes) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connected = listener.accept()[0]
+        connected.recv(10)
+        connected.sendall(greeting)
+        connected.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with pytest.raises(ServerGone, match="refused the connection|instead of a greeting"):
+        Client(f"127.0.0.1:{listener.getsockname()[1]}")
+    thread.join()
+    listener.close()
 
 
 def test_a_missing_server_is_named(tmp_path: Path) -> None:

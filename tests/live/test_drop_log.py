@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcell.live.drop_log import COLUMNS, DropLog, id_ranges
+from fastcell.errors import ArgumentError
+from fastcell.live.drop_log import COLUMNS, DropLog, check_drop_log, id_ranges
 
 LAST = (1 << 64) - 1
 
@@ -55,3 +56,22 @@ def test_a_file_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     for _ in range(3):
         log.add("a", np.array([1], np.uint64), "queue full")
     assert sum("cannot be written" in line for line in said) == 1
+
+
+@pytest.mark.parametrize("there", ["a,b\n1,2\n", "\0\1"])
+def test_another_table_gets_no_rows(tmp_path: Path, there: str) -> None:
+    (tmp_path / "mine.csv").write_text(there)
+    with pytest.raises(ArgumentError, match="--drop_log must be a list of dropped cells"):
+        check_drop_log(str(tmp_path / "mine.csv"))
+    assert (tmp_path / "mine.csv").read_text() == there
+
+
+def test_a_new_an_empty_and_an_earlier_list_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "dropped.csv"
+    assert check_drop_log(str(path)) == path
+    path.touch()
+    assert check_drop_log(str(path)) == path
+    DropLog(path, lambda line: None).add("a", np.array([1], np.uint64), "queue full")
+    assert check_drop_log(str(path)) == path
+    with pytest.raises(ArgumentError, match="--drop_log"):
+        check_drop_log(str(tmp_path))

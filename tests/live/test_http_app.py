@@ -114,6 +114,9 @@ def test_a_full_queue_is_said_where_cells_are_dropped(tmp_path: Path) -> None:
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"
         assert running.metrics.dropped == 6
+        with open(running.log) as file:
+            (row,) = csv.DictReader(file)
+        assert (row["client"], row["first_id"], row["last_id"], row["cells"]) == ("http", "0", "5", "6")
 
 
 def test_page_description_health_and_metrics(running: Served) -> None:

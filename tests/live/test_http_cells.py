@@ -68,3 +68,14 @@ def test_images_are_decoded_and_damaged_ones_have_a_reason() -> None:
 def test_other_arrays_are_an_error(data: bytes) -> None:
     with pytest.raises(BodyError, match="the body"):
         read_parts([("", data)])
+
+
+def test_too_many_cells_are_refused_before_they_are_made() -> None:
+    """One byte a cell: 64 MiB of them would be gigabytes of arrays."""
+    with pytest.raises(BodyError, match="at most 10,000 cells, got 2,000,000"):
+        read_parts([("", npy(np.zeros((2_000_000, 1, 1), np.uint8)))])
+    part = ("", npy(np.zeros((6_000, 1, 1), np.uint8)))
+    with pytest.raises(BodyError, match="got 12,000"):
+        read_parts([part, part])
+    with pytest.raises(BodyError, match="got 10,001"):
+        read_parts([("", npy(np.zeros((10_000, 1, 1), np.uint8))), ("a.png", b"x")])

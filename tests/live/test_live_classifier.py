@@ -43,11 +43,12 @@ def test_the_rest_of_a_batch_runs_alone_where_that_is_faster(num: int, most_alon
     assert recorder.sizes == [num - alone] * (num > alone) + [1] * alone
 
 
-def test_cells_that_fail_do_not_fail_the_others() -> None:
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, TypeError, OSError])
+def test_cells_that_fail_do_not_fail_the_others(error: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
     class Picky(FixedNetwork):
         def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if (images > 30).any():
-                raise RuntimeError("too bright")
+                raise error("too bright")
             return super().run(images)
 
     classifier = fixed_classifier()
@@ -56,7 +57,10 @@ def test_cells_that_fail_do_not_fail_the_others() -> None:
     cells[2] = 1
     cells[2, 0, 0] = 255
     cells[2, 1:, 1:] = 0
-    found = LiveClassifier(classifier).answer(cells, None)
+    live = LiveClassifier(classifier)
+    for _ in range(3):
+        found = live.answer(cells, None)
+    assert len(caplog.records) == 1  # not for each cell of a stream
     assert found.status.tolist() == [0, 0, AnswerStatus.UNUSABLE, 0, 0]
     assert found.classes[2] == -1
     expected = fixed_classifier().predict(cells)

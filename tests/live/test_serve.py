@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import sys
@@ -91,6 +92,24 @@ def test_all_sockets_are_closed_where_one_cannot_be_had(tmp_path: Path) -> None:
         with pytest.raises(ArgumentError, match="--http must be free"):
             serve_cells(LiveClassifier(fixed_classifier()), options, {}, lambda line: None)
         socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_the_limit_of_open_files_is_raised(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found: list[int] = []
+
+    class Looking(LiveClassifier):
+        def prepare(self) -> None:
+            found.append(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        options = ServeOptions(str(tmp_path / "s"), drop_log=tmp_path / "dropped.csv")
+        serve_cells(Looking(fixed_classifier()), options, {}, lambda line: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == [min(1 << 16, hard)]
 
 
 def test_other_addresses_get_a_token(tmp_path: Path) -> None:
