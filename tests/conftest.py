@@ -35,6 +35,7 @@ pytest_plugins = [
     "fixtures.review_pages",
     "fixtures.quick_figures",
     "fixtures.slow_share",
+    "fixtures.stores",
     "fixtures.studies",
     "pytester",
 ]

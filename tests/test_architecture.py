@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fastcell"
 FLOORS = [
     ["errors"],
     ["system", "storage", "ops", "stats"],
-    ["plots", "web"],
+    ["plots", "web", "remote"],
     ["dataset"],
     ["sources"],
     ["splits"],

@@ -36,6 +36,7 @@ ACROSS_MODULES = {
     "loading/test_plain_loops.py": "loops and modules of the user, which know no trainer or no weights",
     "packing/test_resume.py": "pack and index of an interrupted run",
     "predictions/test_interrupted.py": "predictions that are killed and run again",
+    "remote/test_data_at_addresses.py": "commands and training on data sets of object stores and web servers",
     "review/test_page.py": "the page of fastcell review in Chromium",
     "training/test_corrupt_cells.py": "training, testing and predicting on damaged data",
     "training/test_divergence.py": "training that diverges, and what other commands do with its network",

@@ -129,13 +129,13 @@ def audit(
     kept = int(manifest.verdicts().sum())
     if not len(rows):
         raise DataError(
-            f"{manifest.path} must have cells that verdicts.csv keeps, got none. Correct or remove that file."
+            f"{manifest.place} must have cells that verdicts.csv keeps, got none. Correct or remove that file."
         )
     announce(f"reading {len(rows):,} of {kept:,} cells")
     sample = read_sample(manifest, rows, jobs, verbose=say is not None)
     if len(sample) < 2:
         raise DataError(
-            f"{manifest.path}: at least two cells must be readable, got {len(sample)}. Run fastcell verify."
+            f"{manifest.place}: at least two cells must be readable, got {len(sample)}. Run fastcell verify."
         )
 
     def random(number: int) -> np.random.Generator:

@@ -88,7 +88,7 @@ def read_run(manifest: Manifest, run: Path) -> RunCells | None:
         return None
     if not len(rows):
         raise DataError(
-            f"RUN must be of this data set, but no key of {run} is in {manifest.path}. Give the run made on it."
+            f"RUN must be of this data set, but no key of {run} is in {manifest.place}. Give the run made on it."
         )
     confidence = table.column("confidence").to_numpy(zero_copy_only=False)[at]
     called = table.column("class").to_numpy(zero_copy_only=False).astype(object)[at]

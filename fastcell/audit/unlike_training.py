@@ -79,7 +79,7 @@ def find_unlike(
 
 def _measure(manifest: Manifest, model: CellModule, rows: np.ndarray, threads: int) -> MeasuredCells:
     preprocessing = Preprocessing.from_dict(dict(model.preprocessing))
-    data = CellDataModule(str(manifest.path))
+    data = CellDataModule(manifest.place)
     data.use_preprocessing(preprocessing, model.classes)
     loader = CellLoader(
         View(manifest, rows),

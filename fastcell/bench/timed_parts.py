@@ -116,7 +116,7 @@ def make_parts(
     rig = _Rig(sample, preprocessing, config, recipe.augmentation, settings["batch"])
     where = f"{resources.num_cpus()} cores" if device.type == "cpu" else torch.cuda.get_device_name(device)
     text = (
-        f"{len(sample):,} cells of {manifest.path}{' (synthetic)' * manifest.info.synthetic}, "
+        f"{len(sample):,} cells of {manifest.place}{' (synthetic)' * manifest.info.synthetic}, "
         f"layout {manifest.info.layout}; {where}\n"
         f"{settings['network']} on {settings['size']} x {settings['size']} pixels, batch {settings['batch']}"
     )

@@ -37,7 +37,7 @@ def audit(
         data: folder made by pack, index or synth
         run: run of fastcell fit whose training cells are compared with DATA; if it was trained on DATA, its confidence
             is also tested for drift. If RUN is a table of predictions for DATA, only the drift test is made
-        out: folder for the report and the figures [default: DATA/audit]
+        out: folder for the report and the figures [default: DATA/audit, or audit here if DATA is an address]
         cells: maximum number of cells to read
         permutations: number of permutations per test
         seed: random seed of the sample of cells
@@ -56,7 +56,8 @@ def audit(
     from fastcell.system.messages import printer
 
     manifest = Manifest.open(data)
-    folder = check_output_folder("--out", Path(out) if out else manifest.path / "audit")
+    default = Path("audit") if manifest.remote is not None else manifest.path / "audit"
+    folder = check_output_folder("--out", Path(out) if out else default)
     found = audit(
         manifest,
         None if run is None else str(scored_run(run)),
@@ -77,7 +78,7 @@ def audit(
         raise StrictError(
             f"--strict: the audit must find no problem, got {len(problems)} ({names}). See the report above."
         )
-    show_next(("split", manifest.path), *fit_step(manifest))
+    show_next(("split", manifest.place), *fit_step(manifest))
     return 0
 
 

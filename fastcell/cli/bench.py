@@ -89,7 +89,7 @@ def bench(
         if out is not None:
             environment = {"environment": environment_report.describe_environment()}
             write_text(Path(out), json.dumps(content | environment, indent=1) + "\n")
-        show_next(("predict", run or checkpoint, manifest.path, "--out", "predictions.parquet"))
+        show_next(("predict", run or checkpoint, manifest.place, "--out", "predictions.parquet"))
         return 0
     with scratch_folder() as scratch:
         parts = make_parts(manifest, preset, checkpoint, cells, threads, scratch, packages_of(trust))
@@ -102,7 +102,7 @@ def bench(
         content = {"settings": parts.settings, "rows": [asdict(row) for row in rows], "conclusions": conclusions}
         content |= {"environment": environment_report.describe_environment()}
         write_text(Path(out), json.dumps(content, indent=1) + "\n")
-    show_next(("fit", manifest.path), ("doctor",))
+    show_next(("fit", manifest.place), ("doctor",))
     return 0
 
 
@@ -121,7 +121,7 @@ def _measure_latency(
     from fastcell.system.resources import num_cpus
 
     classifiers = open_backends(checkpoint, threads, print_line, packages_of(trust))
-    print_line(f"{checkpoint}, cells of {manifest.path}; {threads or num_cpus()} threads")
+    print_line(f"{checkpoint}, cells of {manifest.place}; {threads or num_cpus()} threads")
     found = measure_latency(classifiers, sample_cells(manifest), seconds)
     print_line(f"\n{format_latency(found)}\n")
     conclusions = [*latency_verdict(found, instrument_rate), describe_load(load, num_cpus())]

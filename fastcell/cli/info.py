@@ -44,7 +44,7 @@ def info(
     if figures:
         for path in draw_figures(manifest, Path(figures), split_name, seed):
             print_line(f"wrote {printable(path)}")
-    show_next(("audit", manifest.path), *fit_step(manifest))
+    show_next(("audit", manifest.place), *fit_step(manifest))
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastcell.errors import FastcellError
+from fastcell.remote.addresses import scheme_of
 from fastcell.system.messages import print_line
 
 if TYPE_CHECKING:
@@ -91,11 +92,13 @@ def fit_step(manifest: Manifest, split_name: str = "default") -> list[tuple[Word
     if len(set(labels[there].tolist())) < 2:
         return []
     more = () if split_name == "default" else ("--data.split_name", split_name)
-    return [("fit", manifest.path, *more)]
+    return [("fit", manifest.place, *more)]
 
 
 def existing_data(path: str | None) -> list[Word]:
     """Return the path of a data set as a list of one word for a command; empty if there is no data set."""
+    if path is not None and path.isprintable() and scheme_of(path) is not None:
+        return [path]
     if path is None or not path.isprintable() or not (Path(path) / "manifest.parquet").is_file():
         return []
     return [Path(path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
@@ -47,7 +48,7 @@ def pack(
 
     Args:
         src: file or folder of cells, see formats
-        out: new folder of the data set
+        out: new folder of the data set, or an address such as s3://bucket/cells
         pattern: form of the paths, with the places of class, group and collection, e.g. '{group}/{class}/{name}' or
             '{class}_{name}'; '{name}' for images without labels. A field ends at the first place where the rest
             matches: '{class}_{name}' reads S_phase_01.png as class S [default: '{class}/{name}']
@@ -77,32 +78,46 @@ def pack(
         return 0
     options = splits.read()
     read = reading.read()
+    from fastcell.dataset.manifest import Manifest
     from fastcell.packing.pack import pack
     from fastcell.packing.summary import can_train, describe_dataset
+    from fastcell.remote.addresses import scheme_of
+    from fastcell.remote.uploads import make_dataset_at
 
-    manifest = pack(
-        src,
-        out,
-        pattern=pattern,
-        read=read,
-        layout=shards.layout,
-        shard_cells=shards.shard_cells,
-        block_cells=shards.block_cells,
-        split=options,
-        allow_absent=allow_absent,
-        seed=seed,
-        window=window,
-        um_per_px=um_per_px,
-        collection=collection,
-        name=name,
-        origin=source,
-        licence=licence,
-        jobs=jobs,
-        strict=strict,
-        verbose=True,
-    )
-    print_line(describe_dataset(manifest, options.shares if (manifest.split() != "").any() else None))
-    show_next(("qc", out), *([("fit", out)] if can_train(manifest) else []))
+    values = pattern, seed, window, um_per_px, collection, name, source, licence, allow_absent, strict
+    job = repr((str(Path(src).absolute()), values, reading, shards, splits))
+
+    def make(folder: str) -> tuple[str, bool]:
+        if scheme_of(out) is not None and (Path(folder) / "dataset.json").exists():  # its upload was interrupted
+            manifest = Manifest.open(folder)
+        else:
+            manifest = pack(
+                src,
+                folder,
+                pattern=pattern,
+                read=read,
+                layout=shards.layout,
+                shard_cells=shards.shard_cells,
+                block_cells=shards.block_cells,
+                split=options,
+                allow_absent=allow_absent,
+                seed=seed,
+                window=window,
+                um_per_px=um_per_px,
+                collection=collection,
+                name=name,
+                origin=source,
+                licence=licence,
+                jobs=jobs,
+                strict=strict,
+                verbose=True,
+            )
+        has_split = bool((manifest.split() != "").any())
+        return describe_dataset(manifest, options.shares if has_split else None), can_train(manifest)
+
+    description, may_train = make_dataset_at(out, job, make, verbose=True)
+    print_line(description)
+    show_next(("qc", out), *([("fit", out)] if may_train else []))
     return 0
 
 

@@ -54,6 +54,7 @@ def qc(
 
     manifest = Manifest.open(data)
     if verdicts is not None:
+        manifest.check_writable()
         if labels or review or apply:
             raise ArgumentError("--verdicts must be given alone, got other options with it. Run the command twice.")
         print_line(take_verdicts(manifest, Path(verdicts)))
@@ -68,15 +69,16 @@ def qc(
         jobs=jobs,
     )
     print_line("\n".join([how, *found.notes, "", *dropped_by_class(manifest, found.drop, found.reasons), ""]))
-    print_line(f"wrote {printable(manifest.path / QUALITY_FILE)}")
+    print_line(f"wrote {printable(manifest.place_of(QUALITY_FILE))}")
     if folder is not None:
         for path in write_review(manifest, found, folder):
             print_line(f"wrote {printable(path)}")
     print_line(apply_drops(manifest, found.drop, found.reasons) if apply else not_applied(manifest, found))
     if folder is not None:
-        show_next(("qc", manifest.path, "--verdicts", folder / "review.csv"), *fit_step(manifest))
+        show_next(("qc", manifest.place, "--verdicts", folder / "review.csv"), *fit_step(manifest))
     else:
-        show_next(("qc", manifest.path, "--review", manifest.path / "review"), *fit_step(manifest))
+        sheets = "review" if manifest.remote is not None else str(manifest.path / "review")
+        show_next(("qc", manifest.place, "--review", sheets), *fit_step(manifest))
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from fastcell.cli.next_steps import after_predict, show_next
 from fastcell.cli.options import packages_of
@@ -18,12 +18,17 @@ from fastcell.dataset.schema import SPLITS
 from fastcell.inference.backends.choice import open_prepared, read_choice, resolve
 from fastcell.inference.backends.network_files import NetworkFiles
 from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice
+from fastcell.remote.addresses import scheme_of
 from fastcell.runs.run_folder import find_checkpoint
 from fastcell.system import library_settings, resources
 from fastcell.system.messages import print_line
 
+if TYPE_CHECKING:
+    from fastcell.remote.object_cache import ObjectCache
+
 _SHORT = {"-o": "--out", "--data": "--data.path"}
 _NUMBERS = {"--data.eval_batch_size": range(1, 1 << 20), "--data.threads": range(1025)}
+_FRACTIONS = ("--data.cache_gib",)
 _SHARES = ("--min_confidence", "--accuracy")
 _ALLOWED: dict[str, tuple[str, ...] | None] = {
     "--ckpt_path": None,
@@ -33,6 +38,8 @@ _ALLOWED: dict[str, tuple[str, ...] | None] = {
     "--data.predict_split": SPLITS,
     "--data.eval_batch_size": None,
     "--data.threads": None,
+    "--data.cache": None,
+    "--data.cache_gib": None,
     "--data.on_bad_cell": ON_BAD_CELL,
     "--tta": ("true", "false"),
     **dict.fromkeys(_SHARES),
@@ -58,7 +65,9 @@ def predict_quickly(words: Sequence[str]) -> list[str] | None:
         FastcellError: the command fails.
     """
     values = understood(words)
-    if values is None or not (Path(values["--data.path"]) / "dataset.json").is_file():
+    if values is None:
+        return list(words)
+    if scheme_of(values["--data.path"]) is None and not (Path(values["--data.path"]) / "dataset.json").is_file():
         return list(words)
     backend = values.get("--backend")
     if resources.has_gpu() and backend is None and values.get("--trainer.accelerator") != "cpu":
@@ -109,9 +118,16 @@ def understood(words: Sequence[str]) -> dict[str, str] | None:
             return None
         if name in _NUMBERS and not (value.isdecimal() and int(value) in _NUMBERS[name]):
             return None
-        if name in _SHARES and _number(value) is None:
+        if name in (*_SHARES, *_FRACTIONS) and _number(value) is None:
             return None
     return values
+
+
+def _cache(values: dict[str, str]) -> ObjectCache:
+    from fastcell.remote.object_cache import ObjectCache
+
+    gib = values.get("--data.cache_gib")
+    return ObjectCache.of(values.get("--data.cache"), None if gib is None else float(gib))
 
 
 def _number(text: str | None) -> float | None:
@@ -136,7 +152,7 @@ def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: 
     files = NetworkFiles(checkpoint)
     backend, network = open_prepared(files, program, precision, threads)
     task = PredictionTask(
-        Manifest.open(values["--data.path"]),
+        Manifest.open(values["--data.path"], _cache(values)),
         checkpoint,
         out,
         values.get("--data.split_name", "default"),

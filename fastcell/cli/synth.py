@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
@@ -28,7 +29,7 @@ def synth(
     real cells. After an interrupt or a crash the same command resumes from the finished shards.
 
     Args:
-        out: new folder of the data set
+        out: new folder of the data set, or an address such as s3://bucket/cells
         cells: number of cells
         seed: random seed of the cells and of their order
         defects: share of faulty images: empty, or with a cut, defocused, ghost or doublet cell
@@ -42,23 +43,31 @@ def synth(
         fastcell synth cells --cells 100000 --layout block
     """
     options = splits.read()
+    from fastcell.dataset.manifest import Manifest
     from fastcell.packing.summary import describe_dataset
+    from fastcell.remote.addresses import scheme_of
+    from fastcell.remote.uploads import make_dataset_at
     from fastcell.simulator.synth import synthesize
 
-    manifest = synthesize(
-        out,
-        cells,
-        seed,
-        defects=defects,
-        layout=shards.layout,
-        shard_cells=shards.shard_cells,
-        block_cells=shards.block_cells,
-        split=options,
-        name=name,
-        jobs=jobs,
-        verbose=True,
-    )
-    print_line(describe_dataset(manifest, options.shares))
+    def make(folder: str) -> str:
+        if scheme_of(out) is not None and (Path(folder) / "dataset.json").exists():  # its upload was interrupted
+            return describe_dataset(Manifest.open(folder), options.shares)
+        manifest = synthesize(
+            folder,
+            cells,
+            seed,
+            defects=defects,
+            layout=shards.layout,
+            shard_cells=shards.shard_cells,
+            block_cells=shards.block_cells,
+            split=options,
+            name=name,
+            jobs=jobs,
+            verbose=True,
+        )
+        return describe_dataset(manifest, options.shares)
+
+    print_line(make_dataset_at(out, repr((cells, seed, defects, name, shards, splits)), make, verbose=True))
     show_next(("info", out), ("fit", out))
     return 0
 

@@ -124,7 +124,7 @@ def open_study(
     there = np.unique(manifest.labels[manifest.labels >= 0])
     if not len(there):
         raise ArgumentError(
-            f"{manifest.path} must have labels to compare methods on, got none. Pack it with a --pattern that has "
+            f"{manifest.place} must have labels to compare methods on, got none. Pack it with a --pattern that has "
             "{class}."
         )
     if len(there) == 1:
@@ -170,7 +170,7 @@ def _refuse(obstacles: Mapping[str, Sequence[Obstacle]], manifest: Manifest, opt
 
     for name, found in obstacles.items():
         if not options.allow_absent:
-            refuse_obstacles(found, f"splits {name!r} of {manifest.path}")
+            refuse_obstacles(found, f"splits {name!r} of {manifest.place}")
 
 
 def run_study(
@@ -206,7 +206,7 @@ def _run(
 
     volumes = check_volumes(options.volumes or DEFAULT_VOLUMES[options.study])
     asked = {
-        "source": None if default_data else str(study.manifest.path.absolute()),
+        "source": None if default_data else study.manifest.whole_place,
         "source_cells": len(study.manifest),
         "changes": list(changes),
     }
@@ -272,7 +272,7 @@ def write_study_report(
         {
             "study": settings["study"],
             "data": study.manifest.info.name,
-            "path": str(study.manifest.path.absolute()),
+            "path": study.manifest.whole_place,
             "methods": methods,
             **asked,
             "settings": dict(settings),

@@ -32,7 +32,7 @@ class SplitManifest(Manifest):
     @classmethod
     def of(cls, manifest: Manifest, subsets: Mapping[str, np.ndarray]) -> SplitManifest:
         """Return a manifest with these splits in addition to its own."""
-        return cls(manifest.path, manifest.info, manifest.table, manifest.marked, dict(subsets))
+        return cls(manifest.path, manifest.info, manifest.table, manifest.marked, manifest.remote, dict(subsets))
 
     def split(self, name: str = "default") -> np.ndarray:
         return self.subsets[name] if name in self.subsets else super().split(name)
@@ -96,7 +96,7 @@ def find_schemes(manifest: Manifest, asked: str | None, seed: int = 0) -> list[S
             named.append(word)
         else:
             rule = f"among groups, random, folds, {', '.join(there)}"
-            raise invalid("--splits", rule, word, f"List them with `fastcell info {manifest.path}`")
+            raise invalid("--splits", rule, word, f"List them with `fastcell info {manifest.place}`")
     if named:
         text = f"split {named[0]}" if len(named) == 1 else f"splits {', '.join(named)}, test cells pooled"
         schemes.append(Scheme("-".join(named), text, {name: manifest.split(name) for name in named}))

@@ -160,7 +160,7 @@ def make_data(
     for part in PARTS:
         sides[parts[part]] = part
     settings = {**recipe.data_arguments(), "batch_size": batch}
-    data = CellDataModule(str(manifest.path), split_name=_SPLIT, seed=seed, **settings)
+    data = CellDataModule(manifest.place, split_name=_SPLIT, seed=seed, **settings)
     data.use_manifest(SplitManifest.of(manifest, {_SPLIT: sides}))
     return data
 

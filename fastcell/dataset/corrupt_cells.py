@@ -77,15 +77,15 @@ class CorruptCells:
         if not news:
             return
         first = min(news)
-        if not any(self.manifest.shard_path(number).exists() for number in range(len(self.manifest.info.shards))):
-            raise DataError(f"{self.manifest.path}: none of its shards exists any more. Check the disk.")
+        if not self.manifest.has_shards():
+            raise DataError(f"{self.manifest.place}: none of its shards exists any more. Check the disk.")
         if self.on_bad_cell == "error":
             raise self._error(first, f"{news[first]}. {HINT_RESTORE}")
         if len(self) > MOST_CORRUPT * len(self.is_corrupt):
             raise self._error(
                 first,
                 f"{news[first]}, and {len(self):,} of {len(self.is_corrupt):,} cells are corrupt. Check that "
-                f"{self.manifest.path} is the right folder, and its disk",
+                f"{self.manifest.place} is the right folder, and its disk",
             )
         by_shard: dict[int, Counter[str]] = defaultdict(Counter)
         for shard, reason in zip(self.manifest.shard_index[list(news)].tolist(), news.values(), strict=True):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
 from threading import Event
 from typing import NamedTuple
 
@@ -105,7 +104,7 @@ def check_stored_bytes(
     stop = Event()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         try:
-            running = {pool.submit(_check_part, manifest.path, cells, part, stop): part for part in parts}
+            running = {pool.submit(_check_part, manifest, cells, part, stop): part for part in parts}
             for future in as_completed(running):
                 part = running[future]
                 codes[part], num_bytes = future.result()
@@ -236,16 +235,25 @@ def _parts(shard: Rows) -> list[slice]:
     ]
 
 
-def _check_part(folder: Path, cells: _Cells, part: Rows, stop: Event) -> tuple[npt.NDArray[np.uint8], int]:
+def _check_part(manifest: Manifest, cells: _Cells, part: Rows, stop: Event) -> tuple[npt.NDArray[np.uint8], int]:
     """Return the codes of cells of one shard, sorted by offset, and the number of their bytes."""
+    while True:
+        codes, num_bytes, is_final = _check_once(manifest, cells, part, stop)
+        if is_final:
+            return codes, num_bytes
+
+
+def _check_once(manifest: Manifest, cells: _Cells, part: Rows, stop: Event) -> tuple[npt.NDArray[np.uint8], int, bool]:
+    """Return what `_check_part` returns, and False if the shard is to be downloaded and checked again."""
     codes = np.full(len(part), UNKNOWN, np.uint8)
     known = np.flatnonzero(cells.known[part])
     if not len(known):
-        return codes, 0
+        return codes, 0, True
     part = part[known]
-    handle, codes[known] = _open(folder / cells.names[cells.shard[part[0]]])
+    name = cells.names[cells.shard[part[0]]]
+    handle, codes[known] = _open(manifest, name)
     if handle is None:
-        return codes, 0
+        return codes, 0, True
     try:
         offsets, sizes = cells.offset[part], cells.size[part]
         for start, end in _reads(offsets, sizes):
@@ -253,15 +261,18 @@ def _check_part(folder: Path, cells: _Cells, part: Rows, stop: Event) -> tuple[n
                 break
             found = _check_read(handle, offsets[start:end], sizes[start:end], cells.digest[part[start:end]])
             codes[known[start:end]] = found
-        return codes, int(sizes.sum())
+        is_wrong = bool(np.isin(codes, (CHANGED, SHORT)).any())
+        remote = manifest.remote if is_wrong else None
+        again = remote is not None and remote.fetch_again(name, manifest.shard_sizes[name], handle)
+        return codes, int(sizes.sum()), not again
     finally:
         os.close(handle)
 
 
-def _open(path: Path) -> tuple[int | None, int]:
+def _open(manifest: Manifest, name: str) -> tuple[int | None, int]:
     """Return the file descriptor of a shard, or None and the code of the reason."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # without O_NONBLOCK, opening a named pipe would block
+        handle = manifest.open_shard(name)
     except (FileNotFoundError, NotADirectoryError):
         return None, MISSING
     except OSError:

@@ -26,7 +26,7 @@ import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,10 +56,15 @@ from fastcell.dataset.schema import (
 )
 from fastcell.dataset.tables.read_table import read_text_columns
 from fastcell.errors import ArgumentError, DataError
+from fastcell.remote.addresses import scheme_of
+from fastcell.remote.object_cache import ObjectCache
 from fastcell.storage.formats import check_format
-from fastcell.storage.places import local_path
+from fastcell.storage.places import check_output_folder, local_path
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import html_text, printable
+
+if TYPE_CHECKING:
+    from fastcell.remote.remote_dataset import RemoteDataset
 
 __all__ = [
     "BLOCKS_SCHEMA",
@@ -161,23 +166,32 @@ class Manifest:
         info: content of ``dataset.json``; classes that exist only as labels by hand follow the others.
         table: N rows of `SCHEMA`; row number = cell_id. The class is the label by hand if there is one.
         marked: marks in ``marks.jsonl`` at the time of opening; None without marks.
+        remote: the data set at its address; None for a folder of this machine. `path` is then a copy of its tables.
     """
 
     path: Path
     info: DatasetInfo
     table: pa.Table
     marked: MarkedCells | None = None
+    remote: RemoteDataset | None = None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Manifest:
-        """Open the data set in folder ``path``.
+    def open(cls, path: str | os.PathLike[str], cache: ObjectCache | None = None) -> Manifest:
+        """Open the data set in folder ``path``, or at an address such as ``s3://bucket/cells``.
+
+        Args:
+            path: folder or address.
+            cache: cache of a data set at an address; None for the default one.
 
         Raises:
+            ArgumentError: the address or the cache is invalid.
+            FastcellError: the package for the address is not installed.
             DataError: the folder holds no data set, the data set is damaged or has another format version, its rows
                 have invalid offsets or sizes, or its marks are damaged.
         """
-        folder = local_path("DATA", path)
-        info = read_info(folder)
+        remote = _opened(path, cache)
+        folder = local_path("DATA", path) if remote is None else remote.folder
+        info = _info_in(folder, str(remote or path))
         table = read_parquet(folder / "manifest.parquet", SCHEMA)
         check_manifest_rows(table, info, folder / "manifest.parquet")
         marked = marked_cells(folder, table)
@@ -185,10 +199,48 @@ class Manifest:
             info = replace(info, classes=corrected_classes(info.classes, marked))
             column = corrected_column(table.column("class"), marked)
             table = table.set_column(SCHEMA.get_field_index("class"), "class", column)
-        manifest = cls(folder, info, table, marked)
+        manifest = cls(folder, info, table, marked, remote)
         if info.layout == "block":
             manifest.blocks()
         return manifest
+
+    @property
+    def place(self) -> str:
+        """Folder or address of the data set, as commands take it."""
+        return str(self.path if self.remote is None else self.remote)
+
+    def place_of(self, name: str) -> str:
+        """Return the path or address of a file of the data set, for messages."""
+        return str(self.path / name) if self.remote is None else str(self.remote.place.below(name))
+
+    @property
+    def whole_place(self) -> str:
+        """Absolute path or address of the data set, for files that are read elsewhere."""
+        return str(self.path.absolute() if self.remote is None else self.remote)
+
+    def check_writable(self) -> None:
+        """Check before any work that files can be written into the data set.
+
+        Raises:
+            ArgumentError: the folder cannot be written, or the address is of a web server.
+            DataError: the store refuses to write.
+        """
+        if self.remote is None:
+            check_output_folder("DATA", self.path)
+        else:
+            self.remote.check_writable()
+
+    def written(self, name: str) -> None:
+        """Bring a file that was written into `path` to the data set; does nothing for a folder of this machine.
+
+        Args:
+            name: name of the file in `path`, e.g. ``verdicts.csv``.
+
+        Raises:
+            DataError: the store cannot be reached or refuses to write.
+        """
+        if self.remote is not None:
+            self.remote.upload(name)
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -198,7 +250,7 @@ class Manifest:
         more = ", ..." if len(self.info.classes) > _MOST_SHOWN else ""
         count = len(self.info.classes)
         classes = f"{count} class{'es' * (count != 1)} ({names}{more})" if count else "no classes"
-        return f"<{type(self).__name__} of {printable(str(self.path))}: {len(self):,} cells, {classes}>"
+        return f"<{type(self).__name__} of {printable(self.place)}: {len(self):,} cells, {classes}>"
 
     def _repr_html_(self) -> str:
         counts = pc.value_counts(self.table.column("class").fill_null("(no class)")).to_pylist()
@@ -248,8 +300,33 @@ class Manifest:
         return self._codes("shard", [shard["name"] for shard in self.info.shards])
 
     def shard_path(self, index: int) -> Path:
-        """Return the path of a shard, given its index into ``info.shards``."""
-        return self.path / self.info.shards[index]["name"]
+        """Return the path of a shard, given its index into ``info.shards``; one at an address is downloaded first."""
+        shard = self.info.shards[index]
+        if self.remote is not None:
+            return self.remote.fetch_shard(shard["name"], shard["bytes"])
+        return self.path / shard["name"]
+
+    def open_shard(self, name: str, flags: int = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) -> int:
+        """Return a file descriptor of a shard by name; one at an address is downloaded first.
+
+        Raises:
+            OSError: the shard is missing or cannot be opened.
+            DataError: the shard has vanished or changed since the data set was opened, or cannot be downloaded.
+        """
+        if self.remote is not None:
+            return self.remote.open_shard(name, self.shard_sizes[name], flags)
+        return os.open(self.path / name, flags)  # without O_NONBLOCK, opening a named pipe would block
+
+    def has_shards(self) -> bool:
+        """Return whether any shard is there."""
+        if self.remote is not None:
+            return any(self.remote.has_shard(shard["name"]) for shard in self.info.shards)
+        return any((self.path / shard["name"]).exists() for shard in self.info.shards)
+
+    @cached_property
+    def shard_sizes(self) -> dict[str, int]:
+        """Bytes of each shard by name."""
+        return {shard["name"]: shard["bytes"] for shard in self.info.shards}
 
     def split(self, name: str = "default") -> np.ndarray:
         """Read a split.
@@ -390,13 +467,33 @@ class Manifest:
         return index.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def read_info(path: str | os.PathLike[str]) -> DatasetInfo:
-    """Read only ``dataset.json`` of folder ``path`` (fast: reads no Parquet file).
+def read_info(path: str | os.PathLike[str], cache: ObjectCache | None = None) -> DatasetInfo:
+    """Read only ``dataset.json`` of a folder or address ``path`` (fast: reads no Parquet file).
+
+    Args:
+        path: folder or address.
+        cache: cache of a data set at an address; None for the default one.
 
     Raises:
         DataError: the folder or the file does not exist, or the file cannot be read.
     """
-    file = Path(path) / "dataset.json"
+    remote = _opened(path, cache)
+    return _info_in(Path(path) if remote is None else remote.folder, str(remote or path))
+
+
+def _opened(path: str | os.PathLike[str], cache: ObjectCache | None) -> RemoteDataset | None:
+    """Return the data set at an address, with its tables copied; None for a path of this machine."""
+    text = os.fspath(path)
+    if scheme_of(text) is None or Path(text).exists():
+        return None
+    from fastcell.remote.remote_dataset import RemoteDataset
+
+    return RemoteDataset.open(text, ObjectCache.of() if cache is None else cache)
+
+
+def _info_in(folder: Path, place: str) -> DatasetInfo:
+    """Read ``dataset.json`` in a folder; `place` is what the user calls the folder."""
+    file = folder / "dataset.json"
     try:
         if file.exists() and (not file.is_file() or file.stat().st_size > _MOST_INFO_BYTES):
             raise DataError(
@@ -404,13 +501,13 @@ def read_info(path: str | os.PathLike[str]) -> DatasetInfo:
             )
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        what = "no such folder" if not Path(path).is_dir() else "no dataset.json in it"
+        what = "no such folder" if not folder.is_dir() else "no dataset.json in it"
         raise DataError(
-            f"{path} is not a packed data set ({what}). Make one with `fastcell pack SRC {path}`, or "
-            f"`fastcell index {path}` for WebDataset tars that are there."
+            f"{place} is not a packed data set ({what}). Make one with `fastcell pack SRC {place}`, or "
+            f"`fastcell index {place}` for WebDataset tars that are there."
         ) from None
     except (NotADirectoryError, UnicodeDecodeError):
-        raise DataError(f"{path} is not a packed data set. Make one with `fastcell pack SRC OUT`.") from None
+        raise DataError(f"{place} is not a packed data set. Make one with `fastcell pack SRC OUT`.") from None
     return DatasetInfo.from_json(text, file)
 
 

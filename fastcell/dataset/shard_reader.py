@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +18,7 @@ MOST_OPEN = 16
 
 _GAP = 1 << 14  # bytes: a gap up to this size between two cells is read together with them
 _MOST_AT_ONCE = 1 << 22
-
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # without O_NONBLOCK, opening a named pipe would block
+_DOWNLOADS = 8
 
 Stamp = tuple[int, int, int]
 
@@ -54,10 +55,13 @@ class ShardFiles:
         manifest: manifest of the data set.
         stamps: size, modification time and inode of the tars checked so far, by shard index; updated in place. Pass the
             same dictionary to successive readers to detect changes between them.
+        by_range: indices of the shards at an address of which only the bytes of the cells are downloaded.
     """
 
-    def __init__(self, manifest: Manifest, stamps: dict[int, Stamp | None]) -> None:
-        self._manifest = manifest
+    def __init__(
+        self, manifest: Manifest, stamps: dict[int, Stamp | None], by_range: frozenset[int] = frozenset()
+    ) -> None:
+        self._manifest, self._by_range = manifest, by_range
         self._shard = manifest.shard_index
         self._offset, self._bytes = manifest.column("offset"), manifest.column("bytes")
         self._open: OrderedDict[int, int] = OrderedDict()
@@ -87,12 +91,14 @@ class ShardFiles:
         buffer = np.empty(int(lengths.sum()), np.uint8)
         starts = begin - np.repeat(begin[firsts] - places, lasts - firsts + 1)
         reasons: dict[int, str] = {}
+        apart = self._download_runs(shard[firsts], begin[firsts], lengths) if self._by_range else {}
         for first, last, place, length in zip(
             firsts.tolist(), lasts.tolist(), places.tolist(), lengths.tolist(), strict=True
         ):
             part = slice(first, last + 1)
             target = buffer[place : place + length]
-            self._read_run(int(shard[first]), in_file[part], begin[part], end[part], target, reasons)
+            run = in_file[part], begin[part], end[part], target, reasons
+            self._read_run(int(shard[first]), *run, downloaded=apart.get((int(shard[first]), int(begin[first]))))
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         return Stored(cell_ids, buffer, starts[back], self._bytes[cell_ids], reasons)
@@ -112,6 +118,25 @@ class ShardFiles:
             self._stamps[number] = stamp
         return news
 
+    def fetch_again(self, shards: np.ndarray) -> bool:
+        """Download shards at an address anew, because bytes of them are wrong, but each one only once.
+
+        Args:
+            shards: (n,) int64, indices of the shards.
+
+        Returns:
+            Whether any of them will be downloaded at the next `read`.
+        """
+        remote, news = self._manifest.remote, False
+        for number in np.unique(shards).tolist() if remote is not None else ():
+            item = self._manifest.info.shards[number]
+            if number in self._by_range or remote is None or number not in self._open:
+                continue
+            if remote.fetch_again(item["name"], item["bytes"], self._open[number]):
+                self._close(number)
+                news = True
+        return news
+
     def close(self) -> None:
         """Close the tars; a later `read` opens them again."""
         while self._open:
@@ -129,9 +154,16 @@ class ShardFiles:
         end: np.ndarray,
         target: np.ndarray,
         reasons: dict[int, str],
+        downloaded: bytes | OSError | None = None,
     ) -> None:
         try:
-            got = _read_into(self._file(shard), target, int(begin[0]))
+            if isinstance(downloaded, OSError):
+                raise downloaded
+            if downloaded is not None:
+                got = len(downloaded)
+                target[:got] = np.frombuffer(downloaded, np.uint8)
+            else:
+                got = _read_into(self._file(shard), target, int(begin[0]))
         except OSError as error:
             if (
                 len(cell_ids) > 1 and shard in self._open
@@ -148,11 +180,32 @@ class ShardFiles:
             missing = cell_ids[end - begin[0] > got]
             reasons.update(dict.fromkeys(missing.tolist(), REASONS[SHORT]))
 
+    def _download_runs(
+        self, shard: np.ndarray, begin: np.ndarray, lengths: np.ndarray
+    ) -> dict[tuple[int, int], bytes | OSError]:
+        """Download the runs of the shards that are read by range, several shards at a time, by shard and offset."""
+        remote, places = self._manifest.remote, defaultdict(list)
+        assert remote is not None
+        for number, start, length in zip(shard.tolist(), begin.tolist(), lengths.tolist(), strict=True):
+            if number in self._by_range:
+                places[number].append((start, start + length))
+
+        def download(number: int) -> dict[tuple[int, int], bytes | OSError]:
+            item, wanted = self._manifest.info.shards[number], places[number]
+            try:
+                got: Sequence[bytes | OSError] = remote.read_ranges(item["name"], item["bytes"], wanted)
+            except OSError as error:
+                got = [error] * len(wanted)
+            return {(number, start): part for (start, _), part in zip(wanted, got, strict=True)}
+
+        with ThreadPoolExecutor(_DOWNLOADS, "fastcell-ranges") as pool:
+            return {place: part for parts in pool.map(download, places) for place, part in parts.items()}
+
     def _file(self, shard: int) -> int:
         if shard not in self._open:
             if len(self._open) >= MOST_OPEN:
                 os.close(self._open.popitem(last=False)[1])
-            self._open[shard] = os.open(self._manifest.shard_path(shard), _FLAGS)
+            self._open[shard] = self._manifest.open_shard(self._manifest.info.shards[shard]["name"])
         self._open.move_to_end(shard)
         return self._open[shard]
 
@@ -161,8 +214,13 @@ class ShardFiles:
             os.close(self._open.pop(shard))
 
     def _stamp(self, shard: int) -> Stamp | None:
+        if shard in self._by_range:
+            return 0, 0, 0
         try:
-            status = self._manifest.shard_path(shard).stat()
+            if self._manifest.remote is None:
+                status = self._manifest.shard_path(shard).stat()
+            else:  # what is open stays readable when the cache makes room
+                status = os.fstat(self._file(shard))
         except OSError:
             return None
         return status.st_size, status.st_mtime_ns, status.st_ino

@@ -61,10 +61,13 @@ class HeaderChecks:
     def _check(self, number: int) -> list[str]:
         self._done[number] = True
         item = self._manifest.info.shards[number]
-        path = self._manifest.path / item["name"]
         mine = slice(self._edges[number], self._edges[number + 1])
         records = {name: column[mine] for name, column in self._records.items()}
         found = []
+        try:
+            path = self._manifest.shard_path(number)
+        except FileNotFoundError:
+            return [f"shard {item['name']!r}: the shard is missing from {self._manifest.place}. {HINT_RESTORE}."]
         try:
             if path.exists() and not path.is_file():
                 return [f"shard {item['name']!r}: it is not a file."]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import BadCell, DataError
 
+_AT_ONCE = 256
+_SHARDS_AT_ONCE = 8
 HINT_RESTORE_SHARD = "Restore the shard from a copy, or pack or index the data again"
 
 
@@ -37,14 +41,19 @@ def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True, dep
     window = None if manifest.info.window is None else (manifest.info.window[0], manifest.info.window[1])
     files: dict[str, int] = {}
     try:
-        for cell in table:
+        for place, cell in enumerate(table):
             shard, key = cell["shard"], cell["key"]
-            if shard not in files:
-                try:
-                    files[shard] = os.open(manifest.path / shard, os.O_RDONLY | os.O_NONBLOCK)
-                except FileNotFoundError:
-                    raise DataError(f"the shard is missing. {HINT_RESTORE_SHARD}.", shard=shard) from None
-            data = os.pread(files[shard], cell["bytes"], cell["offset"])
+            try:
+                if manifest.remote is not None:
+                    if place % _AT_ONCE == 0:
+                        downloaded = _download(manifest, table[place : place + _AT_ONCE])
+                    data = downloaded[place % _AT_ONCE]
+                else:
+                    if shard not in files:
+                        files[shard] = manifest.open_shard(shard)
+                    data = os.pread(files[shard], cell["bytes"], cell["offset"])
+            except FileNotFoundError:
+                raise DataError(f"the shard is missing. {HINT_RESTORE_SHARD}.", shard=shard) from None
             if len(data) != cell["bytes"]:
                 raise DataError(f"the shard ends before the cell does. {HINT_RESTORE_SHARD}.", shard=shard, key=key)
             if verify and hashlib.blake2b(data, digest_size=16).digest() != cell["byte_hash"]:
@@ -62,3 +71,23 @@ def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True, dep
     finally:
         for handle in files.values():
             os.close(handle)
+
+
+def _download(manifest: Manifest, cells: list[dict[str, Any]]) -> list[bytes]:
+    """Return the stored bytes of cells of a data set at an address, without the rest of their shards."""
+    places: dict[str, list[int]] = {}
+    for number, cell in enumerate(cells):
+        places.setdefault(cell["shard"], []).append(number)
+
+    def download(shard: str) -> list[bytes]:
+        ranges = [
+            (cells[number]["offset"], cells[number]["offset"] + cells[number]["bytes"]) for number in places[shard]
+        ]
+        return manifest.remote.read_ranges(shard, manifest.shard_sizes[shard], ranges)  # type: ignore[union-attr]
+
+    found = [b""] * len(cells)
+    with ThreadPoolExecutor(_SHARDS_AT_ONCE, "fastcell-ranges") as pool:
+        for shard, parts in zip(places, pool.map(download, places), strict=True):
+            for number, data in zip(places[shard], parts, strict=True):
+                found[number] = data
+    return found

@@ -27,7 +27,7 @@ class SteadyManifest(Manifest):
     @classmethod
     def of(cls, manifest: Manifest) -> SteadyManifest:
         """Return a steady manifest of the same data set and the same splits."""
-        return cls(manifest.path, manifest.info, manifest.table, manifest.marked, source=manifest)
+        return cls(manifest.path, manifest.info, manifest.table, manifest.marked, manifest.remote, source=manifest)
 
     def split(self, name: str = "default") -> np.ndarray:
         key = f"split {name}"
@@ -161,7 +161,7 @@ def select(manifest: Manifest, config: ViewConfig) -> View:
     if len(rows) == 0:
         what = "labelled cell" if config.labelled else "cell"
         where = "" if config.split is None else f" in the {config.split} subset of split {config.split_name!r}"
-        raise ArgumentError(f"{manifest.path} has no {what}{where}. Look at it with `fastcell info {manifest.path}`.")
+        raise ArgumentError(f"{manifest.place} has no {what}{where}. Look at it with `fastcell info {manifest.place}`.")
     labels, num_classes = manifest.labels[rows], len(manifest.info.classes)
     counts = np.bincount(labels[labels >= 0], minlength=num_classes)
     balance, cap = resolve_balance(config.balance, config.balance_cap, counts)

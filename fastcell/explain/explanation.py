@@ -115,7 +115,7 @@ class Explanation:
             if len(self.run.rows(part)):
                 return part
         raise FastcellError(
-            f"{self.run.manifest.path} must have labelled cells in split {self.run.split_name!r}, got none. "
+            f"{self.run.manifest.place} must have labelled cells in split {self.run.split_name!r}, got none. "
             "Give another data set with --data."
         )
 

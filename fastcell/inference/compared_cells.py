@@ -69,7 +69,7 @@ def data_set_cells(manifest: Manifest, num_cells: int, depth: int) -> RawCells:
     pixels = list(read_cells(manifest, rows, depth=depth))
     border = manifest.column("border_median")[rows].astype(np.float32)
     pitch = manifest.column("um_per_px")[rows].astype(np.float32)
-    return RawCells(pixels, border, pitch, f"{len(rows):,} cells of {printable(manifest.path)}")
+    return RawCells(pixels, border, pitch, f"{len(rows):,} cells of {printable(manifest.place)}")
 
 
 def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) -> RawCells:

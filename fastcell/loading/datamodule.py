@@ -38,6 +38,8 @@ from fastcell.loading.stores.placement import Placement, StoreName, free_memory
 from fastcell.loading.transforms import TransformName, resolve_transform
 from fastcell.ops.augmentation import Augmentation
 from fastcell.ops.constants import FitName, NormalizationName
+from fastcell.remote.addresses import scheme_of
+from fastcell.remote.object_cache import ObjectCache
 from fastcell.system.lightning_internals import batches_begun
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ logger = logging.getLogger(__name__)
 LoaderType = TypeVar("LoaderType", bound=BatchLoader)
 
 # Arguments that change how a run works but not its results: a checkpoint does not hold them.
-_NOT_SAVED = ("augment", "predict_split", "steps_per_call", "threads", "on_bad_cell")
+_NOT_SAVED = ("augment", "predict_split", "steps_per_call", "threads", "cache", "cache_gib", "on_bad_cell")
 
 
 class CellDataModule(pl.LightningDataModule):
@@ -58,8 +60,8 @@ class CellDataModule(pl.LightningDataModule):
     trainer, each pass over a training loader is the next epoch, unless ``loader.set_epoch`` sets the epoch.
 
     Args:
-        path: folder made by ``fastcell pack``, ``index`` or ``synth``; None for 8,000 simulated cells, which are made
-            once and kept.
+        path: folder made by ``fastcell pack``, ``index`` or ``synth``, or its address, such as s3://bucket/cells. None
+            for 8,000 simulated cells, which are made once and kept.
         split_name: split of the data set, by name.
         batch_size: cells per training step, over all processes.
         eval_batch_size: cells per step and process outside training.
@@ -96,6 +98,8 @@ class CellDataModule(pl.LightningDataModule):
         steps_per_call: batches that the training loader returns at a time, equal to the argument of the model.
         threads: loading threads per process; 0 for all cores. The processes on one machine share its cores evenly.
         initial_fill: number of cells in the shuffle buffer; 0 for 8192.
+        cache: folder that keeps the shards of a data set at an address; None for the user's cache folder.
+        cache_gib: size limit of that folder [GiB]; None for 64.
         on_bad_cell: reaction to a cell whose stored bytes have changed. Values: replace (take another cell of the batch
             with weight 0, and report the cell at the end), error (stop).
         seed: seed of order, augmentation and subsample; None for the seed of seed_everything, or 0.
@@ -133,6 +137,8 @@ class CellDataModule(pl.LightningDataModule):
         steps_per_call: int = 1,
         threads: int = 0,
         initial_fill: int = 0,
+        cache: str | None = None,
+        cache_gib: float | None = None,
         on_bad_cell: OnBadCell = "replace",
         seed: int | None = None,
     ) -> None:
@@ -144,8 +150,9 @@ class CellDataModule(pl.LightningDataModule):
         self.path = path if path is not None else _default_path()
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self._manifest: SteadyManifest | None = None
-        self.info = read_info(self.path)
-        if (Path(self.path) / MARKS_FILE).exists():  # labels by hand may add classes
+        self._cache = ObjectCache.of(cache, cache_gib)
+        self.info = read_info(self.path, self._cache)
+        if scheme_of(self.path) or (Path(self.path) / MARKS_FILE).exists():  # labels by hand may add classes
             self.info = self.manifest.info
         self.classes = list(self.info.classes)
         window = None if self.info.window is None else (self.info.window[0], self.info.window[1])
@@ -190,7 +197,7 @@ class CellDataModule(pl.LightningDataModule):
     def manifest(self) -> SteadyManifest:
         """Manifest of the data set, opened at the first access; one fit and its scores use the same verdicts."""
         if self._manifest is None:
-            self._manifest = SteadyManifest.of(Manifest.open(self.path))
+            self._manifest = SteadyManifest.of(Manifest.open(self.path, self._cache))
         return self._manifest
 
     def use_manifest(self, manifest: Manifest) -> None:

@@ -186,7 +186,7 @@ class DaliDecoding:
                     found[cell_id] = "DALI cannot decode it; saved as PNG it could"
         if not found:
             raise DataError(
-                f"reading {self._reader.manifest.path} failed, though every cell is as it was packed: "
+                f"reading {self._reader.manifest.place} failed, though every cell is as it was packed: "
                 f"{_first_line(error)}. Look at the machine (memory, disk); `fastcell doctor` prints what is installed."
             ) from None
         return found | self._reader.check_shards(list(found))

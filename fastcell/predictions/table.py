@@ -165,7 +165,7 @@ def with_features(predictions: Predictions, manifest: Manifest) -> tuple[pa.Tabl
         row = row.combine_chunks()
     if len(predictions) and row.null_count == len(row):
         raise DataError(
-            f"no cell of {predictions.path} is in {manifest.path}. Name the data set that was classified with --data."
+            f"no cell of {predictions.path} is in {manifest.place}. Name the data set that was classified with --data."
         )
     table, added = predictions.table, []
     measured = manifest.features()

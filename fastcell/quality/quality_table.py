@@ -139,7 +139,8 @@ def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[n
         how = f"{len(manifest):,} cells measured in {seconds:,.1f} s, {len(manifest) / seconds:,.0f} cells/s"
     else:
         features[missing] = measured
-        how = f"{len(manifest):,} cells, measured earlier (remove {manifest.path / QUALITY_FILE} to measure them again)"
+        file = manifest.place_of(QUALITY_FILE)
+        how = f"{len(manifest):,} cells, measured earlier (remove {file} to measure them again)"
     reasons = Counter(problems.values())
     return features, join_lines([how, *(f"unreadable: {num:,}: {reason}" for reason, num in reasons.most_common(5))])
 

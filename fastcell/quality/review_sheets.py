@@ -62,12 +62,13 @@ def control_quality(
     if review is not None:
         check_output_folder("--review", review, parents=True)
         check_edits_taken(manifest, review)
-    check_output_folder("DATA", manifest.path)
+    manifest.check_writable()
     known = None if labels is None else read_hand_labels(labels, manifest)
     features, how = measure_missing(manifest, jobs)
     found = assess(manifest, features, known, max_bad_passed)
     with explained(f"{manifest.path / QUALITY_FILE} cannot be written"):
         write_quality(manifest, features, found.scores, found.reasons, found.drop)
+        manifest.written(QUALITY_FILE)
     return found, how
 
 
@@ -142,9 +143,8 @@ def check_edits_taken(manifest: Manifest, folder: Path) -> None:
 def not_applied(manifest: Manifest, found: Assessment) -> str:
     """Return a line that describes what ``--apply`` would write."""
     num = int(found.drop.sum())
-    return (
-        f"no cell is dropped yet: --apply writes {printable(manifest.path / VERDICTS_FILE)}, which drops {num:,} cells"
-    )
+    file = printable(manifest.place_of(VERDICTS_FILE))
+    return f"no cell is dropped yet: --apply writes {file}, which drops {num:,} cells"
 
 
 def _sheets(found: Assessment) -> dict[str, dict[str, np.ndarray]]:

@@ -146,10 +146,11 @@ def _write_merged(manifest: Manifest, *parts: Verdicts) -> str:
     path, verdicts = manifest.path / VERDICTS_FILE, merge_verdicts(*parts)
     with explained(f"{path} cannot be written"):
         write_verdicts(path, manifest, verdicts)
+        manifest.written(VERDICTS_FILE)
     by_hand = int(verdicts.by_hand.sum())
     hand = f"{by_hand:,} verdict{'s' * (by_hand != 1)} by hand"
     drops = f"drops {int(verdicts.drop.sum()):,} of {len(manifest):,} cells ({hand})"
-    return f"wrote {printable(path)}: {drops}; training and evaluation leave them out"
+    return f"wrote {printable(manifest.place_of(VERDICTS_FILE))}: {drops}; training and evaluation leave them out"
 
 
 def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
@@ -186,7 +187,7 @@ def find_cells(table: pa.Table, manifest: Manifest, path: str | os.PathLike[str]
     if (ids < 0).any():
         row = int(np.argmax(ids < 0))
         got = repr(words[row].as_py())[:200]
-        rule = f"that of a cell in {manifest.path}"
+        rule = f"that of a cell in {manifest.place}"
         raise DataError(f"{path}: {name} must be {rule}, got {got} in line {row + 2:,}. Correct the line.")
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero(np.diff(ids[order]) == 0)

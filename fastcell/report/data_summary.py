@@ -101,7 +101,7 @@ def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
     """
     info = manifest.info
     kind = f"synthetic ({info.generator})" if info.synthetic else "recorded"
-    megabytes = f"{sum(shard['bytes'] for shard in info.shards) / 1e6:,.1f} MB in {manifest.path}"
+    megabytes = f"{sum(shard['bytes'] for shard in info.shards) / 1e6:,.1f} MB in {manifest.place}"
     num_cells = f"{len(manifest):,} cell{'s' * (len(manifest) != 1)}"
     num_shards = f"{len(info.shards):,} shard{'' if len(info.shards) == 1 else 's'}"
     lines = [

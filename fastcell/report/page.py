@@ -147,7 +147,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     """Return the page of a run: scores, errors, data, splits, figures, speed, environment and commands to repeat it."""
     obstacles = split_obstacles(run.manifest, run.split_name, run.quality)
     if not options.allow_absent:
-        refuse_obstacles(obstacles, f"split {run.split_name!r} of {run.manifest.path}, which {run.folder} is of,")
+        refuse_obstacles(obstacles, f"split {run.split_name!r} of {run.manifest.place}, which {run.folder} is of,")
     outputs = {part: cells for part in ("valid", "test") if (cells := part_outputs(run, part)) is not None}
     if not outputs:
         cells = part_outputs(run, "train")
@@ -332,7 +332,7 @@ def _again(run: FinishedRun, options: PageOptions) -> Section:
         f"({len(run.manifest):,} cells, {run.manifest.info.name}) and the versions above:"
     )
     is_default = options.data_path is None and run.settings.get("path") is None  # synthetic cells can be made anywhere
-    data = [] if is_default else ["--data.path", str(run.manifest.path.absolute())]
+    data = [] if is_default else ["--data.path", run.manifest.whole_place]
     test = ["--data.split_name", run.split_name] if run.split_name != "default" else []
     test += [] if run.quality else ["--data.quality", "false"]
     test += ["--tta", "true"] if run.model.hparams["tta"] else []

@@ -157,7 +157,7 @@ def open_run(folder: Path, data_path: str | None = None, trust: Sequence[str] = 
         )
     path = data_path if data_path is not None else settings.get("path")
     try:
-        data = CellDataModule(path)
+        data = CellDataModule(path, **_cache_of(settings))
         manifest = data.manifest
     except DataError as error:
         if data_path is not None:
@@ -180,6 +180,14 @@ def open_run(folder: Path, data_path: str | None = None, trust: Sequence[str] = 
         bool(settings.get("quality", True)),
         settings,
     )
+
+
+def _cache_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the cache of a run whose data set is at an address; the default one if the folder is not there."""
+    folder = settings.get("cache")
+    if not isinstance(folder, str) or not Path(folder).is_dir():
+        return {}
+    return {"cache": folder, "cache_gib": settings.get("cache_gib")}
 
 
 def read_data_settings(folder: Path) -> dict[str, Any]:

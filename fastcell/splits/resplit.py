@@ -122,7 +122,7 @@ def resplit(
                 refuse_obstacles(_obstacles(manifest, grouping, some), f"split {title!r}")
     splits = {title if part == "default" else _fold_prefix(title) + part: subsets for part, subsets in made.items()}
     there = None if near else read_duplicates(manifest)
-    with explained(f"{manifest.path} cannot be written"):
+    with explained(f"{manifest.place} cannot be written"):
         if there is None or there.near is None:  # keep the result of an earlier search for near copies
             found.write(manifest)
         for file in stale:

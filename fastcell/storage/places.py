@@ -27,6 +27,8 @@ _NO_PATHS = (
     "--channel",
 )
 """Beginnings of the options whose value is no path, so that an address in it is mere text."""
+_OF_DATA = ("--data", "--apply", "--tta")
+"""Starts of the options that a data set at an address may follow: as their value, or behind a flag."""
 _OF_A_SET = (
     "dataset.json manifest.parquet features.parquet quality.parquet quarantine.parquet duplicates.parquet "
     "blocks.parquet verdicts.csv marks.jsonl"
@@ -54,7 +56,7 @@ def local_path(name: str, value: str | os.PathLike[str]) -> Path:
     if found := re.match(r"file://(?:localhost)?(?=/)", text):
         return Path(unquote(text[found.end() :]))
     if is_address(text) and not Path(text).exists():
-        hint = "Copy it to a disk, or mount its store; addresses cannot be read or written"
+        hint = "Copy it to a disk, or mount its store; only data sets are read at addresses"
         raise invalid(name, "a path on this machine", text, hint)
     return Path(value)
 
@@ -65,8 +67,13 @@ def is_address(text: str) -> bool:
     return found is not None and ("://" in found[0] or found[1].lower() in _SCHEMES.split())
 
 
-def local_words(words: Sequence[str]) -> list[str]:
+def local_words(words: Sequence[str], reads_addresses: bool = False) -> list[str]:
     """Return the arguments of a command with ``file:///data`` as ``/data``.
+
+    Args:
+        words: the arguments.
+        reads_addresses: the command takes addresses: as an argument without an option, in ``--data.path`` or ``--out``.
+            The command refuses those that it does not take.
 
     Raises:
         ArgumentError: an argument is empty or an address, unless it is the value of an option that takes any text; or
@@ -84,7 +91,8 @@ def local_words(words: Sequence[str]) -> list[str]:
             raise invalid(option or "argument", "a text", value, "It contains a zero byte")
         if option and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise invalid(option, "a text in UTF-8", value, "Its bytes are no letters: write it in UTF-8")
-        if value and not option.startswith(_NO_PATHS):
+        may_be_address = reads_addresses and (not option or option.startswith(("-o", "--out", *_OF_DATA)))
+        if value and not option.startswith(_NO_PATHS) and not (may_be_address and "://" in value):
             value = str(local_path(option or "argument", value)) if "://" in value else value
         local.append(name + equals + value)
         option = "" if value else option

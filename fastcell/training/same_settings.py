@@ -40,7 +40,7 @@ _WORDS = {
         trainer.inference_mode trainer.profiler trainer.detect_anomaly trainer.default_root_dir
         trainer.enable_autolog_hparams trainer.model_registry
         model.channels_last model.compile_network
-        data.path data.predict_split data.bank_gib data.threads data.on_bad_cell
+        data.path data.predict_split data.bank_gib data.threads data.cache data.cache_gib data.on_bad_cell
         runs resume checkpoint_every_steps checkpoint_every_minutes trust allow_absent""",
 }
 ARGUMENTS = {name: rule for rule, words in _WORDS.items() for name in words.split()}

@@ -35,7 +35,7 @@ def test_words_are_quoted() -> None:
 
 def test_no_training_is_named_where_two_classes_are_missing(planted: Any, make_set: Any) -> None:
     both = planted(30, groups=0, folder="both")
-    assert fit_step(both) == [("fit", both.path)]
+    assert fit_step(both) == [("fit", str(both.path))]
     one = planted(30, groups=0, names=["left"] * 30, folder="one")
     assert fit_step(one) == []
     assert fit_step(make_set(6)) == []

@@ -99,8 +99,8 @@ class Preparation:
             images, _ = self.images_of("train", NUM_CALIBRATION_CELLS)
             if not len(images):
                 raise DataError(
-                    f"{self.run.manifest.path} has no training cell of the run, which int8 needs for the range of each "
-                    "activation. Take --precision fp32."
+                    f"{self.run.manifest.place} has no training cell of the run, which int8 needs for the range of "
+                    "each activation. Take --precision fp32."
                 )
             self._say(f"quantising it for {program}, with the activations of {len(images):,} training cells")
             quantise(self.files, program, images)

@@ -8,7 +8,7 @@ to `fastcell.dataset.corrupt_cells`, together with all other failing cells of it
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from fastcell.dataset.integrity import CHANGED, REASONS, check_stored_bytes
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles, Stamp, Stored
 from fastcell.loading.prefetch import Prefetcher
+from fastcell.loading.stores.downloads import downloads_ahead, shards_by_range
 
 
 class Piece(NamedTuple):
@@ -89,15 +90,18 @@ class PieceReader:
         """
         spans = [edges[begin : begin + at_once + 1] for begin in range(0, len(edges) - 1, at_once)]
         needed = (np.unique(order[span[0] : span[-1]]) for span in spans)
-        files = ShardFiles(self.manifest, self._stamps)
-        reading = Prefetcher(lambda: (self._read(files, cell_ids) for cell_ids in needed), 2)
-        try:
-            for span, stored in zip(spans, reading, strict=True):
-                for begin, end in itertools.pairwise(span):
-                    yield self.piece(order[begin:end], stored, blank)
-        finally:
-            reading.close()
-            files.close()
+        by_range = shards_by_range(self.manifest, order)
+        files = ShardFiles(self.manifest, self._stamps, by_range)
+        later = (np.unique(self.manifest.shard_index[order[span[0] : span[-1]]]) for span in spans)
+        with downloads_ahead(self.manifest, later, by_range) as reached:
+            reading = Prefetcher(lambda: (self._read(files, cell_ids, reached) for cell_ids in needed), 2)
+            try:
+                for span, stored in zip(spans, reading, strict=True):
+                    for begin, end in itertools.pairwise(span):
+                        yield self.piece(order[begin:end], stored, blank)
+            finally:
+                reading.close()
+                files.close()
 
     def piece(self, wanted: np.ndarray, stored: Stored, blank: bool) -> Piece:
         """Return the cells (b,) int64 from bytes already read, with stand-ins for those now known to be corrupt."""
@@ -122,13 +126,16 @@ class PieceReader:
         self.checked[rows[codes == 0]] = True
         return {int(row): REASONS[code] for row, code in zip(rows[codes > 0], codes[codes > 0], strict=True)}
 
-    def _read(self, files: ShardFiles, cell_ids: np.ndarray) -> Stored:
+    def _read(self, files: ShardFiles, cell_ids: np.ndarray, reached: Callable[[np.ndarray], object]) -> Stored:
         """Read and verify cells; runs in the reading thread."""
         shards = np.unique(self.manifest.shard_index[cell_ids])
+        reached(shards)
         for number in files.changed(shards):
             self.checked[self._rows_of(number)] = False
         stored = files.read(cell_ids[~self.corrupt_cells.is_corrupt[cell_ids]])
         found = self._verify(stored)
+        if found and files.fetch_again(self.manifest.shard_index[list(found)]):
+            return self._read(files, cell_ids, reached)
         if found:
             self.corrupt_cells.add(found | self.check_shards(list(found)))
         return stored

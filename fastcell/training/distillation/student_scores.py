@@ -128,7 +128,9 @@ def score_student(
     run = open_run(student, data_path, trust)
     part = next((name for name in ("test", "valid") if len(run.rows(name))), None)
     if part is None:
-        raise ArgumentError(f"{run.manifest.path} must have labelled test or validation cells to score the student on.")
+        raise ArgumentError(
+            f"{run.manifest.place} must have labelled test or validation cells to score the student on."
+        )
     rows = run.rows(part)
     labels, groups = run.labels[rows], run.manifest.groups
     groups = None if groups is None else groups[rows]

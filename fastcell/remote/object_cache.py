@@ -1,0 +1,266 @@
+"""A folder of this machine that keeps whole objects: least recently used ones go first, all processes share it.
+
+::
+
+    DIR/objects/DIGEST/NAME    an object; DIGEST names its address and version, the access time says when it was used
+    DIR/objects/DIGEST/part    the beginning of an object that is being downloaded, or whose download was interrupted
+    DIR/objects/DIGEST/size    bytes that the object will have
+    DIR/locks/                 locks of objects, of the room in the cache and of the tables of data sets
+    DIR/sets/                  tables of data sets (`fastcell.remote.remote_dataset`)
+
+An object is written to ``part``, in order, and renamed when it is complete, so a killed process leaves nothing that
+looks complete, and the next download continues behind the last byte. An object that is removed while a process reads
+it stays readable for that process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from filelock import FileLock
+
+from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.remote.place import RemotePlace, Version, digest_of
+from fastcell.system.resources import cache_dir
+
+LIMIT_VARIABLE = "FASTCELL_CACHE_GIB"
+DEFAULT_GIB = 64.0
+_CHUNK_BYTES = 8 << 20
+_AT_ONCE = 4
+_STALE_S = 7 * 24 * 3600.0
+"""Age at which the beginning of an object is removed for lack of room."""
+
+
+class Stopped(Exception):  # noqa: N818, an order and no fault
+    """A download ended early because it was told to."""
+
+
+@dataclass(frozen=True)
+class ObjectCache:
+    """Cache of whole objects.
+
+    Attributes:
+        folder: its folder; created on use.
+        most_bytes: bytes that its objects may have together.
+    """
+
+    folder: Path
+    most_bytes: int
+
+    @classmethod
+    def of(cls, folder: str | os.PathLike[str] | None = None, gib: float | None = None) -> ObjectCache:
+        """Return the cache in a folder.
+
+        Args:
+            folder: None for ``remote`` in fastcell's cache folder (``$FASTCELL_CACHE_DIR``).
+            gib: size limit [GiB]; None for ``$FASTCELL_CACHE_GIB``, or 64.
+
+        Raises:
+            ArgumentError: the limit is no positive number.
+        """
+        name = "cache_gib"
+        if gib is None:
+            text = os.environ.get(LIMIT_VARIABLE, "").strip() or str(DEFAULT_GIB)
+            name = LIMIT_VARIABLE
+            try:
+                gib = float(text)
+            except ValueError:
+                gib = float("nan")
+        if not 0 < gib < 1 << 33:
+            raise invalid(name, "a positive number of GiB", gib, f"Leave it out for {DEFAULT_GIB:g}")
+        place = cache_dir() / "remote" if folder is None else Path(folder).expanduser().absolute()
+        return cls(place, int(gib * 2**30))
+
+    def path_of(self, place: RemotePlace, version: Version) -> Path:
+        """Return the path that a version of an object has in the cache, whether it is there or not."""
+        name = place.address.rsplit("/", 1)[-1] or "object"
+        return self.folder / "objects" / digest_of(place.address, str(version.size), version.stamp) / name
+
+    def open(self, place: RemotePlace, version: Version, flags: int = os.O_RDONLY | os.O_CLOEXEC) -> int:
+        """Return a file descriptor of an object, which is downloaded if it is not in the cache.
+
+        Args:
+            place: the object.
+            version: its version. The size must be known.
+            flags: of `os.open`.
+
+        Raises:
+            ArgumentError: the object is larger than the cache, or the cache cannot be written.
+            DataError: the object is gone or has another version now, or cannot be read.
+        """
+        path = self.path_of(place, version)
+        while True:  # another process may make room between the download and this open
+            try:
+                number = os.open(path, flags)
+            except FileNotFoundError:
+                self.fetch(place, version)
+                continue
+            with suppress(OSError):
+                os.utime(number, ns=(time.time_ns(), os.fstat(number).st_mtime_ns))
+            return number
+
+    def fetch(self, place: RemotePlace, version: Version, stop: Event | None = None) -> Path:
+        """Download an object unless it is in the cache; return its path, which lasts until room is needed.
+
+        Args:
+            place, version: see `open`.
+            stop: ends the download early when it is set; the next one continues.
+
+        Raises:
+            Stopped: `stop` was set.
+            DataError, ArgumentError: see `open`.
+        """
+        path = self.path_of(place, version)
+        if path.exists():
+            return path
+        assert version.size is not None
+        if version.size > self.most_bytes:
+            hint = f"Allow at least {version.size / 2**30:.3g} GiB: --data.cache_gib, or ${LIMIT_VARIABLE}"
+            raise invalid("cache_gib", f"enough for {place.address}", f"{self.most_bytes / 2**30:.3g}", hint)
+        with self.lock(path.parent.name[:2]):
+            if not path.exists():
+                with self._explained():
+                    self._reserve(path, version.size)
+                    try:
+                        self._download(place, version, path, stop)
+                    except FileNotFoundError as error:
+                        if error.filename is not None:
+                            raise
+                        raise vanished(place) from None
+        return path
+
+    def forget(self, place: RemotePlace, version: Version, wrong: tuple[int, int]) -> None:
+        """Remove an object from the cache if it is still the file with this inode and modification time [ns]."""
+        path = self.path_of(place, version)
+        with self.lock(path.parent.name[:2]), suppress(FileNotFoundError):
+            status = path.stat()
+            if (status.st_ino, status.st_mtime_ns) == wrong:
+                path.unlink()
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a lock of the cache inside the block; wait while another process or thread holds it.
+
+        Raises:
+            ArgumentError: the folder cannot be written or has no locks.
+        """
+        with self._explained():
+            (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+            lock = FileLock(
+                self.folder / "locks" / name, thread_local=False, is_singleton=False, fallback_to_soft=False
+            )
+            lock.acquire(poll_interval=0.02)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn errors of the disk into one that names the cache."""
+        try:
+            yield
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> ArgumentError:
+        reason = (error.strerror or str(error)).lower()
+        hint = "Name another folder: --data.cache, or $FASTCELL_CACHE_DIR"
+        return ArgumentError(
+            f"cache must be a folder that can be written, got {str(self.folder)!r} ({reason}). {hint}."
+        )
+
+    def _reserve(self, path: Path, size: int) -> None:
+        """Make room for an object and note its size, so that other processes count it from now on."""
+        with self.lock("room"):
+            objects = [_Object.at(item) for item in os.scandir(_made(self.folder / "objects"))]
+            total = sum(item.num_bytes for item in objects if item.path != path.parent)
+            for item in sorted(objects, key=lambda item: item.used):
+                if total + size <= self.most_bytes:
+                    break
+                if item.path == path.parent or item.is_young_part:
+                    continue
+                shutil.rmtree(item.path, ignore_errors=True)
+                total -= item.num_bytes
+            path.parent.mkdir(exist_ok=True)
+            (path.parent / "size").write_text(str(size))
+
+    def _download(self, place: RemotePlace, version: Version, path: Path, stop: Event | None) -> None:
+        size, part = version.size or 0, path.parent / "part"
+        with open(part, "ab") as file:
+            done = file.tell()
+            if done > size:
+                file.truncate(0)
+                done = 0
+            while done < size:
+                if stop is not None and stop.is_set():
+                    raise Stopped
+                edges = range(done, min(size, done + _AT_ONCE * _CHUNK_BYTES), _CHUNK_BYTES)
+                ranges = [(edge, min(edge + _CHUNK_BYTES, size)) for edge in edges]
+                try:
+                    parts = place.read_ranges(ranges)
+                except DataError:
+                    if place.version() != version:
+                        raise changed(place) from None
+                    raise
+                for data in parts:
+                    file.write(data)
+                    done += len(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if place.version() != version:
+            part.unlink()
+            raise changed(place)
+        part.rename(path)
+
+
+@dataclass(frozen=True)
+class _Object:
+    """An object in the cache, complete or not.
+
+    Attributes:
+        path: its folder.
+        num_bytes: bytes that it has or will have.
+        used: time of the last use [s since 1970].
+        is_young_part: incomplete, and younger than a week.
+    """
+
+    path: Path
+    num_bytes: int
+    used: float
+    is_young_part: bool
+
+    @classmethod
+    def at(cls, item: os.DirEntry[str]) -> _Object:
+        size, used, is_part = 0, 0.0, False
+        with suppress(OSError, ValueError):
+            for file in os.scandir(item.path):
+                status = file.stat()
+                wanted = int(Path(file.path).read_text()) if file.name == "size" else status.st_size
+                size, used = max(size, wanted), max(used, status.st_atime if file.name != "size" else 0)
+                is_part |= file.name == "part"
+        return cls(Path(item.path), size, used, is_part and time.time() - used < _STALE_S)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def changed(place: RemotePlace) -> DataError:
+    """Return the error for an object that has another version than when it was opened."""
+    hint = "Run the command again when nobody writes the data set"
+    return DataError(f"{place.address} has changed since the data set was opened. {hint}.")
+
+
+def vanished(place: RemotePlace) -> DataError:
+    """Return the error for an object that is gone since it was opened."""
+    hint = "Restore it, or run the command again: cells of a missing shard count as corrupt"
+    return DataError(f"{place.address} has vanished since the data set was opened. {hint}.")

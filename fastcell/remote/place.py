@@ -1,0 +1,319 @@
+"""One address and the file system of `fsspec` behind it: listing, versions, reads of ranges, with retries by name."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
+from fastcell.remote.addresses import WEB, join_address, scheme_of
+
+T = TypeVar("T")
+
+TRIES = 7
+"""Attempts at a request before it counts as failed; the waits between them are 0.25 s, 0.5 s, ... 8 s, with jitter."""
+_FIRST_WAIT_S = 0.25
+_STAMPS = (
+    "ETag",
+    "etag",
+    "e_tag",
+    "md5Hash",
+    "md5",
+    "Content-MD5",
+    "Digest",
+    "blob_id",
+    "content_settings",
+    "generation",
+)
+_TIMES = ["LastModified", "last_modified", "Last-Modified", "lastModified", "mtime", "modified", "updated", "created"]
+_LIBRARIES = re.compile(
+    "(adlfs|aiobotocore|aiohttp|anyio|asyncssh|azure|boto3|botocore|concurrent|fsspec|gcsfs|google|http|httpcore|httpx|"
+    "huggingface_hub|paramiko|pyarrow|requests|s3fs|smbclient|smbprotocol|ssl|urllib3|webdav4)([.].*)?"
+)
+"""Modules of the exceptions of stores."""
+_GONE = (404, 410)
+_RETRIED_STATUS = (408, 425, 429)
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "ProfileNotFound")
+
+
+class Version(NamedTuple):
+    """What tells one version of an object from another.
+
+    Attributes:
+        size: bytes; None if the server does not tell.
+        stamp: hash, entity tag or time of the object as text; empty if the server tells none.
+    """
+
+    size: int | None
+    stamp: str
+
+
+@dataclass(frozen=True)
+class RemotePlace:
+    """A folder or an object at an address. It may be pickled; each process connects by itself.
+
+    Attributes:
+        address: the address, without credentials.
+    """
+
+    address: str
+
+    @property
+    def is_web(self) -> bool:
+        """Whether the address is of a web server, which nothing can be written to."""
+        return scheme_of(self.address) in WEB
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        """The file system and the path in it.
+
+        Raises:
+            ArgumentError: fsspec knows no such scheme.
+            FastcellError: the package for the scheme is not installed.
+        """
+        try:
+            import fsspec
+            from fsspec.core import url_to_fs
+        except ModuleNotFoundError as error:
+            raise _missing(self.address, error) from None
+        scheme = scheme_of(self.address)
+        if scheme not in (*fsspec.available_protocols(), *fsspec.registry):
+            hint = "Use s3://, https://, gs://, az://, hf:// or another scheme of fsspec"
+            raise invalid("address", "one whose scheme is known", self.address, hint)
+        try:
+            system, path = url_to_fs(self.address, use_listings_cache=False)
+        except ImportError as error:
+            raise _missing(self.address, error) from None
+        except (ValueError, TypeError) as error:
+            raise ArgumentError(f"{self.address} is no address of its scheme ({_reason(error)}). Correct it.") from None
+        return system, path
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"address": self.address}
+
+    def below(self, name: str) -> RemotePlace:
+        """Return the place of an object below this one."""
+        return RemotePlace(join_address(self.address, name))
+
+    def connect(self) -> None:
+        """Find the library for the scheme.
+
+        Raises:
+            FastcellError: the scheme is unknown, or its package is not installed.
+        """
+        self._opened  # noqa: B018
+
+    def names(self, folder: str = "") -> dict[str, Version] | None:
+        """Return the objects directly in a folder below this place, by name; None if the server lists nothing.
+
+        A web server lists names in an index page, if it has one; their versions are not known then (size None).
+
+        Raises:
+            DataError: the store cannot be reached or refuses the request.
+        """
+        place = self.below(folder) if folder else self
+        system, path = place._opened
+
+        def listed() -> dict[str, Version]:
+            found = system.ls(path + "/" * self.is_web, detail=True)
+            files = [item for item in found if item.get("type", "file") == "file"]
+            return {str(item["name"]).rstrip("/").rsplit("/", 1)[-1]: _version(item) for item in files}
+
+        try:
+            return place._tried(listed, "listed")
+        except FileNotFoundError:
+            return None if self.is_web else {}
+        except DataError:
+            if self.is_web:  # many servers refuse to list
+                return None
+            raise
+
+    def version(self) -> Version:
+        """Return the present version of the object.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            DataError: the store cannot be reached or refuses the request.
+        """
+        system, path = self._opened
+
+        def asked() -> Version:
+            found = system.info(path)
+            if found.get("type") == "directory":
+                raise FileNotFoundError(self.address)
+            return _version(found)
+
+        return self._tried(asked, "read")
+
+    def read(self) -> bytes:
+        """Return the whole object; for small ones.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            DataError: the store cannot be reached or refuses the request.
+        """
+        system, path = self._opened
+        return self._tried(lambda: bytes(system.cat_file(path)), "read")
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Read ranges of the object at the same time; a server that knows no ranges sends the whole object for each.
+
+        Args:
+            ranges: (start, end) in bytes; each lies in the object.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            DataError: the store cannot be reached or refuses the request.
+        """
+        system, path = self._opened
+        parts: dict[int, bytes] = {}
+
+        def asked() -> None:  # for those that are missing: of many ranges some may fail each time
+            left = [place for place in range(len(ranges)) if place not in parts]
+            starts, ends = zip(*(ranges[place] for place in left), strict=True)
+            found = system.cat_ranges([path] * len(left), list(starts), list(ends), on_error="return")
+            failed: list[Exception] = []
+            for place, start, end, part in zip(left, starts, ends, found, strict=True):
+                if isinstance(part, Exception):
+                    failed.append(part)
+                elif len(part) == end - start:
+                    parts[place] = bytes(part)
+                elif len(part) >= end:  # the whole object
+                    parts[place] = bytes(part[start:end])
+                else:
+                    failed.append(EOFError(f"{len(part):,} bytes were sent, {end - start:,} were asked for"))
+            if failed:
+                raise failed[0]
+
+        if ranges:
+            self._tried(asked, "read")
+        return [parts[place] for place in range(len(ranges))]
+
+    def write(self, source: str) -> None:
+        """Write a file of this machine as the object.
+
+        Raises:
+            DataError: the store cannot be reached or refuses the request.
+        """
+        system, path = self._opened
+        self._tried(lambda: system.put_file(source, path), "written")
+
+    def remove(self) -> None:
+        """Remove the object, if it is there.
+
+        Raises:
+            DataError: the store cannot be reached or refuses the request.
+        """
+        system, path = self._opened
+        try:
+            self._tried(lambda: system.rm_file(path), "removed")
+        except FileNotFoundError:
+            return
+
+    def _tried(self, work: Callable[[], T], what: str) -> T:
+        """Return the result of a request; repeat it after failures that may pass.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            DataError: the request fails for good; the message names the address.
+        """
+        for attempt in range(TRIES):
+            try:
+                return work()
+            except FastcellError:
+                raise
+            except Exception as raised:
+                error = _behind(raised)
+                if isinstance(error, FileNotFoundError):
+                    raise FileNotFoundError(self.address) from None
+                if not _is_of_store(error):
+                    raise
+                if attempt == TRIES - 1 or not _may_pass(error):
+                    raise _failed(self.address, what, error) from None
+            time.sleep(_FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1))
+        raise AssertionError
+
+
+def is_readable_address(text: str) -> bool:
+    """Return whether a text is an address whose scheme fsspec knows; the package for it need not be installed."""
+    scheme = scheme_of(text)
+    if scheme is None:
+        return False
+    try:
+        import fsspec
+    except ModuleNotFoundError:
+        return scheme in ("s3", "http", "https", "gs", "az", "hf")
+    return scheme in (*fsspec.available_protocols(), *fsspec.registry)
+
+
+def digest_of(*texts: str) -> str:
+    """Return a hash of texts as 32 hexadecimal digits, for names of files."""
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
+
+
+def _version(found: dict[str, Any]) -> Version:
+    size = found.get("size", found.get("Size"))
+    stamps = [str(found[name]) for name in _STAMPS if found.get(name)][:1]
+    stamps = stamps or [_time_text(found[name]) for name in _TIMES if found.get(name)][:1]
+    return Version(int(size) if isinstance(size, int) else None, stamps[0] if stamps else "")
+
+
+def _time_text(moment: Any) -> str:
+    """Return a time as text; some file systems list seconds and tell a date when they are asked for one object."""
+    seconds = moment.timestamp() if isinstance(moment, datetime) else moment
+    return f"{seconds:.6f}" if isinstance(seconds, int | float) else str(seconds)
+
+
+def _behind(error: Exception) -> Exception:
+    """Return the error behind one of a web server: fsspec says not found where any request for the size fails."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+        return error
+    failed = isinstance(cause, OSError | TimeoutError) and not isinstance(cause, FileNotFoundError)
+    return cause if failed or getattr(cause, "status", _GONE[0]) not in _GONE else error
+
+
+def _is_of_store(error: Exception) -> bool:
+    modules = [kind.__module__ for kind in type(error).__mro__]
+    return isinstance(error, OSError | TimeoutError | EOFError) or any(map(_LIBRARIES.fullmatch, modules))
+
+
+def _may_pass(error: Exception) -> bool:
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and 400 <= status < 500:
+        return status in _RETRIED_STATUS
+    return not isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError) and not _lacks_rights(error)
+
+
+def _lacks_rights(error: Exception) -> bool:
+    return isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
+
+
+def _failed(address: str, what: str, error: Exception) -> DataError:
+    hint = "Check the address, the connection and the server, and run the command again"
+    if _lacks_rights(error) or getattr(error, "status", None) in (401, 403):
+        hint = "Give the rights or credentials where the store's own library looks for them"
+    return DataError(f"{address} cannot be {what} ({_reason(error)}). {hint}.")
+
+
+def _reason(error: BaseException) -> str:
+    text = (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return f"status {status} {getattr(error, 'message', '')}".strip()
+    return text or type(error).__name__
+
+
+def _missing(address: str, error: ImportError) -> FastcellError:
+    package = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hf": "huggingface_hub"}
+    scheme = scheme_of(address) or ""
+    name = package.get(scheme) or ("aiohttp" if scheme in WEB else error.name or "fsspec")
+    way = f"pip install {name}" if scheme in ("gs", "gcs", "az", "abfs", "hf") else 'pip install "fastcell[remote]"'
+    return FastcellError(f"{scheme}:// needs the package {name}, which is not installed. Install it: {way}.")

@@ -1,0 +1,195 @@
+"""Commands and training on data sets of object stores and web servers: the results are those from disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixtures.stores import S3Store, WebStore, serve_folder
+
+from fastcell.cli.main import main
+from fastcell.dataset.manifest import Manifest
+
+FIT = [
+    "--preset=fast",
+    "--data.image_size=16",
+    "--data.batch_size=16",
+    "--data.threads=1",
+    "--data.store=stream",
+    "--trainer.max_epochs=2",
+    "--checkpoint_every_steps=2",
+]
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of 240 simulated cells in 12 shards."""
+    from fastcell.simulator.synth import synthesize
+
+    path = tmp_path_factory.mktemp("on-disk") / "cells"
+    synthesize(path, 240, seed=0, shard_cells=20, jobs=1)
+    return path
+
+
+@pytest.fixture
+def store(cells: Path, tmp_path: Path, tmp_cache: Path) -> Iterator[WebStore]:
+    """Web server of a copy of the data set; the cache folder is new."""
+    shutil.copytree(cells, tmp_path / "served" / "cells")
+    with serve_folder(tmp_path / "served") as served:
+        yield served
+
+
+def run_of(runs: Path) -> Path:
+    (folder,) = runs.iterdir()
+    return folder
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint = run / "best.ckpt" if (run / "best.ckpt").exists() else run / "last.ckpt"
+    return torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]  # type: ignore[no-any-return]
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    one, two = weights(first), weights(second)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def digest(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_info_and_verify(store: WebStore, cells: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"{store.url}/cells"
+    assert main(["info", str(cells)]) == 0
+    on_disk = capsys.readouterr().out
+    assert main(["info", address]) == 0
+    assert capsys.readouterr().out == on_disk.replace(str(cells), address)
+    assert main(["verify", address]) == 0
+    path = store.folder / "cells" / "shard-000003.tar"
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    assert main(["verify", address]) == 1
+    assert "other bytes than were packed" in capsys.readouterr().out
+    path.unlink()
+    assert main(["verify", address]) == 1
+    assert f"the shard is missing from {address}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["info", "s3x://bucket/cells"], "address must be one whose scheme is known"),
+        (["info", "https://me:secret@host/cells"], "DATA must be an address without a password"),
+        (["pack", "http://host/images", "cells"], "must be a path on this machine, got 'http://host/images'"),
+        (["predict", "s3://bucket/run", "cells", "--out", "x.csv"], "must be a path on this machine, got 's3:"),
+        (["info", "http://host/cells", "--figures", "s3://bucket/x"], "--figures must be a path on this machine"),
+    ],
+)
+def test_other_addresses_are_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    text = capsys.readouterr().err
+    assert message in text
+    assert "secret" not in text
+
+
+def test_batches_are_those_on_disk(store: WebStore, cells: Path, tmp_path: Path) -> None:
+    from fastcell.loading.datamodule import CellDataModule
+
+    store.faults.every = 11
+    found = []
+    for path, options in (
+        (str(cells), {}),
+        (f"{store.url}/cells", {"cache": str(tmp_path / "objects"), "cache_gib": 1}),
+    ):
+        data = CellDataModule(path, image_size=16, batch_size=32, store="stream", threads=1, seed=3, **options)
+        data.setup("fit")
+        found.append([(batch.images.numpy(), batch.cell_ids.numpy()) for batch in data.train_dataloader()])
+        data.teardown("fit")
+    for (images, ids), (expected, expected_ids) in zip(found[1], found[0], strict=True):
+        assert np.array_equal(ids, expected_ids)
+        assert np.array_equal(images, expected)
+    assert list((tmp_path / "objects" / "objects").rglob("*.tar"))
+
+
+@pytest.mark.slow
+def test_commands_give_the_files_of_the_disk(
+    store: WebStore, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = f"{store.url}/cells"
+    store.faults.every = 100
+    store.faults.bytes_per_s = 50e6
+    for name, data in (("disk", str(cells)), ("web", address)):
+        assert main(["fit", data, f"--runs={tmp_path / name}", *FIT]) == 0
+    disk, web = run_of(tmp_path / "disk"), run_of(tmp_path / "web")
+    assert same_weights(disk, web)
+    for name in ("predictions.parquet", "metrics.csv", "confusion.csv"):
+        assert digest(disk / name) == digest(web / name), name
+    for name, run, data in (("disk", disk, str(cells)), ("web", web, address)):
+        assert main(["predict", str(run), data, "--out", str(tmp_path / f"{name}.csv")]) == 0
+    assert digest(tmp_path / "disk.csv") == digest(tmp_path / "web.csv")
+    assert main(["test", str(web)]) == 0
+    assert main(["validate", str(web)]) == 0
+    assert main(["explain", str(web), "--out", str(tmp_path / "figures")]) == 0
+    assert main(["report", str(web), "--out", str(tmp_path / "report.html")]) == 0
+    assert main(["audit", address, "--permutations", "20", "--out", str(tmp_path / "audit")]) == 0
+    capsys.readouterr()
+    assert main(["qc", address]) == 2
+    assert "DATA must be in a place that can be written" in capsys.readouterr().err
+    assert address in (web / "config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_damaged_cells_are_lost_as_on_disk(store: WebStore, cells: Path, tmp_path: Path) -> None:
+    broken = store.folder / "cells"
+    manifest = Manifest.open(broken)
+    path = manifest.shard_path(2)
+    data = bytearray(path.read_bytes())
+    for row in np.flatnonzero(manifest.shard_index == 2)[:3]:
+        data[manifest.column("offset")[row] + 9] ^= 255
+    path.write_bytes(data)
+    manifest.shard_path(5).unlink()
+    shutil.copytree(broken, tmp_path / "broken")
+    for name, place in (("disk", str(tmp_path / "broken")), ("web", f"{store.url}/cells")):
+        assert main(["fit", place, f"--runs={tmp_path / name}", *FIT]) == 0
+    disk, web = run_of(tmp_path / "disk"), run_of(tmp_path / "web")
+    assert same_weights(disk, web)
+    assert (disk / "losses.csv").read_text() == (web / "losses.csv").read_text()
+    assert len((web / "losses.csv").read_text().splitlines()) == 1 + 3 + 20
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_from_s3(s3_store: S3Store, cells: Path, tmp_path: Path, tmp_cache: Path) -> None:
+    address = s3_store.put(cells, "cells")
+    s3_store.faults.every = 100
+    assert main(["fit", str(cells), f"--runs={tmp_path / 'disk'}", *FIT, "--trainer.max_epochs=6"]) == 0
+    command = [sys.executable, "-m", "fastcell", "fit", address, f"--runs={tmp_path / 's3'}", *FIT]
+    process = subprocess.Popen([*command, "--trainer.max_epochs=6"], start_new_session=True)
+    while not list((tmp_path / "s3").glob("*/*.ckpt")) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    folder = run_of(tmp_path / "s3")
+    assert main(["fit", "--resume", str(folder)]) == 0
+    assert same_weights(run_of(tmp_path / "disk"), folder)
+
+
+@pytest.mark.slow
+def test_two_ranks_share_one_cache(store: WebStore, cells: Path, tmp_path: Path) -> None:
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+    for name, place in (("disk", str(cells)), ("web", f"{store.url}/cells")):
+        command = [sys.executable, "-m", "fastcell", "fit", place, f"--runs={tmp_path / name}", *FIT, *two]
+        assert subprocess.run(command, timeout=250).returncode == 0
+    assert same_weights(run_of(tmp_path / "disk"), run_of(tmp_path / "web"))
+    shards = [path.name for path in (store.folder / "cells").glob("*.tar")]
+    assert [store.faults.bytes_of(name) for name in shards] == [1] * len(shards)

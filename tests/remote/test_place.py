@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pickle
+import socket
+import time
+from typing import Any
+
+import pytest
+from fixtures.stores import WebStore
+
+from fastcell.errors import ArgumentError, DataError, FastcellError
+from fastcell.remote import place as place_module
+from fastcell.remote.place import RemotePlace, Version, digest_of
+
+
+@pytest.fixture
+def at(web_store: WebStore) -> RemotePlace:
+    (web_store.folder / "a.tar").write_bytes(bytes(range(256)) * 10)
+    return RemotePlace(f"{web_store.url}/a.tar")
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits between attempts, which take no time."""
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    return waited
+
+
+def test_version_follows_the_content(at: RemotePlace, web_store: WebStore) -> None:
+    first = at.version()
+    assert first.size == 2560
+    (web_store.folder / "a.tar").write_bytes(b"x" * 2560)
+    assert at.version() != first
+    assert at.version().size == 2560
+
+
+def test_ranges_come_in_the_order_asked_for(at: RemotePlace) -> None:
+    assert at.read_ranges([(256, 259), (0, 2), (2559, 2560)]) == [b"\x00\x01\x02", b"\x00\x01", b"\xff"]
+    assert at.read_ranges([]) == []
+    assert at.read() == bytes(range(256)) * 10
+
+
+def test_ranges_of_a_server_that_knows_none(at: RemotePlace, web_store: WebStore) -> None:
+    web_store.ranges = False
+    assert at.read_ranges([(256, 259), (10, 12)]) == [b"\x00\x01\x02", b"\x0a\x0b"]
+
+
+def test_requests_are_repeated(at: RemotePlace, web_store: WebStore, waits: list[float]) -> None:
+    web_store.faults.every = 2
+    for _ in range(4):
+        assert at.read_ranges([(start, start + 1) for start in range(9)]) == [bytes([start]) for start in range(9)]
+    assert waits
+    assert at.version().size == 2560
+
+
+def test_waits_grow(at: RemotePlace, web_store: WebStore, waits: list[float]) -> None:
+    web_store.faults.every = 1
+    with pytest.raises(DataError, match=r"a\.tar cannot be read \(status 503.*\)\. Check the address"):
+        at.version()
+    assert len(waits) == place_module.TRIES - 1
+    limits = [0.25 * 2**number for number in range(len(waits))]
+    assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, limits, strict=True))
+
+
+def test_missing_object_is_no_failure(at: RemotePlace, waits: list[float]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"b\.tar"):
+        at.below("../b.tar").version()
+    with pytest.raises(FileNotFoundError, match=r"b\.tar"):
+        at.below("../b.tar").read_ranges([(0, 1)])
+    assert waits == []
+
+
+def test_names_of_a_page(web_store: WebStore) -> None:
+    (web_store.folder / "sub").mkdir()
+    (web_store.folder / "x.tar").write_bytes(b"x")
+    place = RemotePlace(web_store.url)
+    assert place.names() == {"x.tar": Version(None, "")}
+    assert place.names("sub") == {}
+    web_store.lists = False
+    assert place.names() is None
+
+
+def test_names_of_other_stores() -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/of-names/cells/a.tar", b"12345")
+    memory.pipe("/of-names/cells/splits/b.parquet", b"1")
+    place = RemotePlace("memory://of-names/cells")
+    found = place.names()
+    assert found is not None
+    assert {name: version.size for name, version in found.items()} == {"a.tar": 5}
+    assert found["a.tar"].stamp
+    assert list(place.names("splits") or {}) == ["b.parquet"]
+    assert place.names("nothing") == {}
+    memory.rm("/of-names", recursive=True)
+
+
+def test_write_and_remove(tmp_path: Any) -> None:
+    (tmp_path / "x").write_bytes(b"here")
+    place = RemotePlace("memory://of-writing/x")
+    place.write(str(tmp_path / "x"))
+    assert place.read() == b"here"
+    place.remove()
+    place.remove()
+    with pytest.raises(FileNotFoundError):
+        place.version()
+
+
+def test_pickled_place_connects_again(at: RemotePlace) -> None:
+    size = at.version().size
+    again = pickle.loads(pickle.dumps(at))
+    assert again == at
+    assert again.version().size == size
+
+
+def test_server_that_is_not_there(waits: list[float]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(DataError, match=f"http://127.0.0.1:{port}/x cannot be read"):
+        RemotePlace(f"http://127.0.0.1:{port}/x").version()
+
+
+def test_unknown_scheme() -> None:
+    with pytest.raises(ArgumentError, match="address must be one whose scheme is known, got 'nonsense://x/y'"):
+        RemotePlace("nonsense://x/y").connect()
+
+
+def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec.core
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
+    with pytest.raises(FastcellError, match="gs:// needs the package gcsfs.*pip install gcsfs") as error:
+        RemotePlace("gs://bucket/x").connect()
+    assert "\n" not in str(error.value)
+    with pytest.raises(FastcellError, match=r's3:// needs the package s3fs.*pip install "fastcell\[remote\]"'):
+        RemotePlace("s3://bucket/x").connect()
+
+
+def test_digest_tells_texts_apart() -> None:
+    assert digest_of("a", "bc") != digest_of("ab", "c")
+    assert len(digest_of("a")) == 32

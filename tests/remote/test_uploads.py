@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.stores import S3Store
+
+from fastcell.cli.main import main
+from fastcell.errors import ArgumentError, DataError
+from fastcell.remote.place import RemotePlace
+from fastcell.remote.uploads import file_at, make_dataset_at
+
+
+@pytest.fixture
+def memory(tmp_cache: Path) -> Iterator[Any]:
+    """File system of fsspec in memory, with an empty folder /up."""
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    yield system
+    if system.exists("/up"):
+        system.rm("/up", recursive=True)
+
+
+def content(system: Any, folder: str) -> dict[str, bytes]:
+    return {path.removeprefix(f"{folder}/"): system.cat(path) for path in system.find(folder)}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_synth_and_pack_write_what_they_write_to_disk(memory: Any, tmp_path: Path, tmp_cache: Path) -> None:
+    assert main(["synth", str(tmp_path / "cells"), "--cells", "40", "--shard-cells", "10", "--jobs", "1"]) == 0
+    assert main(["synth", "memory://up/cells", "--cells", "40", "--shard-cells", "10", "--jobs", "1"]) == 0
+    assert content(memory, "/up/cells") == files(tmp_path / "cells")
+    assert main(["pack", str(tmp_path / "cells"), str(tmp_path / "again"), "--jobs", "1", "--split", "none"]) == 0
+    assert main(["pack", str(tmp_path / "cells"), "memory://up/again", "--jobs", "1", "--split", "none"]) == 0
+    assert content(memory, "/up/again") == files(tmp_path / "again")
+    assert not [path for path in (tmp_cache / "remote" / "uploads").rglob("*") if path.is_file()]
+    assert main(["verify", "memory://up/again"]) == 0
+
+
+def make(folder: str) -> str:
+    """Write three files as a data set; say what was done."""
+    path = Path(folder)
+    if (path / "dataset.json").exists():
+        return "found"
+    path.mkdir()
+    for name in ("a.tar", "b.tar", "dataset.json"):
+        (path / name).write_text(name)
+    return "made"
+
+
+def test_an_interrupted_upload_goes_on(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    write = RemotePlace.write
+
+    def write_and_fail(self: RemotePlace, source: str) -> None:
+        if source.endswith("b.tar") and not monkeypatch.undone:  # type: ignore[attr-defined]
+            raise DataError("the store is gone")
+        written.append(source.rsplit("/", 1)[1])
+        write(self, source)
+
+    monkeypatch.undone = False  # type: ignore[attr-defined]
+    monkeypatch.setattr(RemotePlace, "write", write_and_fail)
+    with pytest.raises(DataError, match="the store is gone"):
+        make_dataset_at("memory://up/cells", "job", make)
+    assert not memory.exists("/up/cells/dataset.json")  # half of it is no data set
+    monkeypatch.undone = True  # type: ignore[attr-defined]
+    written.clear()
+    assert make_dataset_at("memory://up/cells", "job", make) == "found"
+    assert written == ["b.tar", "dataset.json"]
+    assert content(memory, "/up/cells") == {name: name.encode() for name in ("a.tar", "b.tar", "dataset.json")}
+
+
+def test_another_job_begins_anew(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(place: RemotePlace, source: str) -> None:
+        raise DataError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemotePlace, "write", fail)
+        with pytest.raises(DataError):
+            make_dataset_at("memory://up/cells", "job", make)
+    assert make_dataset_at("memory://up/cells", "other job", make) == "made"
+
+
+def test_a_data_set_is_not_replaced(memory: Any) -> None:
+    make_dataset_at("memory://up/cells", "job", make)
+    with pytest.raises(ArgumentError, match="OUT must be a place without a data set, got 'memory://up/cells'"):
+        make_dataset_at("memory://up/cells", "job", make)
+
+
+def test_a_web_server_takes_nothing(tmp_cache: Path) -> None:
+    with pytest.raises(ArgumentError, match="OUT must be a place that can be written, got 'http://host/cells'"):
+        make_dataset_at("http://host/cells", "job", make)
+    with (
+        pytest.raises(ArgumentError, match="--out must be a place that can be written"),
+        file_at("--out", "http://h/x"),
+    ):
+        pass
+
+
+def test_a_folder_of_this_machine_is_used_as_it_is(tmp_path: Path) -> None:
+    assert make_dataset_at(str(tmp_path / "cells"), "job", make) == "made"
+    with file_at("--out", str(tmp_path / "x.csv")) as path:
+        assert path == str(tmp_path / "x.csv")
+
+
+def test_a_file_is_uploaded_at_the_end(memory: Any, tmp_cache: Path) -> None:
+    with file_at("--out", "memory://up/x.csv") as path:
+        Path(path).write_text("cells")
+        assert not memory.exists("/up/x.csv")
+    assert memory.cat("/up/x.csv") == b"cells"
+    assert not Path(path).exists()
+
+
+def test_predictions_are_those_on_disk(memory: Any, trained_run: Path, trained_data: Path, tmp_path: Path) -> None:
+    words = ["predict", str(trained_run), str(trained_data), "--data.threads=1"]
+    assert main([*words, "--out", str(tmp_path / "p.csv")]) == 0
+    assert main([*words, "--out", "memory://up/p.csv"]) == 0
+    assert memory.cat("/up/p.csv") == (tmp_path / "p.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_s3_holds_what_is_packed_to_disk(s3_store: S3Store, tmp_path: Path, tmp_cache: Path) -> None:
+    s3_store.faults.every = 5
+    arguments = ["--cells", "60", "--shard-cells", "10", "--jobs", "1", "--layout", "block"]
+    assert main(["synth", str(tmp_path / "cells"), *arguments]) == 0
+    assert main(["synth", f"{s3_store.url}/some/cells", *arguments]) == 0
+    assert s3_store.names("some/cells") == files(tmp_path / "cells")
+    assert main(["verify", f"{s3_store.url}/some/cells"]) == 0
