@@ -20,8 +20,15 @@ project = "fastcell"
 author = "the fastcell authors"
 release = __version__
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**.md", "benchmarks/**.md", "fastcell/README.md", "kernels/README.md"]
-exclude_patterns = [".*", "site", "runs", "tests", "examples", "docs/README.md"]
+include_patterns = [
+    "*.md",
+    "docs/**.md",
+    "benchmarks/**.md",
+    "examples/README.md",
+    "fastcell/README.md",
+    "kernels/README.md",
+]
+exclude_patterns = [".*", "site", "runs", "tests"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 
 myst_heading_anchors = 4

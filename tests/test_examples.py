@@ -1,4 +1,4 @@
-"""The programs of examples/ that use an exported file: their answers against those of fastcell."""
+"""The programs of examples/: they run, and answers from an exported file are those of fastcell."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -81,3 +82,70 @@ def test_cpp_is_compiled_and_answers_as_fastcell(place: Path, expected: np.ndarr
         [program, place / "cells.onnx", tmp_path / "bad.pgm"], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (1, f"classify_onnx: {tmp_path / 'bad.pgm'} ends early\n")
+
+
+def example(name: str) -> ModuleType:
+    """Return a program of examples/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folder_of_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder GROUP/CLASS/*.png of three groups and two classes that differ in a bright spot."""
+    folder = tmp_path_factory.mktemp("groups")
+    rng = np.random.default_rng(0)
+    for group in ("donor_1", "donor_2", "donor_3"):
+        for name in ("plain", "spot"):
+            (folder / group / name).mkdir(parents=True)
+            for number in range(8):
+                image = rng.integers(90, 110, (16 + number, 20)).astype(np.uint8)
+                if name == "spot":
+                    image[4:10, 4:10] += 120
+                cv2.imwrite(str(folder / group / name / f"{number}.png"), image)
+    return folder
+
+
+def test_every_example_is_listed() -> None:
+    text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    files = [path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name != "README.md"]
+    assert [name for name in files if f"]({name})" not in text] == []
+
+
+def test_a_plain_loop_trains_and_scores(trained_data: Path) -> None:
+    data = fastcell.CellDataModule(str(trained_data), batch_size=32, image_size=16, threads=1)
+    network, accuracy = example("plain_loop").train(data, epochs=1)
+    cells = [batch.images for batch in data.val_dataloader()]
+    assert sum(len(network(images)) for images in cells) == 30
+    assert 0 <= accuracy <= 1
+    assert abs(accuracy * 30 - round(accuracy * 30)) < 1e-4
+
+
+@pytest.mark.slow
+def test_the_loader_serves_a_lightning_project(trained_data: Path) -> None:
+    module = example("own_lightning_project")
+    accuracy = module.train(str(trained_data), epochs=1, threads=1)
+    assert abs(accuracy * 30 - round(accuracy * 30)) < 1e-4
+
+
+@pytest.mark.slow
+def test_a_folder_becomes_a_run_and_answers(folder_of_groups: Path, tmp_path: Path) -> None:
+    settings = {"trainer.max_epochs": 1, "data.image_size": 16, "data.threads": 1}
+    pattern = "{group}/{class}/{name}"
+    new_images = str(folder_of_groups / "donor_1" / "spot")
+    run = example("train_on_folder").train(str(folder_of_groups), new_images, pattern, tmp_path, **settings)
+    assert (run / "metrics.json").is_file()
+    rows = list(csv.DictReader((tmp_path / "answers.csv").read_text().splitlines()))
+    assert len(rows) == 8
+    assert {row["class"] for row in rows} <= {"plain", "spot"}
+
+
+@pytest.mark.slow
+def test_methods_are_compared_by_groups(folder_of_groups: Path) -> None:
+    scores = example("cross_validate").compare(folder_of_groups, image_size=16, epochs=1, threads=1)
+    assert {name: len(values) for name, values in scores.items()} == {"network": 3, "SVM": 3}
+    assert all(0 <= value <= 1 for values in scores.values() for value in values)

@@ -18,9 +18,12 @@ from fastcell.cli import main as cli
 REPO_DIR = Path(__file__).resolve().parent.parent
 DOCS_DIR = REPO_DIR / "docs"
 FRONT = sorted(REPO_DIR.glob("*.md"))
-BESIDE_CODE = [REPO_DIR / name / "README.md" for name in ("benchmarks", "fastcell", "kernels", "benchmarks/peers")]
+BESIDE_CODE = [
+    REPO_DIR / name / "README.md" for name in ("benchmarks", "examples", "fastcell", "kernels", "benchmarks/peers")
+]
 PAGES = [*FRONT, *BESIDE_CODE, *sorted(page for page in DOCS_DIR.rglob("*.md") if "_commands" not in page.parts)]
 LIGHTNING = {"fit", "validate", "test", "predict"}
+TAKE_SETTINGS = {"compare", "distill"}  # options of fit, whose names have a dot
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 NUM_README_BYTES = 7000
@@ -63,7 +66,7 @@ def help_text(name: str) -> str:
 def unknown_flags(name: str, arguments: list[str]) -> list[str]:
     flags = [word.split("=")[0] for word in arguments if word.startswith("--")]
     flags = [re.sub(r"^(--trainer\.(?:logger|callbacks)|--model\.(?:network|loss))\..*", r"\1", flag) for flag in flags]
-    known = help_text(name).replace("_", "-")
+    known = (help_text(name) + (help_text("fit") if name in TAKE_SETTINGS else "")).replace("_", "-")
     return [flag for flag in flags if not re.search(rf"{flag.replace('_', '-')}\b", known)]
 
 
