@@ -23,6 +23,7 @@ def options(files, backend, precision, accelerator="auto"):
         backend=backend,
         precision=precision,
         tta=False,
+        trust=None,
     )
 
 
