@@ -145,3 +145,11 @@ def test_no_page_repeats_another() -> None:
         for paragraph in paragraphs(page):
             assert paragraph not in seen, f"{name_of(page)} repeats {seen.get(paragraph)}: {paragraph[:80]}"
             seen[paragraph] = name_of(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_stand_in_blocks_of_the_shell(page: Path) -> None:
+    for language, block in FENCE.findall(text_of(page)):
+        first = re.match(r"(\./run|fastcell) [a-z]", block)
+        assert first is None or language in ("sh", "bash", "text"), block
+        assert language != "sh" or re.search(r"^(import |fastcell\.|\w+ = )", block, re.MULTILINE) is None, block

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
 from fastcell.remote.addresses import WEB, join_address, scheme_of
+from fastcell.system.optional_packages import install_hint
 
 T = TypeVar("T")
 
@@ -315,5 +316,5 @@ def _missing(address: str, error: ImportError) -> FastcellError:
     package = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hf": "huggingface_hub"}
     scheme = scheme_of(address) or ""
     name = package.get(scheme) or ("aiohttp" if scheme in WEB else error.name or "fsspec")
-    way = f"pip install {name}" if scheme in ("gs", "gcs", "az", "abfs", "hf") else 'pip install "fastcell[remote]"'
-    return FastcellError(f"{scheme}:// needs the package {name}, which is not installed. Install it: {way}.")
+    hint = install_hint(name) if scheme in ("gs", "gcs", "az", "abfs", "hf") else install_hint(extra="remote")
+    return FastcellError(f"{scheme}:// needs the package {name}, which is not installed. {hint}")
