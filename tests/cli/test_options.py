@@ -131,7 +131,7 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
             {"export": "another step", "trust": packages},
         ),
         "info": ([draw_figures], {"data": "manifest", "figures": "folder"}, {}),
-        "audit": ([audit], {"cells": "most_cells"}, {"out": place, "strict": "another status"}),
+        "audit": ([audit], {"cells": "most_cells"}, {"out": place, "strict": "another status", "trust": packages}),
         "bench": (
             [make_parts, {"cells": measure.CELLS, "seconds": None}],
             {"data": "manifest", "run": "checkpoint"},
