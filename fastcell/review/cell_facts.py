@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,14 @@ class CellFacts:
     def __init__(self, data: ReviewSet) -> None:
         self._data = data
         self._order: RecordingOrder | None = None
+        self._lock = threading.Lock()
+
+    def order(self) -> RecordingOrder:
+        """Return the order of the cells in time, made at the first call."""
+        with self._lock:
+            if self._order is None:
+                self._order = RecordingOrder(self._data.manifest)
+            return self._order
 
     def of(self, cell: int) -> dict[str, Any]:
         """Return facts, probabilities, features with their rank, neighbours and history of a cell."""
@@ -77,9 +86,7 @@ class CellFacts:
             facts["probabilities"] = [
                 [name, share] for name, share in zip(columns.answers.classes, shares, strict=True) if share == share
             ]
-        if self._order is None:
-            self._order = RecordingOrder(data.manifest)
-        facts["in_time"] = self._order.around(cell, _REACH).tolist()
+        facts["in_time"] = self.order().around(cell, _REACH).tolist()
         embedding = data.job.result
         facts["near"] = [] if embedding is None else nearest(embedding.values, cell, _NEAREST).tolist()
         marks = columns.marked

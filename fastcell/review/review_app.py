@@ -78,6 +78,12 @@ class ReviewApp:
         routes += [Route(f"/api/{name}", _json(answer), methods=["POST"]) for name, answer in answers.items()]
         return Starlette(routes=routes)
 
+    def warm_up(self) -> None:
+        """Read the columns that the first cells of the page show, and the order of the recording."""
+        for name in self._data.columns.category_names():
+            self._data.columns.category(name)
+        self._facts.order()
+
     async def _file(self, name: str, request: Request) -> Response:
         from starlette.responses import Response
 

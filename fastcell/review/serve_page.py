@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def serve_page(manifest: Manifest, options: ReviewOptions, port: int, classes: S
             data.marking.name_classes(new, options.who)
         listener = open_listener(port=port)
         number = listener.getsockname()[1]
-        server = WebServer(ReviewApp(data).application(), listener, token=new_token(), once=True)
+        app = ReviewApp(data)
+        threading.Thread(target=app.warm_up, daemon=True).start()  # while the user opens the address
+        server = WebServer(app.application(), listener, token=new_token(), once=True)
         say(f"open {server.url}")
         say("The address is good for one browser of this machine. From another machine, tunnel the port first:")
         say(f"  ssh -L {number}:localhost:{number} THIS-MACHINE")

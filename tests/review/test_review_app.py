@@ -15,6 +15,7 @@ import pytest
 from fixtures.review_pages import ServedSet
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.review.review_app import PAGE_DIR
 from fastcell.web.request_guard import CONTENT_POLICY
 
 Serve = Callable[..., ServedSet]
@@ -62,8 +63,9 @@ def test_page_and_its_policy(visitor: Visitor) -> None:
     assert not re.search(r"https?:", page)
     for name in re.findall(r'(?:src|href)="/([\w.]+)"', page):
         assert visitor.get(f"/{name}")[0] == 200
-    text = visitor.get("/review.js")[2].decode()
-    for name in re.findall(r'from "\./([\w.]+)"', text):
+    modules = re.findall(r'rel="modulepreload" href="/([\w.]+)"', page)
+    assert sorted([*modules, "review.js"]) == sorted(path.name for path in PAGE_DIR.glob("*.js"))
+    for name in [*modules, "review.js"]:
         status, headers, body = visitor.get(f"/{name}")
         assert (status, headers["content-type"].partition(";")[0]) == (200, "text/javascript")
         assert not re.search(rb"innerHTML|insertAdjacentHTML|document\.write|eval\(|https?:", body)
