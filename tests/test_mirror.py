@@ -37,6 +37,7 @@ ACROSS_MODULES = {
     "packing/test_resume.py": "pack and index of an interrupted run",
     "predictions/test_interrupted.py": "predictions that are killed and run again",
     "remote/test_data_at_addresses.py": "commands and training on data sets of object stores and web servers",
+    "review/test_large_page.py": "the page in Chromium at 1,000,000 cells, and the way from labels to a training",
     "review/test_page.py": "the page of fastcell review in Chromium",
     "training/test_corrupt_cells.py": "training, testing and predicting on damaged data",
     "training/test_divergence.py": "training that diverges, and what other commands do with its network",

@@ -78,7 +78,11 @@ def audit(
         raise StrictError(
             f"--strict: the audit must find no problem, got {len(problems)} ({names}). See the report above."
         )
-    show_next(("split", manifest.place), *fit_step(manifest))
+    if found.noise is not None and len(found.noise.candidates()):
+        runs = [] if run is None else [run]
+        show_next(("review", manifest.place, *runs, "--select", folder / "label_noise.csv"), ("split", manifest.place))
+    else:
+        show_next(("split", manifest.place), *fit_step(manifest))
     return 0
 
 

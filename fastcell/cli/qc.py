@@ -76,6 +76,8 @@ def qc(
     print_line(apply_drops(manifest, found.drop, found.reasons) if apply else not_applied(manifest, found))
     if folder is not None:
         show_next(("qc", manifest.place, "--verdicts", folder / "review.csv"), *fit_step(manifest))
+    elif found.drop.any():
+        show_next(("review", manifest.place, "--select", "qc=drop sort=-quality"), *fit_step(manifest))
     else:
         sheets = "review" if manifest.remote is not None else str(manifest.path / "review")
         show_next(("qc", manifest.place, "--review", sheets), *fit_step(manifest))

@@ -80,9 +80,12 @@ def _next_of(folders: list[Path], data: str | None) -> Iterator[tuple[Word, ...]
         source = read_study(folders[0]).get("source") if is_study(folders[0]) else None
         yield ("fit", *existing_data(data or source))
         return
-    for path in existing_data(data) or data_of_run(run):
+    paths = existing_data(data) or data_of_run(run)
+    for path in paths:
+        yield ("review", path, run, "--select", "agrees=no sort=-confidence")
         yield ("predict", run, path, "--out", "predictions.parquet")
-    yield ("export", run, run / "cells.onnx")
+    if not paths:
+        yield ("export", run, run / "cells.onnx")
 
 
 main = entry(report)

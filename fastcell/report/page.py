@@ -78,6 +78,7 @@ class Page:
         sections: Sections in their order on the page.
         browser: Data of the cell browser, see `fastcell.report.cell_browser`; None for no browser.
         browser_text: Description of the cells in the browser.
+        browser_command: Command that shows these cells in the page of `fastcell review`.
         confusion: (K, K) counts of the browser's subset, rows = true class; None if there is no browser.
         place_of_studies: Index in `sections` before which comparisons are inserted.
         synthetic: Whether the cells are simulated.
@@ -90,6 +91,7 @@ class Page:
     sections: list[Section] = field(default_factory=list)
     browser: dict[str, object] | None = None
     browser_text: str = ""
+    browser_command: str = ""
     confusion: list[list[int]] | None = None
     place_of_studies: int = 0
     synthetic: bool = False
@@ -195,6 +197,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     page.browser = _shown(browser_data(run.manifest, cells, run.model.classes, places))
     page.confusion = summaries[part]["confusion"]
     page.browser_text = _browser_text(cells, page.browser, part)
+    page.browser_command = _look_command(run, part)
     return page
 
 
@@ -323,6 +326,13 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
         ("balanced accuracy", f"{balanced['value']:.3f}"),
     ]
     return Page(run.title, lead, facts, synthetic=info.synthetic)
+
+
+def _look_command(run: FinishedRun, part: str) -> str:
+    """Return the command that shows the errors of a subset, the most confident first, to look at and to label."""
+    place = ["fastcell", "review", str(run.manifest.path.absolute()), str(run.folder.absolute())]
+    split = ["--split-name", run.split_name] if run.split_name != "default" else []
+    return shlex.join([*place, "--select", f"subset={part} agrees=no sort=-confidence", *split])
 
 
 def _again(run: FinishedRun, options: PageOptions) -> Section:

@@ -111,7 +111,7 @@ class CellColumns:
         table = self.manifest.table
         names += [name for name in ("group", "collection") if table.column(name).null_count < len(table)]
         names += ["subset"] if self.split_name in self.manifest.split_names() else []
-        names += ["fault"] if (self.manifest.path / QUALITY_FILE).is_file() else []
+        names += ["qc", "fault"] if (self.manifest.path / QUALITY_FILE).is_file() else []
         names += ["recorded", "encoding"]
         if self.answers is not None:
             names += ["called", "agrees"]
@@ -263,12 +263,11 @@ class CellColumns:
             return Category(np.where(np.isnan(scores), 0, np.where(scores > 1, 2, 1)).astype(np.int32), ["", *NO_YES])
         if name == "subset":
             return _category(pa.chunked_array([pa.array(self.manifest.split(self.split_name))]))
-        if name == "fault":
+        if name in ("qc", "fault"):
             table = self.manifest.quality()
-            reasons = np.full(len(self), "", object)
-            if table is not None:
-                reasons[table.column("cell_id").to_numpy()] = table.column("reason").to_numpy(zero_copy_only=False)
-            return _category(pa.chunked_array([pa.array(reasons.tolist(), pa.string())]))
+            assert table is not None
+            order = np.argsort(table.column("cell_id").to_numpy())
+            return _category(table.column("verdict" if name == "qc" else "reason").take(pa.array(order)))
         return _category(self.manifest.table.column(name))
 
     def _read_numbers(self, name: str) -> npt.NDArray[np.float32]:

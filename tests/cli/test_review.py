@@ -88,8 +88,9 @@ def test_ends_on_a_signal_and_says_what_is_next(planted: Callable[..., Manifest]
     with started(data.path, "--classes", "one,two") as (process, url):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,}", url)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
-        assert process.returncode == 0
+        assert process.stdout is not None
+        out = process.stdout.read()
+        assert process.wait(timeout=30) == 0
     assert "ssh -L" in out
     assert "next: fastcell fit" in out
     assert json.loads((data.path / "marks.jsonl").read_text().splitlines()[1])["classes"] == ["one", "two"]
@@ -104,14 +105,14 @@ def test_kill_loses_nothing_that_was_acknowledged(planted: Callable[..., Manifes
         with started(data.path) as (process, url):
             page = chromium.new_page()
             answers: list[Any] = []
-            page.on("response", answers.append)
+            page.on("response", lambda answer, found=answers: found.append(answer))
             page.goto(url)
             until(page, "() => document.querySelector('#cell-3 .said')?.textContent !== ''")
             for _ in range(200 * turn):
                 page.keyboard.press("ArrowRight")
             for number in range(20 + 15 * turn):
                 page.keyboard.press(str(number % 3 + 1))
-            until(page, "() => document.querySelector('#progress').textContent.startsWith('labelled')")
+            until(page, "() => /labelled [1-9]/.test(document.querySelector('#progress').textContent)")
             os.kill(process.pid, signal.SIGKILL)
             process.wait(timeout=20)
             wait_text(page, "#message", "The server does not answer. Marks that were not confirmed are not stored.")

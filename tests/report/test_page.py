@@ -30,6 +30,7 @@ from fastcell.inference.probabilities import Outputs
 from fastcell.report.cell_browser import browser_data
 from fastcell.report.page_elements import Picture, embed_png, percent
 from fastcell.report.run_sections import what_bound
+from fastcell.review.cell_query import parse_query
 
 HOSTILE = "<b onmouseover=alert(1)>"
 CLASSES = [HOSTILE, "plain"]
@@ -137,6 +138,15 @@ def test_names_of_classes_are_text(text):
     assert "<b onmouseover" not in text
     assert "&lt;b onmouseover" in section_of(text, "scores")
     assert data_of(text)["classes"] == CLASSES
+
+
+def test_page_prints_the_command_that_shows_its_errors(made, text):
+    (command,) = re.findall(r"fastcell review [^<]+", html.unescape(section_of(text, "cells")))
+    name, verb, data, run, select, query = shlex.split(command)
+    assert (name, verb, data, run, select) == (
+        "fastcell", "review", str((made / "cells").absolute()), str((made / "run").absolute()), "--select",
+    )  # fmt: skip
+    assert parse_query(query)["terms"] == [{"column": "subset", "is": ["test"]}, {"column": "agrees", "is": ["no"]}]
 
 
 def test_browser_shows_the_stored_pixels(made, text):

@@ -43,6 +43,7 @@ def test_quality(planted: Callable[..., Manifest]) -> None:
     assert table is not None
     assert np.array_equal(columns.numbers("quality"), table.column("score").to_numpy())
     assert names_of(columns, "fault") == table.column("reason").to_pylist()
+    assert names_of(columns, "qc") == table.column("verdict").to_pylist()
     focus = read_quality_columns(data).column("focus").to_numpy()
     assert np.array_equal(columns.numbers("qc_focus"), focus)
 
