@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastcell.cli.next_steps import show_next
+from fastcell.cli.next_steps import fit_step, show_next
 from fastcell.cli.options import Data, Trust, packages_of, scored_run
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
@@ -65,7 +65,7 @@ def review(
         export_marks(out, table)
         num = table.num_rows
         print_line(f"wrote {printable(export)} ({num:,} cell{'s' * (num != 1)})")
-        show_next(("split", manifest.path), ("fit", manifest.path))
+        show_next(("split", manifest.path), *fit_step(Manifest.open(data)))
         return 0
     from fastcell.review.marking import checked_person
     from fastcell.review.review_set import ReviewOptions
@@ -82,7 +82,7 @@ def review(
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     options = ReviewOptions(folder, split_name, person, query, packages_of(trust))
     serve_page(manifest, options, port or 0, names, print_line)
-    show_next(("split", manifest.path), ("fit", manifest.path))
+    show_next(("split", manifest.path), *fit_step(Manifest.open(data)))
     return 0
 
 
