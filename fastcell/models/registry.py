@@ -14,7 +14,7 @@ from fastcell.errors import ArgumentError, invalid
 from fastcell.models.networks.cellnet import CellNet
 from fastcell.models.networks.gao import GaoNet
 from fastcell.models.networks.residual import ResidualNet
-from fastcell.models.networks.student import COARSE, StudentNet
+from fastcell.models.networks.student import StudentNet
 from fastcell.system.optional_packages import install_command
 from fastcell.system.own_parts import OwnPart, PartSpec, build_part, call_with, own_part
 
@@ -26,7 +26,6 @@ NETWORKS: dict[str, Callable[[int, int, str], nn.Module]] = {
     "gao": lambda num_classes, image_size, init: GaoNet(num_classes, image_size, init=init),
     "residual": lambda num_classes, image_size, init: ResidualNet(num_classes, init=init),
     "student": lambda num_classes, image_size, init: StudentNet(num_classes, init=init),
-    "student-coarse": lambda num_classes, image_size, init: StudentNet(num_classes, 1.0, init, COARSE),
     "student-small": lambda num_classes, image_size, init: StudentNet(num_classes, 0.5, init),
     "student-wide": lambda num_classes, image_size, init: StudentNet(num_classes, 2.0, init),
 }

@@ -10,9 +10,9 @@ from fastcell.training.recipe import read_recipe
 
 def test_settings_limit_the_candidates() -> None:
     assert _candidates({}) == list(CANDIDATES)
-    assert _candidates({"model.network": "gao"}) == [("gao", 32), ("gao", 48)]
+    assert _candidates({"model.network": "gao"}) == [("gao", 24), ("gao", 32), ("gao", 48)]
     assert _candidates({"data.image_size": "40"}) == [
-        (name, 40) for name in ("student-coarse", "student-small", "student", "student-wide")
+        (name, 40) for name in ("student", "student-small", "student-wide")
     ]
     assert _candidates({"model.network": "student", "data.image_size": 24}) == [("student", 24)]
 

@@ -1,22 +1,18 @@
-"""Small networks for distillation: two or three strided convolutions and a global mean."""
-
-from collections.abc import Sequence
+"""Small networks for distillation: three strided convolutions and a global mean."""
 
 import torch
 from torch import nn
 
 from fastcell.models.initialization import initialize
 
-# (kernel, stride, maps at width 1) of each convolution.
-FINE = ((5, 2, 16), (3, 2, 32), (3, 2, 64))
-COARSE = ((8, 4, 32), (3, 2, 64))
-"""Convolutions of half the cost: the first one moves by 4 pixels."""
+# (kernel, maps) of the three convolutions at width 1, stride 2 each.
+CONVOLUTIONS = ((5, 16), (3, 32), (3, 64))
 
 
 class StudentNet(nn.Module):
-    """Network for images of 32 to 48 pixels that costs about 1 % of CellNet at 128 pixels.
+    """Network for images of 24 to 48 pixels that costs about 1 % of CellNet at 128 pixels.
 
-    Each stage is convolution (strided, padded so that a map has the image's side over the stride, no bias) -> batch
+    Each stage is convolution (stride 2, half the kernel as padding, no bias) -> batch
     normalisation -> ReLU, so that an inference program can merge it into one operation. The stages are followed by the
     mean of each map and one output per class.
 
@@ -24,24 +20,17 @@ class StudentNet(nn.Module):
 
     Args:
         num_classes: K.
-        width: factor of the numbers of maps; each convolution has its `maps` at width 1.
+        width: factor of the numbers of maps, which are 16, 32 and 64 at width 1.
         init: initial weights, see `fastcell.models.initialization.initialize`.
-        convolutions: kernel, stride and maps of each convolution, `FINE` or `COARSE`.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        width: float = 1.0,
-        init: str = "kaiming",
-        convolutions: Sequence[tuple[int, int, int]] = FINE,
-    ) -> None:
+    def __init__(self, num_classes: int, width: float = 1.0, init: str = "kaiming") -> None:
         super().__init__()
         stages: list[nn.Module] = []
         channels = 1
-        for kernel, stride, maps in convolutions:
+        for kernel, maps in CONVOLUTIONS:
             wide = round(maps * width)
-            convolution = nn.Conv2d(channels, wide, kernel, stride, (kernel - stride + 1) // 2, bias=False)
+            convolution = nn.Conv2d(channels, wide, kernel, stride=2, padding=kernel // 2, bias=False)
             stages += [convolution, nn.BatchNorm2d(wide), nn.ReLU()]
             channels = wide
         self.features = nn.Sequential(*stages)

@@ -25,11 +25,10 @@ from fastcell.storage.whole_files import scratch_folder
 from fastcell.system.optional_packages import require
 
 CANDIDATES = (
-    ("student-coarse", 32),
+    ("student", 24),
     ("student-small", 32),
     ("student", 32),
     ("student-wide", 32),
-    ("student-coarse", 48),
     ("student", 48),
     ("student-wide", 48),
 )

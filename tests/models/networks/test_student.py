@@ -9,22 +9,12 @@ from fastcell.models.registry import create_network
 
 
 # Convolutions 5*5*16, 3*3*16*32, 3*3*32*64; batch norm 2*(16+32+64); connections 64*4+4; width 0.5 and 2 likewise.
-# The coarse one: 8*8*32, 3*3*32*64; 2*(32+64); 64*4+4.
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("student", 23_924), ("student-small", 6_204), ("student-wide", 93_924), ("student-coarse", 20_932)],
+    [("student", 23_924), ("student-small", 6_204), ("student-wide", 93_924)],
 )
 def test_number_of_parameters(name, count):
     assert sum(parameter.numel() for parameter in create_network(name, 4, 32).parameters()) == count
-
-
-@pytest.mark.parametrize(("name", "sides"), [("student", [16, 8, 4]), ("student-coarse", [8, 4])])
-def test_sides_of_the_maps(name, sides):
-    maps, found = torch.zeros(1, 1, 32, 32), []
-    for layer in create_network(name, 4, 32).eval().features:
-        maps = layer(maps)
-        found += [maps.shape[-1]] if isinstance(layer, torch.nn.Conv2d) else []
-    assert found == sides
 
 
 def test_logits_are_those_of_a_plain_computation():
