@@ -14,6 +14,8 @@ import pytest
 from fixtures.process_state import same_process_state
 
 from fastcell.cli import main as cli
+from fastcell.dataset.schema import QUALITY_SCHEMA, QUARANTINE_SCHEMA, SCHEMA, SPLIT_SCHEMA
+from fastcell.runs.run_folder import RUN_FILES
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 DOCS_DIR = REPO_DIR / "docs"
@@ -92,6 +94,14 @@ def test_every_command_and_preset_is_described() -> None:
     presets = text_of(DOCS_DIR / "reference" / "presets.md")
     for path in (REPO_DIR / "fastcell" / "presets").glob("*.yaml"):
         assert f"| `{path.stem}` |" in presets
+
+
+def test_files_and_columns_are_those_of_the_code() -> None:
+    page = text_of(DOCS_DIR / "reference" / "files.md")
+    columns = [*SCHEMA.names, *QUARANTINE_SCHEMA.names, *QUALITY_SCHEMA.names, *SPLIT_SCHEMA.names]
+    assert [name for name in columns if f"`{name}`" not in page] == []
+    rows = {", ".join(f"`{part}`" for part in name.split(", ")): text for name, text in RUN_FILES.items()}
+    assert [name for name, text in rows.items() if f"| {name} | {text} |" not in page] == []
 
 
 def test_the_test_command_is_the_ones_ci_calls() -> None:

@@ -20,6 +20,7 @@ ACROSS_MODULES = {
     "test_manual.py": "the commands and links of README.md, CONTRIBUTING.md and docs/",
     "test_site.py": "the manual as a site: pages made from the code, search, width",
     "test_snippets.py": "the Python of README.md, docs/ and docstrings",
+    "test_tutorial.py": "every command of docs/tutorial.md, on real cells",
     "test_typing.py": "the types of the public names, as mypy and Pyright see them",
     "test_examples.py": "the programs of examples/",
     "test_run_script.py": "the script ./run of the checkout",

@@ -1,0 +1,82 @@
+"""Every command of docs/tutorial.md runs on the real T cells; FASTCELL_FREEZE=1 writes the outputs that it shows."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPO_DIR = Path(__file__).resolve().parent.parent
+PAGE = REPO_DIR / "docs" / "tutorial.md"
+STEP = re.compile(r"```sh\n(.*?)```\n\n<!-- output: (.*?) -->\n```text\n(.*?)```", re.DOTALL)
+ORIGIN = re.compile(r"(?<=<!-- output of: machine -->\n).*", re.DOTALL)
+
+
+class Step(NamedTuple):
+    commands: str
+    shown: str
+    """Regular expression of the lines of the output that the page shows."""
+    output: str
+
+
+def steps() -> list[Step]:
+    return [Step(*found) for found in STEP.findall(PAGE.read_text(encoding="utf-8"))]
+
+
+def test_every_block_of_commands_has_its_output() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert len(steps()) == text.count("```sh\n") == text.count("```text\n") > 5
+    for step in steps():
+        lines = step.output.splitlines()
+        assert lines, step.commands
+        assert [line for line in lines if not re.search(step.shown, line)] == []
+    assert re.search(r"commit \w+, 20\d\d-\d\d-\d\d", text.rpartition("<!-- output of: machine -->\n")[2])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_every_command_runs(real_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "tcell").symlink_to(real_data / "tcell")
+    script = tmp_path / "run"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m fastcell "$@"\n')
+    script.chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(REPO_DIR), "COLUMNS": "110"}
+    found = {}
+    for step in steps():
+        done = subprocess.run(
+            ["bash", "-ec", step.commands],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=1200,
+        )
+        assert done.returncode == 0, done.stdout
+        lines = [line.rstrip() for line in done.stdout.splitlines() if re.search(step.shown, line)]
+        assert lines, done.stdout
+        found[step.commands] = "\n".join(lines) + "\n"
+    assert (tmp_path / "donor-4.fcs").read_bytes().startswith(b"FCS3.1")
+    if os.environ.get("FASTCELL_FREEZE"):
+        write_outputs(found)
+
+
+def write_outputs(found: dict[str, str]) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for step in steps():
+        head = f"```sh\n{step.commands}```\n\n<!-- output: {step.shown} -->\n```text\n"
+        assert text.count(head + step.output) == 1
+        text = text.replace(head + step.output, head + found[step.commands])
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=REPO_DIR, text=True).strip()
+    today = datetime.now(timezone.utc).date().isoformat()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "nvidia-dali-cuda130", "numpy"))
+    origin = f"The outputs are of {os.cpu_count()} cores ({platform.machine()}) without a GPU; {packages}; commit "
+    PAGE.write_text(ORIGIN.sub(f"{origin}{commit}, {today}.\n", text), encoding="utf-8")
