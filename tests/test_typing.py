@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import subprocess
@@ -47,6 +48,21 @@ def test_type_checkers_and_the_lazy_import_know_the_same_names() -> None:
     blocks = [node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
     found = {alias.asname: node.module for block in blocks for node in block.body for alias in node.names}  # type: ignore[attr-defined]
     assert found == fastcell._EXPORTS
+
+
+def test_arguments_of_public_functions_are_not_any() -> None:
+    """Dictionaries of settings and of states hold values of any type; a plain argument has a type of its own."""
+    for name in fastcell.__all__[1:]:
+        public = getattr(fastcell, name)
+        members = vars(public).values() if inspect.isclass(public) else [public]
+        for function in filter(inspect.isfunction, [getattr(each, "__func__", each) for each in members]):
+            if function.__name__.startswith("_") and function.__name__ != "__init__":
+                continue
+            for argument in inspect.signature(function).parameters.values():
+                if argument.name not in ("self", "cls") and argument.kind != argument.VAR_KEYWORD:
+                    told = re.sub(r"(?:dict|Mapping)\[str, Any\]", "", str(argument.annotation))
+                    assert "Any" not in told, (name, function.__name__, argument)
+                    assert told != str(inspect.Parameter.empty), (name, function.__name__, argument)
 
 
 @pytest.mark.slow

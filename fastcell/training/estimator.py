@@ -18,7 +18,7 @@ import os
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -37,6 +37,11 @@ from sklearn.utils.validation import (
 from fastcell.errors import DataError, invalid
 from fastcell.sources.load_cells import as_images, load_cells, on_host, to_levels
 from fastcell.system import library_settings, resources
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastcell.inference.classifier import Cells
 
 Images = Sequence[np.ndarray] | np.ndarray
 
@@ -104,7 +109,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         batch_size: int | None = None,
         learning_rate: float | None = None,
         augment: bool = True,
-        class_weight: str | dict[Any, float] | None = None,
+        class_weight: str | dict[str, float] | dict[int, float] | dict[bool, float] | None = None,
         image_shape: tuple[int, int] | None = None,
         window: tuple[float, float] | None = None,
         threads: int | None = None,
@@ -127,7 +132,9 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> CellClassifier:
+    def fit(
+        self, X: Cells | ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> CellClassifier:
         """Train on images and their classes.
 
         Args:
@@ -188,12 +195,12 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         )
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Cells | ArrayLike) -> np.ndarray:
         """Return the predicted class names (N,) of the images; none for no images."""
         probabilities = self.predict_proba(X)
         return cast(np.ndarray, self.classes_[probabilities.argmax(axis=1)])
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Cells | ArrayLike) -> np.ndarray:
         """Return the class probabilities (N, K) float64 of the images, columns in the order of `classes_`."""
         from fastcell.training.on_arrays import classify_cells
 
@@ -209,7 +216,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         probabilities = classify_cells(self.module_, cells, _CHUNK, self._num_threads()).astype(np.float64)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(self, X: Cells | ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy on images and their classes, or on the test subset of a packed folder."""
         check_is_fitted(self)
         if isinstance(X, str | Path) and y is None:
