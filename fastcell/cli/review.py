@@ -18,7 +18,7 @@ def review(
     data: Data,
     run: Annotated[str | None, Spelled("RUN")] = None,
     *,
-    select: Annotated[str | None, Spelled("FILE|QUERY")] = None,
+    select: Annotated[str | None, Spelled("QUERY")] = None,
     classes: Annotated[str | None, Spelled("A,B,...")] = None,
     who: Annotated[str | None, Spelled("NAME")] = None,
     split_name: Annotated[str, Spelled("NAME")] = "default",
