@@ -40,7 +40,7 @@ def compare(
     """Compare networks, SVM and kNN on the same cells, with tables and figures.
 
     All methods get the same splits, subsamples and preprocessed cells (the preprocessing of the preset). Parameters and
-    weights are selected on the validation subset. The validation and test subsets are whole at every volume of
+    weights are selected on the validation subset. The validation and test subsets are complete at every volume of
     training.
 
     A network is trained for the preset's epochs, but at least for --min-steps optimizer steps (or for as many as a

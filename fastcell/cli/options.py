@@ -39,7 +39,7 @@ class ReadingArguments(NamedTuple):
     """Options for reading SRC.
 
     Attributes:
-        format: format of SRC [default: detected]
+        format: format of the files [default: detected]
         table: CSV or Parquet file with the columns path, label, group, collection, um_per_px, split; further columns of
             numbers become features
         labels: file with one label per cell of an array: .npy, .csv or .txt

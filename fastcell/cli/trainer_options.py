@@ -51,7 +51,7 @@ class TrainerArguments(NamedTuple):
         barebones: switch off loggers, checkpoints and bars, to measure the trainer's overhead
         plugins: Lightning plugins to add
         sync_batchnorm: share the statistics of batch normalisation among all devices
-        reload_dataloaders_every_n_epochs: epochs after which loaders are made anew; 0 for never
+        reload_dataloaders_every_n_epochs: number of epochs after which loaders are created again; 0 for never
         default_root_dir: folder for Lightning's files without a folder of their own
         enable_autolog_hparams: give the hyper-parameters to the logger at the start
         model_registry: name of the model in Lightning's model registry

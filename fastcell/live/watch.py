@@ -148,7 +148,7 @@ class _Watcher:
             ended.wait(max(self._task.poll_s, taken * (_LISTINGS_PER_TIME - 1) if taken > 1 else 0))
 
     def _look(self, ended: threading.Event) -> bool:
-        """List the source and classify the cells that are whole; return whether anything has changed."""
+        """List the source and classify the complete cells; return whether anything has changed."""
         look_again()
         close_files()
         try:
@@ -237,7 +237,7 @@ def _hashes(cells: SourceCells, chunk: SourceChunk) -> list[bytes]:
 
 
 def _write(task: WatchTask, journal: WatchJournal, stage: Staging, say: Callable[[str], None]) -> Predictions:
-    """Read all cells again, classify those that the journal does not hold as they are now, and write the table."""
+    """Read all cells again, classify those whose present content is not in the journal, and write the table."""
     for rest in reversed(range(_LAST_TRIES)):
         look_again()
         close_files()

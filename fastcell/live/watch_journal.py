@@ -1,8 +1,8 @@
-"""Answers to cells of a watched source, on disk as they come, so that a killed run goes on where it was.
+"""Journal of the predictions for a watched source. They are stored as they are made, so that a killed run can resume.
 
-Each piece is a file that appears whole or not at all; many small ones become a large one now and then. An answer
-belongs to the key of its cell and a hash of everything that it depends on besides the run: a cell whose file was still
-being written when it was read has another hash later, and is classified again.
+Each piece is a file that is written atomically; many small ones become a large one now and then. An answer belongs to
+the key of its cell and a hash of everything that it depends on besides the run: a cell whose file was still being
+written when it was read has another hash later, and is classified again.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def seed_generators(seed: int) -> None:
 
 @contextmanager
 def own_draws(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators inside the context, and leave them behind it as they were.
+    """Seed the global generators inside the context, and restore their states at its end.
 
     Args:
         seed: from `step_seed`.

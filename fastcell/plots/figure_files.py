@@ -94,9 +94,10 @@ def save_png(figure: Figure, path: Path) -> None:
 
 
 def show_names_plainly(figure: Figure) -> None:
-    """Draw names of classes, groups and sets as they are: ``$`` starts no formula, control characters are escaped.
+    """Draw names of classes, groups and data sets literally: ``$`` starts no formula, and control characters are
+    escaped.
 
-    Names along an axis are cut to 40 characters, because the space for the data is what they leave.
+    Names along an axis are cut to 40 characters, because they reduce the space for the data.
     """
     numbers: set[Text] = set()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):

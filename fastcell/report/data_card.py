@@ -78,7 +78,7 @@ def _provenance(manifest: Manifest) -> PageTable:
         ["source", info.source or missing.format("source")],
         ["licence", info.licence or missing.format("licence")],
         ["packed by", info.command or "not recorded: by another command, or by an earlier version"],
-        ["version of the set", version_id(manifest)],
+        ["version of the data set", version_id(manifest)],
     ]
     return PageTable(["", ""], rows, "Where the data come from", 2)
 

@@ -133,7 +133,7 @@ class CellColumns:
         """Return a category.
 
         Raises:
-            ArgumentError: there is none of that name.
+            ArgumentError: there is no such column.
             DataError: its file is damaged.
         """
         with self._lock:
@@ -146,7 +146,7 @@ class CellColumns:
         """Return a column of numbers, (N,) float32.
 
         Raises:
-            ArgumentError: there is none of that name.
+            ArgumentError: there is no such column.
             DataError: its file is damaged.
         """
         with self._lock:

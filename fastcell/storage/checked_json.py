@@ -19,7 +19,7 @@ HASH = "blake2b"
 
 
 def write_checked_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values as JSON, with the hash of the values as a reader gets them, atomically and in ASCII."""
+    """Write values and their hash as JSON, atomically and in ASCII. The hash is of the values as a reader gets them."""
     read = json.loads(json.dumps(values))
     write_text(path, json.dumps({**read, HASH: _hash_of(read)}, indent=1) + "\n")
 

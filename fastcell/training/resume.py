@@ -46,7 +46,7 @@ POINT_CONTENT = {
     "state_dict": "weights, and their running average (`CellModule`)",
     "optimizer_states": "moments of Adam (Lightning)",
     "lr_schedulers": "step of the learning rate schedule (Lightning)",
-    "callbacks": "least validation loss so far, and its checkpoint (`ModelCheckpoint`)",
+    "callbacks": "lowest validation loss so far, and its checkpoint (`ModelCheckpoint`)",
     "hyper_parameters": "arguments of `CellModule`, with classes and preprocessing",
     "hparams_name": "name of that argument (Lightning)",
     "datamodule_hyper_parameters": "arguments of `CellDataModule`",
@@ -215,7 +215,7 @@ def check_start(path: str, settings: dict[str, Any]) -> Resumption:
 
     Args:
         path: the checkpoint.
-        settings: settings that are asked for, by dotted name.
+        settings: requested settings, by dotted name.
 
     Raises:
         ArgumentError: a setting differs from the checkpoint's run that must not differ.
@@ -243,7 +243,7 @@ def point_to_go_on_from(folder: Path, say: Say) -> str | None:
     point, torn = latest_point(folder)
     if folder / BEST_FILE in torn:
         raise DataError(
-            f"{folder / BEST_FILE} is damaged: the weights of the least validation loss so far are lost. Remove the "
+            f"{folder / BEST_FILE} is damaged: the weights of the lowest validation loss so far are lost. Remove the "
             "file to go on and keep the best of the epochs that follow, or start a new run."
         )
     if is_rank_zero():

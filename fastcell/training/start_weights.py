@@ -90,7 +90,7 @@ def _take(
     classes: list[str] | None,
     cautions: list[str],
 ) -> StartWeights:
-    """Give a new model tensors by name; `classes` are those of the last layer there, None if nobody knows them."""
+    """Give a new model tensors by name; `classes` are those of the last layer in the checkpoint; None if unknown."""
     head = head_of(model.bare_network, len(model.classes))
     own = model.bare_network.state_dict()
     taken: dict[str, torch.Tensor] = {}

@@ -36,7 +36,7 @@ def test_cells_by_class_and_side(make_dataset, monkeypatch):
     assert "Quarantine: empty; every image was packed." in section.paragraphs
     table, provenance = section.tables
     assert list(table.header) == ["class", "collection", "train", "valid", "test", "total"]
-    assert [row[0] for row in provenance.rows] == ["source", "licence", "packed by", "version of the set"]
+    assert [row[0] for row in provenance.rows] == ["source", "licence", "packed by", "version of the data set"]
     assert provenance.rows[1][1] == "not given (fastcell pack --licence TEXT)"
     assert provenance.rows[3][1] == version_id(manifest)
     # classes in turn, the first 18 cells train, 6 valid, 6 test

@@ -1,9 +1,9 @@
 """Read tables that users write, CSV of any dialect or Parquet: columns as texts or numbers.
 
-A text stays as it is written: only an empty field means that a value is unknown, and `NA` is a name. A column is read
-as numbers if all its fields are numbers, `TRUE` and `FALSE`, or words for a missing value. A decimal comma is
-recognised if no field of the column can be a number with a comma between thousands, or if another column of the table
-has a decimal comma.
+Texts are not changed: only an empty field means that a value is unknown, and `NA` is a name. A column is read as
+numbers if all its fields are numbers, `TRUE` and `FALSE`, or words for a missing value. A decimal comma is recognised
+if no field of the column can be a number with a comma between thousands, or if another column of the table has a
+decimal comma.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class UserTable:
     def texts(self, place: int) -> list[str | None]:
         """Return a column as texts without surrounding blanks, in Unicode form NFC; None for an empty field.
 
-        Whole numbers that are written as `1.0`, as programs do for columns with gaps, are `1`.
+        Whole numbers written as `1.0`, which programs do for columns with gaps, are returned as `1`.
         """
         return self.text_column(place).to_pylist()  # type: ignore[no-any-return]
 

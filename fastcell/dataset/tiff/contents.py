@@ -48,7 +48,7 @@ class Place(NamedTuple):
 
     Attributes:
         directory: offset of its directory in bytes.
-        number: index among the images behind this directory.
+        number: index among the images that follow this directory.
         sample: sample of each pixel to take, from 0; -1 for the grey level, or the colours as grey.
     """
 

@@ -241,7 +241,7 @@ def _data(facts: CardFacts) -> list[str]:
         ("name", markdown(data.name)),
         ("source", markdown(data.source) or "not given"),
         ("licence", markdown(data.licence) or "not given"),
-        ("version of the set", data.version),
+        ("version of the data set", data.version),
         ("kind", markdown(data.origin)),
         ("images", data.sizes),
     ]

@@ -138,7 +138,8 @@ class Stores:
         return None
 
     def open_evaluation(self, view: View, share: Share) -> Store:
-        """Choose the store of this rank's cells of a repeated evaluation, in stored order, and open it.
+        """Choose and open the store for this rank's cells in an evaluation that is repeated. The cells are in stored
+        order.
 
         Args:
             view: view over all ranks.

@@ -8,7 +8,7 @@ their module imports, directly or indirectly.
 Cache files are stored where numba stores them: ``$NUMBA_CACHE_DIR`` if set, else ``__pycache__`` next to the source,
 else, for a read-only installation, the user's cache folder. Each function has one index file and one file per
 signature, which are overwritten when the source changes. Each ends with a hash of its content: a damaged file is not
-run, and its function is compiled anew.
+used, and its function is compiled again.
 """
 
 from __future__ import annotations

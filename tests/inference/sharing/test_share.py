@@ -50,7 +50,7 @@ def test_nothing_of_this_machine_is_in_it(shared: Path, trained_run: Path, train
             assert str(word).encode() not in content
     card = (shared / "README.md").read_text()
     manifest = Manifest.open(trained_data)
-    assert f"| version of the set | {version_id(manifest)} |" in card
+    assert f"| version of the data set | {version_id(manifest)} |" in card
     assert "license: mit" in card
     metrics = json.loads((trained_run / "metrics.json").read_text())
     assert f"| accuracy | {metrics['test']['accuracy']['value']:.3f} |" in card
