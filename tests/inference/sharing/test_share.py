@@ -60,7 +60,8 @@ def test_commands_that_follow(shared: Path, trained_data: Path, tmp_path: Path, 
     out = tmp_path / "p.csv"
     assert cli.main(["predict", str(shared), str(trained_data), "--out", str(out)]) == 0
     text = capsys.readouterr().out
-    assert f"next: fastcell count {out}\n" in text  # a shared model has no predictions to correct counts with
+    assert f"next: fastcell convert {out} {out.with_suffix('.fcs')}\n" in text
+    assert "fastcell count" not in text  # a shared model has no predictions to correct counts with
     assert cli.main(["test", str(shared), str(trained_data)]) == 0
     assert "next:" not in capsys.readouterr().out
     assert cli.main(["fit", str(trained_data), f"--ckpt_path={shared}/model.safetensors", f"--runs={tmp_path}"]) == 2
