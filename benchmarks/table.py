@@ -60,6 +60,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
     kinds |= {"measure": _answers, "network_us": _backends, "stage_us": _stages, "p999_ms": _streams}
     kinds = {"num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}
+    kinds = {"over_random": _choices, **kinds, "quantity": _quantities}
     kinds = {"zoomed_in": _recipes, "decision_shift": _shifts, **kinds}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     if kind in (_leaks, _scores) and "intervals" not in result["settings"]:
@@ -434,6 +435,34 @@ def _stages(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(_line([stage, *("-" if row is None else f"{row['stage_us']:.2f}" for row in values)]))
     whole = [found[each, "whole command"]["two_cores"] for each in cells]
     return [*lines, _line(["cells/s on two cores, by processor time", *(f"{rate:,.0f}" for rate in whole)])]
+
+
+def _choices(rows: list[dict[str, Any]]) -> list[str]:
+    """Balanced accuracy by number of labels and way of choosing, with the difference to random; every second step."""
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    found = {(row["embedding"], row["labels"], row["way"]): row for row in rows}
+    lines = [_line(["embedding", "labels", *ways]), "|---|--:|" + "--:|" * len(ways)]
+    for embedding in dict.fromkeys(row["embedding"] for row in rows):
+        for labels in list(dict.fromkeys(row["labels"] for row in rows))[1::2]:
+            cells = []
+            for way in ways:
+                row = found[embedding, labels, way]
+                gain = "" if row["over_random"] is None else f", {_interval(row['over_random'], signed=True)}"
+                cells.append(
+                    (f"{row['balanced_accuracy']['value']:.3f}" if gain else _interval(row["balanced_accuracy"])) + gain
+                )
+            lines.append(_line([embedding, str(labels), *cells]))
+    return lines
+
+
+def _quantities(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each quantity: median, smallest and largest round."""
+    lines = [_line(["", "median", "smallest to largest", "n"]), "|---|--:|--:|--:|"]
+    for row in rows:
+        value, low, high = (f"{row[name]:,.{0 if row['value'] >= 100 else 2}f}" for name in ("value", "low", "high"))
+        title = f"{row['quantity']}: {row['what']}"
+        lines.append(_line([title, f"{value} {row['unit']}", f"{low} to {high}", str(row["num_rounds"])]))
+    return lines
 
 
 def _streams(rows: list[dict[str, Any]]) -> list[str]:

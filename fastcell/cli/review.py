@@ -53,6 +53,8 @@ def review(
     from fastcell.dataset.marks.replay import MarkedCells
 
     manifest = Manifest.open(data)
+    if manifest.remote is not None:
+        raise invalid("DATA", "a folder of this machine, where marks are kept", manifest.place, "Copy the data set first")
     if split_name != "default":
         manifest.split(split_name)  # an error that names the splits, if there is no such one
     if export is not None:
