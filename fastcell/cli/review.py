@@ -54,7 +54,7 @@ def review(
 
     manifest = Manifest.open(data)
     if manifest.remote is not None:
-        raise invalid("DATA", "a folder of this machine, where marks are kept", manifest.place, "Copy the data set first")
+        raise invalid("DATA", "a folder of this machine, which keeps the marks", manifest.place, "Copy the data set")
     if split_name != "default":
         manifest.split(split_name)  # an error that names the splits, if there is no such one
     if export is not None:
