@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_args
 
@@ -68,6 +69,24 @@ class ReadingArguments(NamedTuple):
 
         values = self._asdict() | {"tile": None if self.tile is None else _tile(self.tile), "pattern": pattern}
         return ReadOptions(**values)
+
+
+class EngineArguments(NamedTuple):
+    """Where the shards are worked on.
+
+    Attributes:
+        backend: run shards as tasks on this engine: loky, processes of this machine; dask, the workers of a cluster
+        scheduler: address of the Dask scheduler, e.g. tcp://host:8786 [default: workers on this machine]
+    """
+
+    backend: Literal["loky", "dask"] | None = None
+    scheduler: Annotated[str | None, Spelled("ADDRESS")] = None
+
+    def use(self, jobs: int | None) -> AbstractContextManager[int | None]:
+        """Return a context in which tasks run on the engine; it gives the number of jobs for the command."""
+        from fastcell.system.engines import use_engine
+
+        return use_engine(self.backend, self.scheduler, jobs)
 
 
 class ShardArguments(NamedTuple):

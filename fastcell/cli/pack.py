@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import Out, ReadingArguments, ShardArguments, SplitArguments, Window
+from fastcell.cli.options import EngineArguments, Out, ReadingArguments, ShardArguments, SplitArguments, Window
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.system.messages import print_line
@@ -28,6 +28,7 @@ def pack(
     allow_absent: bool = False,
     strict: bool = False,
     formats: Annotated[bool, Spelled(alone=True)] = False,
+    engine: EngineArguments,
     reading: ReadingArguments,
     shards: ShardArguments,
     splits: SplitArguments,
@@ -63,6 +64,7 @@ def pack(
         allow_absent: continue even if a subset lacks a class, or class and recording cannot be told apart
         strict: if an image is unusable, write nothing and exit with status 3
         formats: print what is read from each format and what is not, and exit
+        engine: see EngineArguments
         reading: see ReadingArguments
         shards: see ShardArguments
         splits: see SplitArguments
@@ -108,14 +110,15 @@ def pack(
                 name=name,
                 origin=source,
                 licence=licence,
-                jobs=jobs,
+                jobs=num_jobs,
                 strict=strict,
                 verbose=True,
             )
         has_split = bool((manifest.split() != "").any())
         return describe_dataset(manifest, options.shares if has_split else None), can_train(manifest)
 
-    description, may_train = make_dataset_at(out, job, make, verbose=True)
+    with engine.use(jobs) as num_jobs:
+        description, may_train = make_dataset_at(out, job, make, verbose=True)
     print_line(description)
     show_next(("qc", out), *([("fit", out)] if may_train else []))
     return 0

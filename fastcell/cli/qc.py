@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastcell.cli.next_steps import fit_step, show_next
-from fastcell.cli.options import Data
+from fastcell.cli.options import Data, EngineArguments
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import ArgumentError
@@ -25,6 +25,7 @@ def qc(
     review: Annotated[str | None, Spelled("DIR", also=("-o", "--out"))] = None,
     verdicts: CsvFile = None,
     jobs: int | None = None,
+    engine: EngineArguments,
 ) -> int:
     """Quality control: measure every image (focus, contrast, cut cells, number of cells, ghost images and more), score
     it from 0 (good) to 1 (bad), and name the fault. Scores, faults and features are written to quality.parquet; no
@@ -41,7 +42,8 @@ def qc(
         apply: write verdicts.csv, so that poor cells are excluded from training and evaluation
         review: write a contact sheet for each fault, and review.csv for editing
         verdicts: import an edited review.csv into verdicts.csv, and do nothing else
-        jobs: threads [default: one per CPU]
+        jobs: threads [default: one per CPU]; with --backend, workers [default: all]
+        engine: see EngineArguments
 
     Examples:
         fastcell qc cells --review review
@@ -61,13 +63,15 @@ def qc(
         show_next(*fit_step(manifest))
         return 0
     folder = Path(review) if review else None
-    found, how = control_quality(
-        manifest,
-        labels=None if labels is None else Path(labels),
-        max_bad_passed=max_bad_passed,
-        review=folder,
-        jobs=jobs,
-    )
+    with engine.use(jobs) as num_jobs:
+        found, how = control_quality(
+            manifest,
+            labels=None if labels is None else Path(labels),
+            max_bad_passed=max_bad_passed,
+            review=folder,
+            jobs=num_jobs,
+            by_workers=engine.backend is not None,
+        )
     print_line("\n".join([how, *found.notes, "", *dropped_by_class(manifest, found.drop, found.reasons), ""]))
     print_line(f"wrote {printable(manifest.place_of(QUALITY_FILE))}")
     if folder is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import Data
+from fastcell.cli.options import Data, EngineArguments
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.storage.places import check_output_file
@@ -19,6 +19,7 @@ def verify(
     data: Data,
     *,
     jobs: int | None = None,
+    engine: EngineArguments,
     list_: Annotated[str | None, Spelled("FILE.csv", also=("-o", "--out"))] = None,
 ) -> int:
     """Check a data set: its tables, its shards, and the stored bytes of every cell against their hash in the manifest.
@@ -28,7 +29,8 @@ def verify(
 
     Args:
         data: folder made by pack, index or synth
-        jobs: threads [default: one per CPU]
+        jobs: threads [default: one per CPU]; with --backend, workers [default: all]
+        engine: see EngineArguments
         list_: CSV file to write, with cell_id, key, shard, class and reason of all corrupt cells
 
     Examples:
@@ -38,7 +40,8 @@ def verify(
     listed = None if list_ is None else check_output_file("--list", list_)
     from fastcell.packing.verify import verify, write_list
 
-    verdict = verify(data, jobs=jobs, verbose=True)
+    with engine.use(jobs) as num_jobs:
+        verdict = verify(data, jobs=num_jobs, by_workers=engine.backend is not None, verbose=True)
     print_line(verdict.describe())
     if listed is not None:
         write_list(listed, verdict.losses)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -299,6 +299,12 @@ class Manifest:
         """(N,) int64, index into ``info.shards``."""
         return self._codes("shard", [shard["name"] for shard in self.info.shards])
 
+    def rows_by_shard(self) -> list[np.ndarray]:
+        """Return the cell_ids of each shard that has cells, (n,) int64 each."""
+        order = np.argsort(self.shard_index, kind="stable")
+        edges = np.flatnonzero(np.diff(self.shard_index[order])) + 1
+        return np.split(order, edges) if len(order) else []
+
     def shard_path(self, index: int) -> Path:
         """Return the path of a shard, given its index into ``info.shards``; one at an address is downloaded first."""
         shard = self.info.shards[index]
@@ -465,6 +471,12 @@ class Manifest:
     def _codes(self, name: str, values: list[str]) -> np.ndarray:
         index = pc.index_in(self.table.column(name), value_set=pa.array(values, pa.string()))
         return index.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+@lru_cache(maxsize=2)
+def open_once(place: str) -> Manifest:
+    """Return a data set; a worker that gets many tasks opens it once."""
+    return Manifest.open(place)
 
 
 def read_info(path: str | os.PathLike[str], cache: ObjectCache | None = None) -> DatasetInfo:

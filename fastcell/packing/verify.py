@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from fastcell.dataset.integrity import IntegrityReport, check_stored_bytes
-from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.manifest import Manifest, open_once
 from fastcell.dataset.shard_structure import HeaderChecks
 from fastcell.errors import DataError, FastcellError
 from fastcell.splits.copies.exact import read_duplicates
@@ -21,7 +22,7 @@ from fastcell.storage.whole_files import replace_file
 from fastcell.system.messages import explained
 from fastcell.system.progress_line import Progress
 from fastcell.system.text import join_lines
-from fastcell.system.worker_processes import num_threads
+from fastcell.system.worker_processes import num_threads, run_tasks
 
 _MOST_PROBLEMS = 10
 
@@ -62,7 +63,9 @@ class Verdict:
         return join_lines(lines)
 
 
-def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bool = False) -> Verdict:
+def verify(
+    path: str | os.PathLike[str], *, jobs: int | None = None, by_workers: bool = False, verbose: bool = False
+) -> Verdict:
     """Check a data set: consistency of its tables, size and headers of each shard, stored bytes of every cell.
 
     Label files and the padding between cells are not checked. Pixels are not decoded, because their bytes are checked.
@@ -70,6 +73,8 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
     Args:
         path: folder of a packed or indexed data set.
         jobs: number of threads; None for one per CPU.
+        by_workers: check shards in the workers of the surrounding `joblib.parallel_config`, which open `path`
+            themselves.
         verbose: print rate and remaining time to stderr.
 
     Returns:
@@ -93,10 +98,33 @@ def verify(path: str | os.PathLike[str], *, jobs: int | None = None, verbose: bo
             problems.extend(headers.after(rows))
             progress.advance(len(rows))
 
-        codes = check_stored_bytes(manifest, jobs=threads, report=report)
+        if by_workers:
+            codes = _check_by_workers(manifest, report)
+        else:
+            codes = check_stored_bytes(manifest, jobs=threads, report=report)
     problems += headers.rest()
     losses = IntegrityReport(manifest, np.arange(len(manifest)), codes)
     return Verdict(problems, losses, num_bytes, time.monotonic() - start)
+
+
+def _check_by_workers(manifest: Manifest, report: Callable[[np.ndarray, int], None]) -> np.ndarray:
+    """Return what `check_stored_bytes` returns; a shard is a task."""
+    parts = manifest.rows_by_shard()
+    tasks = [(manifest.whole_place, rows) for rows in parts]
+    codes = np.zeros(len(manifest), np.uint8)
+    with closing(run_tasks(_check_rows, tasks, None)) as done:
+        for rows, (found, num_bytes) in zip(parts, done, strict=True):
+            codes[rows] = found
+            report(rows, num_bytes)
+    return codes
+
+
+def _check_rows(task: tuple[str, np.ndarray]) -> tuple[np.ndarray, int]:
+    """Return the codes of the cells of one shard, and the number of their bytes."""
+    place, rows = task
+    sizes: list[int] = []
+    codes = check_stored_bytes(open_once(place), rows, report=lambda _, num_bytes: sizes.append(num_bytes))
+    return codes, sum(sizes)
 
 
 def write_list(path: Path, losses: IntegrityReport) -> None:

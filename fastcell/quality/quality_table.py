@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
 from hashlib import blake2b
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.manifest import Manifest, open_once
 from fastcell.dataset.manifest_checks import check_quality
 from fastcell.dataset.parquet import first_line, read_parquet, write_parquet
 from fastcell.dataset.schema import QUALITY_SCHEMA
@@ -24,7 +26,7 @@ from fastcell.stats.intervals import group_note, unit_numbers
 from fastcell.stats.score_intervals import proportion
 from fastcell.system.progress_line import Progress
 from fastcell.system.text import align_columns, join_lines, printable
-from fastcell.system.worker_processes import num_threads
+from fastcell.system.worker_processes import num_threads, run_tasks
 
 QUALITY_FILE = "quality.parquet"
 PAPER_DROPPED = {"MB231": "25.7 %", "MCF7": "23.3 %", "THP1": "37.5 %", "PBMC": "a few"}
@@ -112,12 +114,39 @@ def read_quality_columns(manifest: Manifest) -> pa.Table:
     return table.select(list(numbers)).take(pa.array(place, mask=place < 0))
 
 
-def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[np.float32], str]:
+def _measure_by_workers(
+    manifest: Manifest, rows: np.ndarray, problems: dict[int, str], report: Callable[[int], object]
+) -> npt.NDArray[np.float32]:
+    """Return what `measure_cells` returns for rows in ascending order; the rows of a shard are a task."""
+    parts = [part[np.isin(part, rows)] for part in manifest.rows_by_shard()]
+    parts = [part for part in parts if len(part)]
+    out = np.full((len(rows), len(FEATURES)), np.nan, np.float32)
+    tasks = [(manifest.whole_place, part) for part in parts]
+    with closing(run_tasks(_measure_rows, tasks, None)) as done:
+        for part, (features, found) in zip(parts, done, strict=True):
+            out[np.searchsorted(rows, part)] = features
+            problems.update(found)
+            report(len(part))
+    return out
+
+
+def _measure_rows(task: tuple[str, np.ndarray]) -> tuple[npt.NDArray[np.float32], dict[int, str]]:
+    """Return the features of cells, (n, F), and the reason by cell_id of each cell that cannot be read."""
+    place, rows = task
+    problems: dict[int, str] = {}
+    return measure_cells(open_once(place), rows, 1, problems=problems), problems
+
+
+def measure_missing(
+    manifest: Manifest, jobs: int | None, by_workers: bool = False
+) -> tuple[npt.NDArray[np.float32], str]:
     """Measure the cells without stored features; a progress line is printed to stderr.
 
     Args:
         manifest: data set of N cells.
         jobs: number of threads; None for one per CPU.
+        by_workers: measure shards in the workers of the surrounding `joblib.parallel_config`, which open the data set
+            themselves.
 
     Returns:
         (N, F) float32 features of all cells, NaN for a cell that cannot be read, and lines for the user about how they
@@ -132,7 +161,10 @@ def measure_missing(manifest: Manifest, jobs: int | None) -> tuple[npt.NDArray[n
     start = time.monotonic()
     problems: dict[int, str] = {}
     with Progress(len(missing), "cells", warmup=threads) as progress:
-        measured = measure_cells(manifest, missing, jobs, problems=problems, report=progress.advance)
+        if by_workers:
+            measured = _measure_by_workers(manifest, missing, problems, progress.advance)
+        else:
+            measured = measure_cells(manifest, missing, jobs, problems=problems, report=progress.advance)
     seconds = max(time.monotonic() - start, 1e-9)
     if features is None:
         features = measured

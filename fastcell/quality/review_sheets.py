@@ -40,6 +40,7 @@ def control_quality(
     max_bad_passed: float = DEFAULT_MOST_PASSED,
     review: Path | None = None,
     jobs: int | None = None,
+    by_workers: bool = False,
 ) -> tuple[Assessment, str]:
     """Measure and assess every cell, and write scores, reasons and features to ``quality.parquet``.
 
@@ -49,6 +50,7 @@ def control_quality(
         max_bad_passed: largest share of bad cells that may pass, above 0 and below 1.
         review: output folder for `write_review`; it must not contain edits that have not been applied.
         jobs: number of threads; None for one per CPU.
+        by_workers: see `fastcell.quality.quality_table.measure_missing`.
 
     Returns:
         The assessment, and lines about how the features were obtained.
@@ -64,7 +66,7 @@ def control_quality(
         check_edits_taken(manifest, review)
     manifest.check_writable()
     known = None if labels is None else read_hand_labels(labels, manifest)
-    features, how = measure_missing(manifest, jobs)
+    features, how = measure_missing(manifest, jobs, by_workers)
     found = assess(manifest, features, known, max_bad_passed)
     with explained(f"{manifest.path / QUALITY_FILE} cannot be written"):
         write_quality(manifest, features, found.scores, found.reasons, found.drop)

@@ -14,7 +14,7 @@ from fastcell.storage.whole_files import is_special, make_scratch_folder
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?(?!/)")
 _SCHEMES = "abfs abfss adl az blob ftp ftps gcs gdrive gs hdfs hf http https oss s3 s3a s3n scp sftp smb ssh wasb wasbs"
-_FREE_TEXT = ("--trainer.", "--name", "--collection", "--model-id", "--model_id", "--pattern")
+_FREE_TEXT = ("--trainer.", "--name", "--collection", "--model-id", "--model_id", "--pattern", "--scheduler")
 _NO_PATHS = (
     *_FREE_TEXT,
     "--source",
@@ -56,7 +56,7 @@ def local_path(name: str, value: str | os.PathLike[str]) -> Path:
     if found := re.match(r"file://(?:localhost)?(?=/)", text):
         return Path(unquote(text[found.end() :]))
     if is_address(text) and not Path(text).exists():
-        hint = "Copy it to a disk, or mount its store; only data sets are read at addresses"
+        hint = "Copy it to a disk, or mount its store; only data sets are taken at addresses"
         raise invalid(name, "a path on this machine", text, hint)
     return Path(value)
 

@@ -8,6 +8,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ _SEMAPHORE_BYTES = 1 << 20  # far more than the semaphores of the workers need
 _ADDRESS_SPACE_BYTES = 1 << 30  # stacks and queues of the threads that serve the workers, and what a task needs
 _WATCH_EVERY_S = 1.0
 MOST_JOBS = 10_000
+_MOST_LOST = 2
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -102,10 +104,30 @@ def run_tasks(
         few: the tasks are so small that starting workers would take longer. `jobs` None then means 1, unless the
             surrounding `joblib.parallel_config` sets a number.
 
+    Tasks of a worker that is killed are done again by others, up to 2 times without a result in between.
+
     Raises:
         ArgumentError: `jobs` is 0.
-        concurrent.futures.BrokenExecutor: a worker was killed.
+        concurrent.futures.BrokenExecutor: workers are killed again and again.
     """
+    num_done, lost = 0, 0
+    while True:
+        try:
+            for result in _run_once(function, tasks[num_done:], jobs, few):
+                num_done, lost = num_done + 1, 0
+                yield result
+        except BrokenExecutor:
+            lost += 1
+            if lost > _MOST_LOST:
+                raise
+            logger.warning("a worker process was killed: its tasks are done again")
+        else:
+            return
+
+
+def _run_once(
+    function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int | None, few: bool
+) -> Generator[Result, None, None]:
     check_jobs(jobs)
     backend, context_jobs = get_active_backend()
     if jobs is None and context_jobs is None:

@@ -1,0 +1,77 @@
+"""Engines that run the tasks of a command in processes of this machine or of others: joblib's loky, and Dask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import joblib
+
+from fastcell.errors import ArgumentError, FastcellError, invalid
+from fastcell.system.optional_packages import require
+from fastcell.system.worker_processes import check_jobs
+
+EngineName = Literal["loky", "dask"]
+
+_TIMEOUT_S = 30
+
+
+@contextmanager
+def use_engine(backend: EngineName | None, scheduler: str | None, jobs: int | None) -> Iterator[int | None]:
+    """Run tasks of `fastcell.system.worker_processes.run_tasks` on an engine inside the block.
+
+    Args:
+        backend: ``loky`` for processes of this machine, ``dask`` for the workers of a Dask cluster; None for the way of
+            the command.
+        scheduler: address of a Dask scheduler; None starts workers on this machine.
+        jobs: number of tasks at a time; None for all workers.
+
+    Yields:
+        The number of jobs to give to the command: None if the engine knows it.
+
+    Raises:
+        ArgumentError: a scheduler is given without ``dask``, it cannot be reached, or its workers have several threads.
+        FastcellError: the package distributed is not installed.
+    """
+    check_jobs(jobs)
+    if scheduler is not None and backend != "dask":
+        raise invalid("--scheduler", "given with --backend dask", scheduler, "Add --backend dask, or leave it out")
+    if backend is None:
+        yield jobs
+    elif backend == "loky":
+        with joblib.parallel_config("loky", n_jobs=-1 if jobs is None else jobs):
+            yield None
+    else:
+        num = -1 if jobs is None else jobs
+        with _dask_client(scheduler, jobs) as client, joblib.parallel_config("dask", n_jobs=num, client=client):
+            yield None
+
+
+@contextmanager
+def _dask_client(scheduler: str | None, jobs: int | None) -> Iterator[Any]:
+    distributed = require("distributed", "dask")
+    if scheduler is None:
+        workers = None if jobs in (None, -1) else jobs
+        with (
+            distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = distributed.Client(scheduler, timeout=_TIMEOUT_S)
+    except (OSError, ValueError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        hint = "Start one: dask scheduler"
+        raise ArgumentError(f"--scheduler must be a Dask scheduler, got {scheduler!r} ({reason}). {hint}.") from None
+    with client:
+        threads = client.nthreads()
+        if not threads:
+            raise FastcellError(
+                f"the scheduler {scheduler} has no worker. Start some: dask worker {scheduler} --nthreads 1."
+            )
+        if max(threads.values()) > 1:
+            rule = "one whose workers have one thread each"
+            raise invalid("--scheduler", rule, scheduler, "Start them with dask worker --nthreads 1")
+        yield client
