@@ -57,7 +57,7 @@ HANDLE_SIGNALS = {"fit", "distill", "validate", "test", "predict"}
 """Commands in which Lightning handles SIGTERM."""
 
 _READ_ADDRESSES = {*HANDLE_SIGNALS, "info", "verify", "audit", "explain", "report", "qc", "bench"} - {"distill"}
-_READ_ADDRESSES |= {"pack", "synth"}
+_READ_ADDRESSES |= {"pack", "synth", "review"}
 """Commands that read or write a data set at an address such as ``s3://bucket/cells``."""
 
 _STEPS = {

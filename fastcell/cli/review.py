@@ -67,8 +67,9 @@ def review(
         export_marks(out, table)
         num = table.num_rows
         print_line(f"wrote {printable(export)} ({num:,} cell{'s' * (num != 1)})")
-        show_next(("split", manifest.path), *fit_step(Manifest.open(data)))
+        show_next(("split", manifest.place), *fit_step(Manifest.open(data)))
         return 0
+    manifest.check_writable()
     from fastcell.review.marking import checked_person
     from fastcell.review.review_set import ReviewOptions
     from fastcell.review.serve_page import first_query, serve_page, this_person
@@ -84,7 +85,7 @@ def review(
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     options = ReviewOptions(folder, split_name, person, query, packages_of(trust))
     serve_page(manifest, options, port or 0, names, print_line)
-    show_next(("split", manifest.path), *fit_step(Manifest.open(data)))
+    show_next(("split", manifest.place), *fit_step(Manifest.open(data)))
     return 0
 
 

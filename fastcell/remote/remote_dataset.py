@@ -186,12 +186,16 @@ class RemoteDataset:
         """Write a table of `folder` at the address.
 
         Raises:
-            DataError: the store cannot be reached or refuses to write.
+            DataError: another machine has written the table since it was copied, or the store cannot be reached or
+                refuses to write.
         """
         place = self.place.below(name)
         with self.cache.lock(f"set-{digest_of(self.place.address)}"):
-            place.write(str(self.folder / name))
             known = read_json_file(self.folder / _VERSIONS) or {}
+            now = _asked(place)
+            if known.get(name) != (None if now is None else list(now)):
+                raise changed(place)
+            place.write(str(self.folder / name))
             self.versions[name] = place.version()
             write_text(self.folder / _VERSIONS, json.dumps(known | {name: list(self.versions[name])}))
 

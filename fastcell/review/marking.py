@@ -160,6 +160,9 @@ class Marking:
 
         with self._lock:
             append_marks(self._manifest.path, self._manifest.table, make, then)
+            self._manifest.written(MARKS_FILE)
+            if about.verdict is not None:
+                self._manifest.written(VERDICTS_FILE)
             return self.follow()
 
     def _write_verdicts(self, cells: npt.NDArray[np.int64]) -> None:

@@ -145,7 +145,7 @@ class ReviewApp:
         options, columns = data.options, data.columns
         return {
             "name": data.manifest.info.name,
-            "path": str(data.manifest.path),
+            "path": data.manifest.place,
             "cells": len(data.manifest),
             "run": None if options.run is None else str(options.run),
             "classes": columns.classes,

@@ -66,11 +66,12 @@ def _dask_client(scheduler: str | None, jobs: int | None) -> Iterator[Any]:
         hint = "Start one: dask scheduler"
         raise ArgumentError(f"--scheduler must be a Dask scheduler, got {scheduler!r} ({reason}). {hint}.") from None
     with client:
+        try:
+            client.wait_for_workers(1, timeout=_TIMEOUT_S)
+        except TimeoutError:
+            hint = f"Start some: dask worker {scheduler} --nthreads 1"
+            raise FastcellError(f"the scheduler {scheduler} has no worker. {hint}.") from None
         threads = client.nthreads()
-        if not threads:
-            raise FastcellError(
-                f"the scheduler {scheduler} has no worker. Start some: dask worker {scheduler} --nthreads 1."
-            )
         if max(threads.values()) > 1:
             rule = "one whose workers have one thread each"
             raise invalid("--scheduler", rule, scheduler, "Start them with dask worker --nthreads 1")

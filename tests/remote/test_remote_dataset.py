@@ -165,6 +165,22 @@ def test_tables_are_written_to_other_stores(shards_on_disk: Path, cache: ObjectC
     memory.rm("/written", recursive=True)
 
 
+def test_a_table_that_another_machine_has_written_is_not_replaced(shards_on_disk: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(str(shards_on_disk), "/written/cells", recursive=True)
+    here, there = (Manifest.open("memory://written/cells", ObjectCache(tmp_path / name, 1 << 30)) for name in "ab")
+    for opened, cell in ((here, 5), (there, 6)):
+        (opened.path / "verdicts.csv").write_text(f"cell_id,verdict\n{cell},drop\n")
+    here.written("verdicts.csv")
+    here.written("verdicts.csv")
+    with pytest.raises(DataError, match=r"verdicts\.csv has changed since the data set was opened"):
+        there.written("verdicts.csv")
+    assert memory.cat("/written/cells/verdicts.csv") == b"cell_id,verdict\n5,drop\n"
+    memory.rm("/written", recursive=True)
+
+
 def test_open_shard_is_a_file_of_this_machine(opened: Manifest, shards_on_disk: Path) -> None:
     name = opened.info.shards[0]["name"]
     handle = opened.open_shard(name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,20 @@ def test_what_is_acknowledged_is_on_disk(planted: Callable[..., Manifest]) -> No
     assert dropped(data) == [2]
     assert marking.name_classes(["later"], "anna") == marking.sequence
     assert begin(data)._columns.classes[-1] == "later"
+
+
+def test_marks_are_written_to_the_address_of_a_data_set(planted: Callable[..., Manifest], tmp_cache: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(planted(20).path), "/reviewed/cells", recursive=True)
+    marking = Marking(CellColumns(Manifest.open("memory://reviewed/cells"), "default"))
+    marking.mark(cells(0, 1), "anna", {"label": "top"})
+    marking.mark(cells(2), "anna", {"verdict": "drop"})
+    shutil.rmtree(tmp_cache)
+    again = Manifest.open("memory://reviewed/cells")
+    assert again.column("class").tolist()[:2] == ["top", "top"]
+    assert np.flatnonzero(~again.verdicts()).tolist() == [2]
+    memory.rm("/reviewed", recursive=True)
 
 
 def test_two_servers_see_each_other(planted: Callable[..., Manifest]) -> None:

@@ -178,7 +178,6 @@ def test_scheduler_and_workers_of_their_own(images: Path, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
     workers = [subprocess.Popen(command) for _ in range(2)]
     try:
-        time.sleep(3)
         way = ["--backend", "dask", "--scheduler", address]
         assert main(["pack", str(images), str(tmp_path / "cells"), "--shard-cells", "20", *way]) == 0
         assert main(["verify", str(tmp_path / "cells"), *way]) == 0
