@@ -98,7 +98,8 @@ def main() -> None:
             for path in sorted(folder.rglob("*.*")):
                 client.upload_file(str(path), BUCKET, f"cells/{path.relative_to(folder)}")
             shards = read_info(folder).shards
-            urls = [f"{url}/{BUCKET}/cells/{shard['name']}" for shard in shards]
+            keys = [{"Bucket": BUCKET, "Key": f"cells/{shard['name']}"} for shard in shards]
+            urls = [client.generate_presigned_url("get_object", Params=key) for key in keys]
             address, full, empty = f"s3://{BUCKET}/cells", Path(name) / "full", Path(name) / "empty"
 
             def first_epoch() -> int:
