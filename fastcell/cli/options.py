@@ -75,8 +75,8 @@ class EngineArguments(NamedTuple):
     """Where the shards are worked on.
 
     Attributes:
-        backend: run shards as tasks on this engine: loky, processes of this machine; dask, the workers of a cluster
-        scheduler: address of the Dask scheduler, e.g. tcp://host:8786 [default: workers on this machine]
+        backend: workers: loky, processes of this machine; dask, those of a cluster
+        scheduler: address of the Dask scheduler, tcp://HOST:8786 [default: workers here]
     """
 
     backend: Literal["loky", "dask"] | None = None

@@ -49,7 +49,7 @@ def pack(
 
     Args:
         src: file or folder of cells, see formats
-        out: new folder of the data set, or an address such as s3://bucket/cells
+        out: new folder of the data set, or s3://bucket/folder
         pattern: form of the paths, with the places of class, group and collection, e.g. '{group}/{class}/{name}' or
             '{class}_{name}'; '{name}' for images without labels. A field ends at the first place where the rest
             matches: '{class}_{name}' reads S_phase_01.png as class S [default: '{class}/{name}']
@@ -61,7 +61,7 @@ def pack(
         source: origin of the cells: publication, address, laboratory
         licence: licence of the cells
         jobs: worker processes [default: one per CPU]
-        allow_absent: continue even if a subset lacks a class, or class and recording cannot be told apart
+        allow_absent: continue although a subset lacks a class, or a recording gives it away
         strict: if an image is unusable, write nothing and exit with status 3
         formats: print what is read from each format and what is not, and exit
         engine: see EngineArguments

@@ -29,7 +29,7 @@ def synth(
     real cells. After an interrupt or a crash the same command resumes from the finished shards.
 
     Args:
-        out: new folder of the data set, or an address such as s3://bucket/cells
+        out: new folder of the data set, or s3://bucket/folder
         cells: number of cells
         seed: random seed of the cells and of their order
         defects: share of faulty images: empty, or with a cut, defocused, ghost or doublet cell

@@ -130,5 +130,6 @@ def test_s3_holds_what_is_packed_to_disk(s3_store: S3Store, tmp_path: Path, tmp_
     arguments = ["--cells", "60", "--shard-cells", "10", "--jobs", "1", "--layout", "block"]
     assert main(["synth", str(tmp_path / "cells"), *arguments]) == 0
     assert main(["synth", f"{s3_store.url}/some/cells", *arguments]) == 0
+    s3_store.faults.every = 0
     assert s3_store.names("some/cells") == files(tmp_path / "cells")
     assert main(["verify", f"{s3_store.url}/some/cells"]) == 0
