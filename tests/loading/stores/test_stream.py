@@ -352,7 +352,7 @@ def test_one_shard_may_go_away_but_not_all(make_dataset: Make) -> None:
     list(reader.epoch(0))
     assert corrupt_cells.reasons == dict.fromkeys(range(40, 60), "the shard is missing")
     (manifest.path / "shard-000000.tar").unlink()
-    with pytest.raises(DataError, match="shard-000000.tar.*40 cells of the 60 are lost.*right folder"):
+    with pytest.raises(DataError, match="shard-000000.tar.*40 of 60 cells are corrupt.*right folder"):
         list(CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), corrupt_cells=corrupt_cells).epoch(0))
     (manifest.path / "shard-000001.tar").unlink()
     with pytest.raises(DataError, match="none of its shards exists any more"):
