@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fastcell.ops.augmentation import Augmentation as Augmentation
     from fastcell.training.estimator import CellClassifier as CellClassifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _EXPORTS = {
     "ArgumentError": "fastcell.errors",

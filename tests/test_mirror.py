@@ -18,6 +18,7 @@ ACROSS_MODULES = {
     "test_mirror.py": "this file: the layout of tests/",
     "test_packaging.py": "wheel and sources: what an installation holds, and that it works without the checkout",
     "test_manual.py": "the commands and links of README.md, CONTRIBUTING.md and docs/",
+    "test_manual_commands.py": "every command line of README.md and docs/, page by page",
     "test_site.py": "the manual as a site: pages made from the code, search, width",
     "test_snippets.py": "the Python of README.md, docs/ and docstrings",
     "test_tutorial.py": "every command of docs/tutorial.md, on real cells",

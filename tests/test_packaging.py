@@ -1,10 +1,12 @@
-"""The wheel: built without network, unpacked elsewhere, complete."""
+"""Wheel and sources: built without network, whole, and usable without the checkout."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -106,3 +108,96 @@ def test_version_is_the_modules(installed: Path, tmp_path: Path) -> None:
 
     code = "import fastcell, importlib.metadata as m; print(fastcell.__version__, m.version('fastcell'))"
     assert run_installed(code, installed, tmp_path).split() == [fastcell.__version__] * 2
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's source distribution, built from this checkout."""
+    out_dir = tmp_path_factory.mktemp("sdist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(out_dir)]
+    subprocess.run(command, cwd=REPO_DIR, capture_output=True, text=True, timeout=120, check=True)
+    (path,) = out_dir.glob("fastcell-*.tar.gz")
+    return path
+
+
+@pytest.mark.slow
+def test_the_index_takes_both_distributions(wheel: Path, sdist: Path) -> None:
+    pytest.importorskip("twine", reason="twine is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("PASSED") == 2
+
+
+@pytest.mark.slow
+def test_the_sources_make_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    for name in (
+        "run",
+        "docs/index.md",
+        "examples/plain_loop.py",
+        "CONTRIBUTING.md",
+        "CITATION.cff",
+        "tests/test_manual.py",
+    ):
+        assert (folder / name).is_file(), name
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "made")]
+    subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=True)
+    (made,) = (tmp_path / "made").iterdir()
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(made) as other:
+        assert {entry.filename: entry.CRC for entry in one.infolist()} == {
+            entry.filename: entry.CRC for entry in other.infolist()
+        }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_a_clean_environment_without_the_checkout_works(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The dependencies are those of this environment: they alone have 2.5 GB."""
+    python = tmp_path / "clean" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "clean")], check=True, timeout=120)
+    (site,) = (tmp_path / "clean" / "lib").glob("python3*/site-packages")
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n{sysconfig.get_paths()['platlib']}\n")
+    install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--ignore-installed",
+    ]
+    path = str(request.getfixturevalue(kind))
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def call(*words: str | Path) -> str:
+        done = subprocess.run(words, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=250)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    call(python, *install, path)
+    assert str(site) in call(python, "-c", "import fastcell; print(fastcell.__file__)")
+    program = python.parent / "fastcell"
+    call(program, "synth", "cells", "--cells", "400", "--jobs", "1")
+    settings = ["--trainer.max_steps=2", "--trainer.max_epochs=-1", "--data.image_size=16", "--data.threads=1"]
+    call(program, "fit", "cells", "--preset", "fast", *settings)
+    (run,) = (tmp_path / "runs").iterdir()
+    call(program, "predict", run, "cells", "--out", "answers.csv")
+    assert len((tmp_path / "answers.csv").read_text().splitlines()) == 401
+
+
+def test_version_is_the_one_to_cite_and_the_newest_of_the_changes() -> None:
+    import fastcell
+
+    assert f"\nversion: {fastcell.__version__}\n" in (REPO_DIR / "CITATION.cff").read_text(encoding="utf-8")
+    changes = (REPO_DIR / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## [{fastcell.__version__}]" in changes
