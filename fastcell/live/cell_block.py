@@ -37,6 +37,7 @@ class CellBlock:
     def drop(self) -> None:
         """Answer all cells as dropped. Call it instead of `MicroBatches.submit`."""
         self.left = 0
+        self.frames = Frames([], *self.frames[1:])  # many may wait for the answers before theirs
 
     @property
     def dropped(self) -> bool:

@@ -158,14 +158,15 @@ class _Watcher:
             state = f"{error} {_sizes(self._task.source)}"
             changed, self._state = state != self._state, state
             return changed
-        self._problem = ""
         new, state = self._settled(cells)
         changed, self._state = state != self._state, state
         try:
-            return self._classify(cells, new, ended) or changed
+            found = self._classify(cells, new, ended)
         except DataError as error:  # a file that changes while it is read
             self._tell_problem(str(error))
             return changed
+        self._problem = ""
+        return found or changed
 
     def _settled(self, cells: SourceCells) -> tuple[list[SourceItem], str]:
         """Return the cells that are to be classified now, and a hash of the listing."""

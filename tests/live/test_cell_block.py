@@ -21,6 +21,9 @@ def test_a_block_has_no_class_before_a_worker_gives_one() -> None:
     block.drop()
     assert block.dropped
     assert block.left == 0
+    assert isinstance(block.frames.cells, list)
+    assert not block.frames.cells  # the pixels are free
+    assert block.frames.ids.tolist() == [7, 9]
     assert (block.answers["status"] == AnswerStatus.DROPPED).all()
 
 

@@ -29,6 +29,7 @@ from fastcell.errors import ArgumentError, DataError
 from fastcell.inference.source_cells import SourceCells, open_cells
 from fastcell.live.watch import WatchTask, watch
 from fastcell.predictions.from_source import predict_source
+from fastcell.sources.base import SourceItem
 from fastcell.sources.registry import ReadOptions
 
 
@@ -240,7 +241,7 @@ def test_an_empty_folder_is_waited_for(tmp_path: Path) -> None:
         time.sleep(0.1)
         make_flat_folder(source)
 
-    said = run_beside(write, task_of(source, tmp_path / "w.parquet"))
+    said = run_beside(write, task_of(source, tmp_path / "w.parquet", until_idle_s=2.0))
     assert pq.read_table(tmp_path / "w.parquet").num_rows == 7
     assert sum(line.startswith("waiting: ") for line in said) == 1
 
@@ -250,6 +251,26 @@ def test_a_folder_that_stays_empty_is_an_error(tmp_path: Path) -> None:
     with pytest.raises((DataError, ArgumentError)):
         watch(task_of(tmp_path / "source", tmp_path / "w.parquet"), lambda line: None)
     assert not (tmp_path / "w.parquet").exists()
+
+
+def test_a_file_that_cannot_be_read_to_the_end_does_not_keep_the_command(tmp_path: Path) -> None:
+    source = SOURCES["rtdc"][0](tmp_path / "source")
+
+    class Broken:
+        """Source whose file is damaged behind its listing."""
+
+        name, stamp, describe = "broken", staticmethod(lambda item: "same"), staticmethod(lambda: "broken")
+
+        def load(self, item: SourceItem) -> np.ndarray:
+            raise DataError("now.rtdc cannot be read (it is damaged).")
+
+    said: list[str] = []
+    task = task_of(source, tmp_path / "w.parquet", until_idle_s=0.2)
+    cells = task.open_source()
+    task = replace(task, open_source=lambda: replace(cells, source=Broken()))
+    with pytest.raises(DataError, match="it is damaged"):
+        watch(task, said.append)
+    assert [line for line in said if "damaged" in line] == ["waiting: now.rtdc cannot be read (it is damaged)."]
 
 
 def test_16_bit_cells_without_a_window_are_an_error(tmp_path: Path) -> None:
