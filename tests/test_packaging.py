@@ -157,6 +157,7 @@ def test_the_sources_make_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # the first start compiles loops
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_a_clean_environment_without_the_checkout_works(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -180,7 +181,7 @@ def test_a_clean_environment_without_the_checkout_works(
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def call(*words: str | Path) -> str:
-        done = subprocess.run(words, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=250)
+        done = subprocess.run(words, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
