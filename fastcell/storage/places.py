@@ -67,13 +67,14 @@ def is_address(text: str) -> bool:
     return found is not None and ("://" in found[0] or found[1].lower() in _SCHEMES.split())
 
 
-def local_words(words: Sequence[str], reads_addresses: bool = False) -> list[str]:
+def local_words(words: Sequence[str], reads_addresses: bool = False, writes_addresses: bool = False) -> list[str]:
     """Return the arguments of a command with ``file:///data`` as ``/data``.
 
     Args:
         words: the arguments.
-        reads_addresses: the command takes addresses: as an argument without an option, in ``--data.path`` or ``--out``.
-            The command refuses those that it does not take.
+        reads_addresses: the command takes addresses as an argument without an option, or in ``--data.path``, and
+            refuses those that it does not take.
+        writes_addresses: it takes them in ``--out``, too.
 
     Raises:
         ArgumentError: an argument is empty or an address, unless it is the value of an option that takes any text; or
@@ -91,7 +92,9 @@ def local_words(words: Sequence[str], reads_addresses: bool = False) -> list[str
             raise invalid(option or "argument", "a text", value, "It contains a zero byte")
         if option and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise invalid(option, "a text in UTF-8", value, "Its bytes are no letters: write it in UTF-8")
-        may_be_address = reads_addresses and (not option or option.startswith(("-o", "--out", *_OF_DATA)))
+        may_be_address = (reads_addresses and (not option or option.startswith(_OF_DATA))) or (
+            writes_addresses and option in ("-o", "--out")
+        )
         if value and not option.startswith(_NO_PATHS) and not (may_be_address and "://" in value):
             value = str(local_path(option or "argument", value)) if "://" in value else value
         local.append(name + equals + value)

@@ -94,6 +94,9 @@ def test_info_and_verify(store: WebStore, cells: Path, capsys: pytest.CaptureFix
         (["pack", "http://host/images", "cells"], "must be a path on this machine, got 'http://host/images'"),
         (["predict", "s3://bucket/run", "cells", "--out", "x.csv"], "must be a path on this machine, got 's3:"),
         (["info", "http://host/cells", "--figures", "s3://bucket/x"], "--figures must be a path on this machine"),
+        (["explain", "run", "--out", "s3://bucket/x"], "--out must be a path on this machine"),
+        (["report", "run", "-o", "s3://bucket/x.html"], "-o must be a path on this machine"),
+        (["pack", "images", "--out", "http://host/x"], "OUT must be a place that can be written"),
     ],
 )
 def test_other_addresses_are_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
