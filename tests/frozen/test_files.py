@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-FILE = "surface.json"
+FILE = "surface.json.xz"
 # Sections of the environment whose keys are a machine's, not the program's.
 OF_THE_MACHINE = ("packages", "gpus", "probes")
 

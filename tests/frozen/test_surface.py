@@ -26,7 +26,7 @@ COMMANDS = list(sys.modules[main.__module__].COMMANDS)  # type: ignore[attr-defi
 LIGHTNING = ("fit", "validate", "test", "predict")
 # Names of the Lightning module, which is no public name: they count as one.
 MODULE_NAMES = r"\b(CellClassifier|CellModule)\b"
-FILE = "surface.json"
+FILE = "surface.json.xz"
 
 
 class Captured(Exception):  # noqa: N818, carries a parser out of a command
