@@ -102,6 +102,7 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
     place = "the command's own default place"
     packages = "a list behind"
     split = {"split": "read into SplitOptions", "folds": "read into SplitOptions"}
+    engine = {"backend": "read into EngineArguments", "scheduler": "read into EngineArguments"}
     renamed_split = {"split_seed": "SplitOptions.seed"}
     splitting = {f"SplitOptions.{key}": value for key, value in parameters_of(SplitOptions).items()}
     table: dict[str, tuple[list[Any], dict[str, str], dict[str, str]]] = {
@@ -109,12 +110,16 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
         "pack": (
             [pack, ReadOptions, splitting],
             {**renamed_split, "source": "origin"},
-            {**split, "tile": "read into two numbers", "formats": "prints a page instead"},
+            {**split, "tile": "read into two numbers", "formats": "prints a page instead", **engine},
         ),
         "index": ([index, splitting], renamed_split, split),
         "split": ([resplit, splitting], {"data": "path", **renamed_split}, {**split, "no_near": "not near"}),
-        "verify": ([verify], {"data": "path"}, {"list_": place}),
-        "qc": ([control_quality], {"data": "manifest"}, {"apply": "another step", "verdicts": "another step"}),
+        "verify": ([verify], {"data": "path"}, {"list_": place, **engine}),
+        "qc": (
+            [control_quality],
+            {"data": "manifest"},
+            {"apply": "another step", "verdicts": "another step", **engine},
+        ),
         "explain": (
             [Explanation, {"data_path": parameters_of(open_run)["data_path"]}],
             {"cells": "num_occluded", "embed": "num_embedded", "data": "data_path"},
@@ -207,13 +212,19 @@ def test_names_are_those_of_the_parts_behind() -> None:
     from fastcell.explain.explanation import EXPLANATION_PARTS
     from fastcell.sources.registry import FORMATS
     from fastcell.sources.tiff_pages import Pages
+    from fastcell.system.engines import EngineName
     from fastcell.training import recipe
 
     def choices(function: Any) -> dict[str, tuple[str, ...]]:
         return {entry.dest: tuple(entry.choices) for entry in read_command(function).arguments if entry.choices}
 
     assert choices(explain.explain) == {"parts": tuple(EXPLANATION_PARTS)}
-    assert choices(pack.pack) == {"format": tuple(FORMATS), "pages": get_args(Pages), "layout": LAYOUTS}
+    assert choices(pack.pack) == {
+        "format": tuple(FORMATS),
+        "pages": get_args(Pages),
+        "layout": LAYOUTS,
+        "backend": get_args(EngineName),
+    }
     assert choices(doctor.doctor) == {"probe": tuple(engine_parts.PROBES)}
     assert choices(bench.bench) == {"preset": recipe.PRESETS}
     assert choices(compare.compare) == {

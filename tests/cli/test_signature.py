@@ -115,7 +115,7 @@ def test_values_reach_the_function() -> None:
         (int | None, [int], []),
         (Literal["a", "b"], [Literal["a", "b"]], ["a", "b"]),
         (Literal["a", "b"] | Literal["b", "c"] | None, [Literal["a", "b"], Literal["b", "c"]], ["a", "b", "c"]),
-        (Literal["a"] | str, [Literal["a"], str], []),
+        (Literal["a"] | str, [Literal["a"], str], ["a"]),
         (list[Literal["a", "b"]] | None, [list[Literal["a", "b"]]], ["a", "b"]),
         (list[str], [list[str]], []),
         (Optional[Literal["a", 2]], [Literal["a", 2]], ["a", "2"]),  # noqa: UP045

@@ -72,7 +72,7 @@ def test_headers_of_blocks(make_dataset: MakeDataset) -> None:
         file.write(b"\xff")
     (problem,) = HeaderChecks(manifest).rest()
     last = block["first_cell"] + block["num_cells"] - 1
-    assert f"the first that of cells {block['first_cell']} to {last}" in problem
+    assert f"beginning with that of cells {block['first_cell']} to {last}" in problem
 
 
 def problems(manifest):
