@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -59,12 +60,15 @@ def _dask_client(scheduler: str | None, jobs: int | None) -> Iterator[Any]:
         ):
             yield client
         return
+    client, reason = None, ""
     try:
         client = distributed.Client(scheduler, timeout=_TIMEOUT_S)
     except (OSError, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    if client is None:
+        gc.collect()  # the client that failed: collected while another one starts, it would wait for its lock for ever
         hint = "Start one: dask scheduler"
-        raise ArgumentError(f"--scheduler must be a Dask scheduler, got {scheduler!r} ({reason}). {hint}.") from None
+        raise ArgumentError(f"--scheduler must be a Dask scheduler, got {scheduler!r} ({reason}). {hint}.")
     with client:
         try:
             client.wait_for_workers(1, timeout=_TIMEOUT_S)

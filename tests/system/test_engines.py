@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -71,6 +72,16 @@ def test_a_scheduler_that_is_not_there(address: str, monkeypatch: pytest.MonkeyP
         use_engine("dask", address, None),
     ):
         pass
+
+
+def test_a_client_that_failed_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collected later, while another client starts, it would wait for the lock of that one for ever."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("fastcell.system.engines._TIMEOUT_S", 0.3)
+    gc.collect()
+    with pytest.raises(ArgumentError), use_engine("dask", "nonsense", None):
+        pass
+    assert not [one for one in gc.get_objects() if type(one) is distributed.Client]
 
 
 def killed_once(task: tuple[str, int]) -> int:
