@@ -29,7 +29,7 @@ class CellReader:
 
     Args:
         view: cells to read; rows in stored order, repeats allowed.
-        share: rows of the view and number of steps for this rank (`fastcell.loading.ranks`).
+        share: share of this rank: its rows of the view and its number of steps (`fastcell.loading.ranks`).
         shuffle: use another order in every epoch; else the stored order.
         seed: seed of the order.
         initial_fill: mixing span in cells; 0 uses 8,192.
