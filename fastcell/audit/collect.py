@@ -104,8 +104,8 @@ def audit(
         run: folder of a run of ``fastcell fit``, to compare the cells with those of its training; if the run, or a
             table of its predictions, is of this data set, its confidence is tested for drift.
         most_cells: largest number of cells to read; they are chosen by class and recording.
-        permutations: number of permutations R for each chance level. The smallest possible p is 1 / (R + 1). The limit of
-            0.05 is divided among about 12 tests, so R must be at least 300 for one of them to fall below it.
+        permutations: number of permutations R for each chance level. The smallest possible p is 1 / (R + 1). About 12
+            tests share the limit of 0.05, so R should be at least 300.
         seed: seed of the choice of cells and of the permutations.
         jobs: number of reading threads; None for one per CPU.
         copies: known sets of copies; None reads duplicates.parquet or, without that file, searches for exact copies.
