@@ -61,7 +61,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"measure": _answers, "network_us": _backends, "stage_us": _stages, "p999_ms": _streams}
     kinds = {"num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}
     kinds = {"over_random": _choices, **kinds, "quantity": _quantities}
-    kinds = {"zoomed_in": _recipes, "decision_shift": _shifts, **kinds}
+    kinds = {"mb_per_million_cells": _peaks, "zoomed_in": _recipes, "decision_shift": _shifts, **kinds}
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     if kind in (_leaks, _scores) and "intervals" not in result["settings"]:
         first, *rest = kind([{name: _without_interval(value) for name, value in row.items()} for row in rows])
@@ -104,12 +104,20 @@ def _rates(rows: list[dict[str, Any]]) -> list[str]:
     lines = [_line(titles), "|---|" + "--:|" * (3 + len(extra)) + "---|"]
     for row in rows:
         ratio = f"{row['ratio']:.2f} ({row['ratio_low']:.2f}..{row['ratio_high']:.2f})"
-        rate = f"{row['cells_per_s']:,.0f} ({row['low']:,.0f}..{row['high']:,.0f})"
+        rate = "{} ({}..{})".format(*(_number(row[name]) for name in ("cells_per_s", "low", "high")))
         values = [
             show(row[MEASURED[title][0]]) if row.get(MEASURED[title][0]) else "-" for title, show in extra.items()
         ]
-        lines.append(_line([row["contestant"], ratio, rate, f"{row['cpu_us_per_cell']:.0f} µs", *values, row["what"]]))
+        lines.append(_line([row["contestant"], ratio, rate, _cpu_time(row["cpu_us_per_cell"]), *values, row["what"]]))
     return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 20 else f"{value:.2f}"
+
+
+def _cpu_time(us: float) -> str:
+    return f"{us:.0f} µs" if us < 10_000 else f"{us / 1e6:.2f} s"
 
 
 def _line(cells: list[str]) -> str:
@@ -245,12 +253,29 @@ def _kernels(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _peaks(rows: list[dict[str, Any]]) -> list[str]:
+    """Peak memory of packing few and many cells."""
+    sizes = [f"{rows[0][name]:,} cells" for name in ("small_cells", "large_cells")]
+    lines = [_line(["", "pixels of a cell", *sizes, "each further cell"]), "|---|" + "--:|" * 4]
+    for row in rows:
+        peaks = [_megabytes(row[name]) for name in ("small_mb", "large_mb")]
+        each = f"{row['mb_per_million_cells'] / 1000:.1f} kB"
+        lines.append(_line([row["contestant"], f"{row['cell_bytes']:,} bytes", *peaks, each]))
+    return lines
+
+
+BASELINE_SHOWN = {"features": (64,), "num_train": (1000, 8000, 20000)}
+"""Rows that the tables of the baselines show; the result holds all."""
+
+
 def _baselines(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "| step | library | cells | components | time [s] | x scikit-learn (95 %) | accuracy | same class |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
+        if any(row[name] not in shown for name, shown in BASELINE_SHOWN.items()):
+            continue
         ratio = f"{row['ratio']:.2f} ({row['ratio_low']:.2f}..{row['ratio_high']:.2f})"
         scores = [("-" if row[column] is None else f"{row[column]:.3f}") for column in ("accuracy", "agreement")]
         lines.append(
@@ -266,6 +291,8 @@ def _baseline_growth(rows: list[dict[str, Any]]) -> list[str]:
         "|---|---|--:|--:|--:|",
     ]
     for row in rows:
+        if row["features"] not in BASELINE_SHOWN["features"]:
+            continue
         exponent = f"{row['exponent']:.2f} ({row['low']:.2f}..{row['high']:.2f})"
         step, cells = f"{row['method']}, {row['step']}", f"{row['from_cells']:,} to {row['to_cells']:,}"
         lines.append(f"| {step} | {row['backend']} | {row['features']} | {exponent} | {cells} |")
@@ -521,7 +548,7 @@ def _origin(result: dict[str, Any], path: str) -> str:
         device += f", load {load[0]:.1f} at the start and {load[1]:.1f} at the end"
     return (
         f"{result['data']}; {settings}. {device}; {versions}; commit {result['commit']}, {result['date'][:10]}: "
-        f"[{path.rpartition('/')[2]}]({path})."
+        f"[result]({path})."
     )
 
 

@@ -22,7 +22,7 @@ from fastcell.dataset.manifest import Manifest
 CHEAP = {"docs/guides/corrupt-cells.md", "docs/guides/counts.md"}
 """Pages whose commands take seconds together."""
 ELSEWHERE = {
-    "benchmarks/README.md": "commands on real cells, which the programs there need",
+    "docs/benchmarks/accuracy.md": "commands on real cells, which the programs there need",
     "docs/guides/anywhere.md": "addresses of servers, tests/remote",
     "docs/tutorial.md": "tests/test_tutorial.py",
 }

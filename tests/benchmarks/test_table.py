@@ -123,7 +123,7 @@ def test_copies_and_audits_are_shown_row_by_row(table, tmp_path):
     text = table.render(text, tmp_path, "results")
     assert "| Jurkat | blurred | 95 of 100 | 0.9500 (0.0000..0.9784) |" in text
     assert "| planted | tilt | drift | 3 of 4 | x 1 |" in text
-    assert "[audit-cpu-2026-01-02-abc.json](results/audit-cpu-2026-01-02-abc.json)" in text
+    assert "[result](results/audit-cpu-2026-01-02-abc.json)" in text
 
 
 def test_answers_are_shown_by_case_or_one_by_one(table, tmp_path):
