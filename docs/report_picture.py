@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-PICTURE = Path(__file__).resolve().parent / "images" / "report.png"
+PICTURE = Path(__file__).resolve().parent / "images" / "report.webp"
 WIDTH, NUM_ROWS, NUM_COLORS = 1000, 2, 128
 
 
@@ -36,7 +36,7 @@ def draw(report: Path) -> None:
         browser.close()
     image = Image.open(io.BytesIO(shot)).convert("RGB").quantize(NUM_COLORS, dither=Image.Dither.NONE)
     PICTURE.parent.mkdir(exist_ok=True)
-    image.save(PICTURE, optimize=True)
+    image.convert("RGB").save(PICTURE, lossless=True, quality=100, method=6)
     print(f"{PICTURE}: {image.size[0]} x {image.size[1]} pixels, {PICTURE.stat().st_size / 1000:.0f} kB")
 
 
