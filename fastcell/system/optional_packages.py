@@ -25,18 +25,47 @@ _EXTRAS = {
     "starlette": "serve",
     "uvicorn": "serve",
     "python_multipart": "serve",
+    "fsspec": "remote",
+    "s3fs": "remote",
+    "aiohttp": "remote",
+    "distributed": "dask",
 }
 """Optional dependency group of fastcell by module."""
 _NAMES = {
     "cv2": "opencv-python-headless",
+    "markdown_it": "markdown-it-py",
     "sklearn": "scikit-learn",
+    "sklearnex": "scikit-learn-intelex>=2025.11,!=2026.2.*",
     "yaml": "pyyaml",
     "PIL": "pillow",
-    "pytorch_lightning": "pytorch-lightning",
-    "docstring_parser": "docstring-parser",
-    **{name: name for name in ("torch", "numpy", "numba", "pyarrow", "matplotlib", "scipy", "jsonargparse", "h5py")},
 }
-"""Name of the package by module, for those that every installation has."""
+"""Name of the package by module, where it is not the same."""
+_SAME_NAMES = [
+    "docstring_parser",
+    "filelock",
+    "h5py",
+    "imagecodecs",
+    "jinja2",
+    "joblib",
+    "jsonargparse",
+    "llvmlite",
+    "markupsafe",
+    "matplotlib",
+    "numba",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pytorch_lightning",
+    "safetensors",
+    "scipy",
+    "tifffile",
+    "timm",
+    "torch",
+    "torchmetrics",
+    "tqdm",
+    "webdataset",
+]
+"""Modules that fastcell imports from packages of the same name."""
 _SET_UP = ".fastcell-setup"
 """What `./run` leaves in the environment that it has made: the checkout, and the extras with commas between."""
 
@@ -72,8 +101,12 @@ def install_hint_of(module: str) -> str | None:
     name = module.partition(".")[0]
     if name in ("nvidia", "cupy"):
         return install_hint(extra=extra_for_driver() if name == "nvidia" else extra_for_gpu())
+    if name == "cuml":
+        return install_hint(f"cuml-{extra_for_gpu()}")
     if name in _EXTRAS:
         return install_hint(extra=_EXTRAS[name])
+    if name in _SAME_NAMES:
+        return install_hint(name.replace("_", "-"))
     return install_hint(_NAMES[name]) if name in _NAMES else None
 
 

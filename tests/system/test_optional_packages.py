@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
 import json.decoder
@@ -132,6 +133,26 @@ def test_the_driver_decides_on_the_build(
 
 def test_a_module_of_nobody_has_no_hint() -> None:
     assert install_hint_of("fastcell.nothing") is None
+
+
+def imported_modules() -> set[str]:
+    """Return the modules of other projects that any module of fastcell imports, on use included."""
+    found: set[str] = set()
+    for path in PACKAGE_DIR.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        found.update(re.findall(r'\brequire\("([\w.]+)"', text))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(node.module or "")
+    return {name.partition(".")[0] for name in found} - {"fastcell", *sys.stdlib_module_names}
+
+
+def test_every_module_that_is_imported_has_a_command() -> None:
+    found = imported_modules()
+    assert {"torch", "cupy", "distributed", "torchmetrics", "starlette"} <= found
+    assert sorted(name for name in found if install_hint_of(name) is None) == []
 
 
 def test_no_other_module_writes_such_commands() -> None:
