@@ -6,7 +6,7 @@ import math
 import statistics
 from typing import Any
 
-TARGET, MOST_FALSE = 0.93, 0.06
+TARGET, MOST_FALSE, MOST_WIDER = 0.93, 0.06, 1.1
 
 
 def coverages(rows: list[dict[str, Any]]) -> list[str]:
@@ -23,6 +23,26 @@ def coverages(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(f"| {name} | {' | '.join(texts)} |")
     lines += ["", "\\* rests on an assumed spread."] if few else []
     return [*lines, *_against_target(rows)]
+
+
+def widths(rows: list[dict[str, Any]]) -> list[str]:
+    """Median width / that of the trial (largest ratio in a setting), by score and number of groups."""
+    groups = sorted({row["groups"] for row in rows})
+    heads = ["by cell" if not num else f"{num} group{'s' * (num > 1)}" for num in groups]
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'--:|' * len(groups)}"]
+    for score in dict.fromkeys(row["score"] for row in rows):
+        mine = {row["groups"]: row for row in rows if row["score"] == score}
+        texts = [
+            f"{row['width']:.3f} / {row['trial']:.3f} ({row['wider']:.3f})" if (row := mine.get(num)) else "-"
+            for num in groups
+        ]
+        lines.append(f"| {score} | {' | '.join(texts)} |")
+    worst = max(rows, key=lambda row: row["wider"])
+    wide = [row for row in rows if f"{row['wider']:.3f}" > f"{MOST_WIDER:.3f}"]
+    num = sum(row["settings"] for row in rows)
+    where = f"{worst['score']}, {_groups(worst)}, {worst['where']}"
+    said = f"Widest beside the trial: {worst['wider']:.3f} times ({where}), of {num:,} settings; at most {MOST_WIDER}"
+    return [*lines, "", f"{said} is the target.{f' Above it: {len(wide)} entries.' if wide else ''}"]
 
 
 def _coverages_by_cell(rows: list[dict[str, Any]]) -> list[str]:

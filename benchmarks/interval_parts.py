@@ -9,13 +9,19 @@ import numpy as np
 import percentile_bootstrap
 from scipy import special, stats
 from simulated_groups import (
+    FALSE_RATE,
     NODES,
     SIZES,
     WEIGHTS,
     Coverage,
-    Floats,
     center,
+    draw_hits,
+    draw_pairs,
+    draw_ranked,
+    draw_recording,
     draw_sizes,
+    draw_two_classes,
+    gap_of,
     setting,
     stacked,
 )
@@ -25,19 +31,41 @@ from fastcell.stats.intervals import IntervalArrays
 
 GROUPS = (2, 3, 4, 5, 6, 8, 12, 20, 40)
 BOOTSTRAP_SETS = 500
+SHARED = 0.6
+"""Standard deviation of the log odds between groups that two methods have in common."""
+
+# Settings of the parts: number of groups (0 by cell) and what follows it in the loop of the part.
+ACCURACY = [*product(GROUPS, (0, 0.3, 0.6, 1.0), (0.5, 0.8, 0.9, 0.95, 0.99), SIZES)]
+CELLS = [*product((1, 2, 3, 5, 10, 20, 50, 100, 300, 1000), (0.5, 0.8, 0.9, 0.95, 0.98, 0.99))]
+SCORES = [
+    one
+    for one in product(
+        (0, 2, 3, 4, 5, 8, 20, 40), (0.05, 0.3), (0.8, 0.95), (0.0, 0.5, 1.0), ("5", "20", "60", "300", "5..1000")
+    )
+    if one[0] or not one[3]  # by cell no groups differ
+]
+RANKING = [
+    *product((0,), (1, 3, 5, 6, 10, 30), (40, 200), (0.8, 0.95), (0.0,)),
+    *product((2, 3, 5, 8, 20), (4, 20), (60,), (0.8, 0.95), (0.0, 0.5)),
+]
+PAIRED = [
+    one
+    for one in product(
+        (0, 2, 3, 4, 5, 6, 8, 12, 20, 40), (0.8, 0.95), (0.0, 0.1), (0.0, 0.3, 0.6), ("20", "60", "5..1000")
+    )
+    if one[0] or not one[3]
+]
+MIXTURES = ((0.25, 0.25, 0.25, 0.25), (0.4, 0.3, 0.2, 0.1), (0.9, 0.05, 0.045, 0.005))
+RECORDINGS = [*product((1, 2, 3, 5, 8, 20), (0.0, 0.5, 0.8), MIXTURES)]
 
 
 def accuracy(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
     """Accuracy by group over the whole range of the assumption."""
-    for groups, deviation, truth, kind in product(GROUPS, (0, 0.3, 0.6, 1.0), (0.5, 0.8, 0.9, 0.95, 0.99), SIZES):
-        cells = draw_sizes(kind, (sets, groups), rng)
-        hits = rng.binomial(
-            cells, special.expit(center(truth, deviation) + deviation * rng.standard_normal(cells.shape))
-        )
+    for groups, deviation, truth, kind in ACCURACY:
+        hits, cells = draw_hits(kind, (sets, groups), deviation, truth, rng)
         yield setting("accuracy", groups, kind, deviation, truth, score_intervals.proportion(hits, cells))
     for groups, truth, kind in product((2, 3, 4, 5, 8, 15, 40), (0.8, 0.9, 0.95), ("60", "5..1000")):
-        cells = draw_sizes(kind, (BOOTSTRAP_SETS, groups), rng)
-        hits = rng.binomial(cells, special.expit(center(truth, 0.6) + 0.6 * rng.standard_normal(cells.shape)))
+        hits, cells = draw_hits(kind, (BOOTSTRAP_SETS, groups), 0.6, truth, rng)
         low, high = percentile_bootstrap.share_by_group(hits, cells, rng)
         bounds = IntervalArrays(hits.sum(1) / cells.sum(1), low, high, np.full(BOOTSTRAP_SETS, groups))
         row = setting("accuracy", groups, kind, 0.6, truth, bounds)
@@ -71,7 +99,7 @@ def beyond(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
 
 def by_cell(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
     """Shares by cell: exact sums over all outcomes."""
-    for num, truth in product((1, 2, 3, 5, 10, 20, 50, 100, 300, 1000), (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)):
+    for num, truth in CELLS:
         hits = np.arange(num + 1)
         chance = stats.binom.pmf(hits, num, truth)
         bounds = score_intervals.proportion(hits[:, None], num, grouped=False)
@@ -86,33 +114,18 @@ def by_cell(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
 
 def scores(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
     """Recall, precision, F and balanced accuracy of two classes, by cell and by group."""
-    choices = product(
-        (0, 2, 3, 4, 5, 8, 20, 40), (0.05, 0.3), (0.8, 0.95), (0.0, 0.5, 1.0), ("5", "20", "60", "300", "5..1000")
-    )
-    for groups, prevalence, recall, deviation, kind in choices:
-        if not groups and deviation:
-            continue
+    for groups, prevalence, recall, deviation, kind in SCORES:
         shape = (sets, max(groups, 1))
-        cells = draw_sizes(kind, shape, rng)
-        support = rng.binomial(cells, prevalence)
-        false_rate = 0.04
-        shared = np.sqrt(0.5) * rng.standard_normal(shape)
-
-        def rate(mean: float, sign: int, deviation: float = deviation, shared: Floats = shared) -> Floats:
-            own = np.sqrt(0.5) * rng.standard_normal(shared.shape)
-            return special.expit(center(mean, deviation) + deviation * (sign * shared + own))
-
-        hits = rng.binomial(support, rate(recall, 1))
-        alarms = rng.binomial(cells - support, rate(false_rate, -1))
+        hits, support, alarms, cells = draw_two_classes(kind, shape, prevalence, recall, deviation, rng)
         called = hits + alarms
-        right, wrong = prevalence * recall, (1 - prevalence) * false_rate
+        right, wrong = prevalence * recall, (1 - prevalence) * FALSE_RATE
         tables = np.stack([hits, support - hits, alarms, cells - support - alarms], axis=-1).reshape(*shape, 2, 2)
         grouped = groups > 0
         made = {
             "recall": (score_intervals.proportion(hits, support, grouped), recall),
             "precision": (score_intervals.proportion(hits, called, grouped), right / (right + wrong)),
             "F": (score_intervals.f_score(hits, support, called, grouped), 2 * right / (prevalence + right + wrong)),
-            "balanced accuracy": (score_intervals.mean_recall(tables, grouped), (recall + 1 - false_rate) / 2),
+            "balanced accuracy": (score_intervals.mean_recall(tables, grouped), (recall + 1 - FALSE_RATE) / 2),
         }
         for name, (bounds, truth) in made.items():
             if name == "balanced accuracy":  # with one class only it is the recall of that class
@@ -123,23 +136,17 @@ def scores(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
 
 def ranking(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
     """ROC area and average precision of normal scores whose classes are shifted from group to group."""
-    by_cell_choices = product((0,), (1, 3, 5, 6, 10, 30), (40, 200), (0.8, 0.95), (0.0,))
-    by_group_choices = product((2, 3, 5, 8, 20), (4, 20), (60,), (0.8, 0.95), (0.0, 0.5))
-    for groups, ups, downs, area, shift in (*by_cell_choices, *by_group_choices):
+    for groups, ups, downs, area, shift in RANKING:
         spread = np.sqrt(1 + shift**2)
-        gap = special.ndtri(area) * np.sqrt(2) * spread
+        gap = gap_of(area, shift)
         grid = np.linspace(-8, 8 + gap, 4001)
         above = [1 - special.ndtr((grid - middle) / spread) for middle in (gap, 0.0)]
-        times = max(groups, 1)
         prevalence = ups / (ups + downs)
         precision = prevalence * above[0] / np.maximum(prevalence * above[0] + (1 - prevalence) * above[1], 1e-300)
         truth = float((precision[1:] + precision[:-1]) @ -np.diff(above[0]) / 2)
-        positive = np.tile(np.arange(ups + downs) < ups, times)
-        names = np.repeat(np.arange(times), ups + downs) if groups else None
         areas, precisions = [], []
         for _ in range(sets):
-            moved = np.repeat(rng.standard_normal((times, 2)) * shift, [ups, downs], axis=1).ravel()
-            values = np.where(positive, gap, 0.0) + moved + rng.standard_normal(len(positive))
+            values, positive, names = draw_ranked(groups, ups, downs, area, shift, rng)
             areas.append(ranking_intervals.roc_area(values, positive, names))
             precisions.append(ranking_intervals.average_precision(values, positive, names))
         cells = f"{ups} of {ups + downs}"
@@ -172,23 +179,10 @@ def errors_of_calibration(sets: int, rng: np.random.Generator) -> Iterator[Cover
 
 def paired(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
     """Difference of two methods, and false verdicts where both are equally good."""
-    choices = product(
-        (0, 2, 3, 4, 5, 6, 8, 12, 20, 40), (0.8, 0.95), (0.0, 0.1), (0.0, 0.3, 0.6), ("20", "60", "5..1000")
-    )
-    for groups, truth, gap, own, kind in choices:
-        if not groups and own:
-            continue
-        shape = (sets, max(groups, 1))
-        cells = draw_sizes(kind, shape, rng)
-        shared = 0.6 * rng.standard_normal(shape) * (groups > 0)
-        deviation = float(np.hypot(0.6 * (groups > 0), own))
-        rates = [
-            special.expit(center(mean, deviation) + shared + own * rng.standard_normal(shape))
-            for mean in (truth, truth - gap)
-        ]
-        both = np.minimum(*rates) * 0.5 + 0.5 * rates[0] * rates[1]  # errors of the methods go together
-        four = np.stack([both, rates[0] - both, rates[1] - both, 1 - rates[0] - rates[1] + both], axis=-1)
-        counts = rng.multinomial(cells, np.clip(four, 0, 1) / np.clip(four, 0, 1).sum(-1, keepdims=True))
+    for groups, truth, gap, own, kind in PAIRED:
+        shared, shape = SHARED * (groups > 0), (sets, max(groups, 1))
+        counts, cells = draw_pairs(kind, shape, shared, own, (truth, truth - gap), rng)
+        deviation = float(np.hypot(shared, own))
         first, second = counts[..., 0] + counts[..., 1], counts[..., 0] + counts[..., 2]
         plus, minus = (counts[..., place].sum(1).astype(float) for place in (1, 2))
         if groups:
@@ -213,24 +207,14 @@ def paired(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
         yield Coverage(name, "percentile bootstrap", groups, "60", 0.6, 0.0, BOOTSTRAP_SETS, said, 0.0)
 
 
-BASE = np.array([[0.9, 0.06, 0.03, 0.01], [0.08, 0.85, 0.05, 0.02], [0.02, 0.05, 0.92, 0.01], [0.1, 0.1, 0.1, 0.7]])
-
-
 def counts_of_recordings(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
     """Cells of each class in a new recording; recordings are confused differently. The row is the worst class."""
-
-    def recordings(num: int, deviation: float) -> Floats:
-        p = BASE * np.exp(deviation * rng.standard_normal((num, *BASE.shape)))
-        return np.asarray(p / p.sum(2, keepdims=True), np.float64)
-
-    mixtures = [(0.25, 0.25, 0.25, 0.25), (0.4, 0.3, 0.2, 0.1), (0.9, 0.05, 0.045, 0.005)]
-    for groups, deviation, mixture in product((1, 2, 3, 5, 8, 20), (0.0, 0.5, 0.8), mixtures):
+    for groups, deviation, mixture in RECORDINGS:
         truth = 1000 * np.array(mixture)
         for method, num in (("interval", sets), ("percentile bootstrap", min(200, sets) if deviation == 0.5 else 0)):
             inside, widths = np.zeros(4), []
             for _ in range(num):
-                tables = rng.multinomial(240 // groups, recordings(groups, deviation))
-                called = rng.multinomial(rng.multinomial(1000, mixture), recordings(1, deviation)[0]).sum(0)
+                tables, called = draw_recording(groups, deviation, mixture, rng)
                 if method == "interval":
                     confusion = confusion_correction.Confusion(list("abcd"), tables)
                     _, low, high = confusion_correction.correct_counts(called, confusion)

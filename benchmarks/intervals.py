@@ -8,9 +8,11 @@ stands beside them (500 sets, 500 draws).
 
 Parts: `accuracy` by group, `beyond` the range of the assumption, `cell` (exact sums over all outcomes), `scores`
 (recall, precision, F, balanced accuracy), `ranking` (ROC area, average precision), `calibration`, `paired`, `counts` of
-a new recording, `examples`, `cost` of a million cells.
+a new recording, `examples`, `cost` of a million cells, and, if the file of a trial of the same methods is given,
+`widths` beside those of the trial (40 sets a setting).
 
     python benchmarks/intervals.py [--parts accuracy,paired] [--sets 2000]
+    python benchmarks/intervals.py --parts widths --trial FILE
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import interval_parts
 import numpy as np
 import percentile_bootstrap
 from harness import Result
+from interval_widths import compare_widths
 from scipy import stats
-from simulated_groups import Coverage
+from simulated_groups import BASE, Coverage
 
 from fastcell.stats import (
     calibration,
@@ -48,6 +52,7 @@ PARTS: dict[str, Callable[[int, np.random.Generator], Iterator[Coverage]]] = {
     "paired": interval_parts.paired,
     "counts": interval_parts.counts_of_recordings,
 }
+WIDTH_SETS = 40
 DATA = {"cell": "exact sums", "examples": "single numbers", "cost": "a million cells in 10,000 groups, one core"}
 
 
@@ -89,7 +94,7 @@ def costs() -> list[Cost]:
     labels = np.minimum((probabilities.cumsum(1) < rng.random((num, 1))).sum(1), 3)
     called, groups = probabilities.argmax(1), rng.integers(0, 10_000, num)
     first, second = (called == labels).astype(int), (rng.random(num) < 0.6).astype(int)
-    tables = np.array([[rng.multinomial(60, p) for p in interval_parts.BASE] for _ in range(10_000)])
+    tables = np.array([[rng.multinomial(60, p) for p in BASE] for _ in range(10_000)])
     confusion = confusion_correction.Confusion(list("abcd"), tables)
     works: dict[str, Callable[[], object]] = {
         "all scores of `summarize`": lambda: summarize(labels, called, list("abcd"), groups),
@@ -157,7 +162,10 @@ def main() -> None:
     )
     parser.add_argument("--sets", type=int, default=2000, help="simulated sets of a setting (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (%(default)s)")
+    parser.add_argument("--trial", type=Path, help="module of a trial, for the part widths")
     options = parser.parse_args()
+    if options.trial is None and "widths" in options.parts.split(","):
+        parser.error("--parts widths needs --trial FILE")
     for part in options.parts.split(","):
         start = time.process_time()
         rows: Sequence[object]
@@ -168,6 +176,10 @@ def main() -> None:
         elif part == "cost":
             rows = costs()
             print(*(f"{one.what}: {one.seconds:.2f} s, {one.peak_mb:,.0f} MB" for one in rows), sep="\n")
+        elif part == "widths":
+            rows = list(compare_widths(options.trial, WIDTH_SETS, np.random.default_rng([options.seed, len(PARTS)])))
+            settings = {"sets": WIDTH_SETS, "seed": options.seed}
+            print(*(f"{one.score:<52}{one.groups:>3}{one.wider:>7.3f} {one.where}" for one in rows), sep="\n")
         else:
             seed = [options.seed, list(PARTS).index(part)]
             rows = list(PARTS[part](options.sets, np.random.default_rng(seed)))

@@ -11,9 +11,14 @@ from scipy import special
 from fastcell.stats.intervals import FEW_GROUPS, Interval, IntervalArrays
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 SIZES = ("5", "20", "60", "200", "1000", "5..1000", "one of 1000, others of 20")
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
 """Points and weights that integrate over a normal distribution."""
+FALSE_RATE = 0.04
+"""Mean share of other cells that are called the class."""
+BASE = np.array([[0.9, 0.06, 0.03, 0.01], [0.08, 0.85, 0.05, 0.02], [0.02, 0.05, 0.92, 0.01], [0.1, 0.1, 0.1, 0.7]])
+"""Typical confusions of four classes, rows = true class."""
 
 
 @dataclass
@@ -64,6 +69,101 @@ def draw_sizes(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> n
     sizes = np.full(shape, 20)
     sizes[:, 0] = 1000
     return sizes
+
+
+def draw_hits(
+    kind: str, shape: tuple[int, int], deviation: float, truth: float, rng: np.random.Generator
+) -> tuple[Counts, Counts]:
+    """Draw hits and cells of (sets, groups) for a mean accuracy."""
+    cells = draw_sizes(kind, shape, rng)
+    odds = center(truth, deviation) + deviation * rng.standard_normal(shape)
+    return rng.binomial(cells, special.expit(odds)), cells
+
+
+def draw_two_classes(
+    kind: str, shape: tuple[int, int], prevalence: float, recall: float, deviation: float, rng: np.random.Generator
+) -> tuple[Counts, Counts, Counts, Counts]:
+    """Draw hits, cells of the class, false alarms, and cells of (sets, groups); half of the spread is shared."""
+    cells = draw_sizes(kind, shape, rng)
+    support = rng.binomial(cells, prevalence)
+    shared = np.sqrt(0.5) * rng.standard_normal(shape)
+
+    def rate(mean: float, sign: int) -> Floats:
+        own = np.sqrt(0.5) * rng.standard_normal(shape)
+        return special.expit(center(mean, deviation) + deviation * (sign * shared + own))
+
+    hits = rng.binomial(support, rate(recall, 1))
+    alarms = rng.binomial(cells - support, rate(FALSE_RATE, -1))
+    return hits, support, alarms, cells
+
+
+def gap_of(area: float, shift: float) -> float:
+    """Return the gap between two normal classes with this ROC area if their means differ by `shift` between groups."""
+    return float(special.ndtri(area) * np.sqrt(2) * np.sqrt(1 + shift**2))
+
+
+def draw_ranked(
+    groups: int, ups: int, downs: int, area: float, shift: float, rng: np.random.Generator
+) -> tuple[Floats, npt.NDArray[np.bool_], Counts | None]:
+    """Draw the values of one set: normal, classes shifted from group to group.
+
+    Args:
+        groups: number of groups; 0 for no groups.
+        ups, downs: cells of the class and other cells in each group.
+        area: ROC area.
+        shift: standard deviation of the means of both classes between groups.
+        rng: of the draws.
+
+    Returns:
+        (N,) values, (N,) cells of the class, (N,) group of each cell; None without groups.
+    """
+    times = max(groups, 1)
+    positive = np.tile(np.arange(ups + downs) < ups, times)
+    moved = np.repeat(rng.standard_normal((times, 2)) * shift, [ups, downs], axis=1).ravel()
+    values = np.where(positive, gap_of(area, shift), 0.0) + moved + rng.standard_normal(len(positive))
+    return values, positive, np.repeat(np.arange(times), ups + downs) if groups else None
+
+
+def draw_pairs(
+    kind: str,
+    shape: tuple[int, int],
+    shared: float,
+    own: float,
+    means: tuple[float, float],
+    rng: np.random.Generator,
+) -> tuple[Counts, Counts]:
+    """Draw cells of two methods whose errors go together.
+
+    Args:
+        kind: numbers of cells, as for `draw_sizes`.
+        shape: sets, groups.
+        shared, own: standard deviations of the log odds between groups, of both methods and of each.
+        means: mean accuracies of the methods.
+        rng: of the draws.
+
+    Returns:
+        (sets, groups, 4) cells that both, the first, the second, and none call right; (sets, groups) cells.
+    """
+    cells = draw_sizes(kind, shape, rng)
+    together = shared * rng.standard_normal(shape)
+    deviation = float(np.hypot(shared, own))
+    rates = [special.expit(center(mean, deviation) + together + own * rng.standard_normal(shape)) for mean in means]
+    both = np.minimum(*rates) * 0.5 + 0.5 * rates[0] * rates[1]
+    four = np.stack([both, rates[0] - both, rates[1] - both, 1 - rates[0] - rates[1] + both], axis=-1).clip(0, 1)
+    return rng.multinomial(cells, four / four.sum(-1, keepdims=True)), cells
+
+
+def draw_recording(
+    groups: int, deviation: float, mixture: tuple[float, ...], rng: np.random.Generator
+) -> tuple[Counts, Counts]:
+    """Draw confusion matrices (groups, K, K) of test recordings, and the calls (K,) of 1,000 cells of a new one."""
+
+    def confusions(num: int) -> Floats:
+        p = BASE * np.exp(deviation * rng.standard_normal((num, *BASE.shape)))
+        return np.asarray(p / p.sum(2, keepdims=True), np.float64)
+
+    tables = rng.multinomial(240 // groups, confusions(groups))
+    return tables, rng.multinomial(rng.multinomial(1000, mixture), confusions(1)[0]).sum(0)
 
 
 def covered(bounds: IntervalArrays, truth: Floats | float) -> tuple[float, float, float]:

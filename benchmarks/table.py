@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from coverage_tables import coverages
+from coverage_tables import coverages, widths
 from result_files import read_result, result_paths
 from unlike_tables import unlike_tables
 
@@ -56,7 +56,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds = {"copy_share": _kernels, "agreement": _baselines, "from_cells": _baseline_growth}
     kinds |= {"invented": _leaks, "accuracy": _scores, "way": _ways, "minute": _minutes, "recall": _found}
     kinds |= {"copies": _copies, "expected": _audits}
-    kinds |= {"coverage": coverages, "replaced": _replaced, "peak_mb": _costs}
+    kinds |= {"coverage": coverages, "wider": widths, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
     kinds |= {"measure": _answers, "network_us": _backends, "stage_us": _stages, "p999_ms": _streams}
     kinds = {"num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}

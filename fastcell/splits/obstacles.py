@@ -4,8 +4,8 @@ Three kinds of obstacles are found among the labelled cells of a split:
 
 - A class comes from one group (or collection) alone, and that group holds no other class. A network can then learn the
   recording instead of the class, and no score shows which.
-- In a scored subset, all cells of a class are from groups that hold no other class and that also have training cells. -
-A subset lacks a class that other subsets have.
+- In a scored subset, all cells of a class are from groups that hold no other class and that also have training cells.
+- A subset lacks a class that other subsets have.
 
 Subsets without labelled cells are left out: they are empty on purpose (``--split 0/0/100``).
 """

@@ -4,8 +4,8 @@ Confusions differ between recordings. The variance S is estimated from the error
 confusions of each test recording instead of their mean. The variance of the estimate for a new recording is (1 + 1 / G)
 S plus the sampling variance of its cells; the interval uses Student's t. With few test recordings, S is averaged with
 an assumed variance, as in `fastcell.stats.intervals.moderated_variance`; with a single one, the assumed variance alone
-is used. At the upper end a class is more frequent than estimated and S is larger there: the root of the product of both
-counts.
+is used. At the upper end a class is more frequent than estimated and S is larger there, so the upper end is found again
+with the S there; this makes the interval at most a tenth wider.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ LEAST_RECORDINGS = 5
 """Number of test recordings below which the interval mainly depends on an assumed difference between recordings."""
 ASSUMED_CONFUSION_SD = 0.7
 """Assumed standard deviation between recordings of the log odds of each entry of a confusion matrix."""
+MOST_WIDENED = 1.1
+"""Largest width of an interval with the upper end found again, relative to its width before."""
 MOST_CONDITION = 10.0
 """Condition number of P above which P is reported as near-singular: errors of predicted shares grow by this factor."""
 _ITERATIONS = 5_000
@@ -121,11 +123,12 @@ def correct_counts(
     spread, df = _recording_variance(confusion, possible)
     quantile = special.stdtrit(df, (1 + level) / 2)
     half = quantile * np.sqrt(spread + recorded)
+    low, high = (np.clip(shares + sign * half, 0, 1) for sign in (-1, 1))
     # Recordings differ by more where a class is more frequent: the upper end is found twice.
-    at_high = np.diag(_recording_variance(confusion, _with_share(possible, np.clip(shares + half, 0, 1)))[0])
-    above = quantile * np.sqrt(np.maximum(spread, np.sqrt(spread * at_high)) + recorded)
-    low, high = (np.clip(end * total, 0, total) for end in (shares - half, shares + above))
-    return estimate, np.minimum(low, estimate), np.maximum(high, estimate)
+    at_high = np.diag(_recording_variance(confusion, _with_share(possible, high))[0])
+    again = np.clip(shares + quantile * np.sqrt(at_high + recorded), 0, 1)
+    low, high = np.minimum(low * total, estimate), np.maximum(high * total, estimate)
+    return estimate, low, np.maximum(high, np.minimum(again * total, low + MOST_WIDENED * (high - low)))
 
 
 def _with_share(shares: Floats, of_class: Floats) -> Floats:

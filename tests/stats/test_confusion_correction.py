@@ -171,19 +171,21 @@ def test_calls_that_no_class_gives_keep_their_number() -> None:
     assert (low.tolist(), high.tolist()) == ([0, 0], [3, 3])
 
 
-def test_the_upper_end_is_that_of_a_more_frequent_class() -> None:
-    """By hand: two classes of 80 and 20 %, one test recording of so many cells that only recordings differ."""
+@pytest.mark.parametrize(("rare", "ends_at_a_tenth"), [(0.2, True), (0.05, False)])
+def test_the_upper_end_is_that_of_a_more_frequent_class(rare: float, ends_at_a_tenth: bool) -> None:
+    """By hand: two classes, one test recording of so many cells that only recordings differ; at most a tenth wider."""
     confusion = tables_of(np.array([[0.9, 0.1], [0.2, 0.8]]), num=1)
-    estimate, low, high = confusion_correction.correct_counts(np.array([76 * 10**7, 24 * 10**7]), confusion)
-    np.testing.assert_allclose(estimate, [8e8, 2e8], rtol=1e-6)
+    called = np.rint(1e9 * (np.array([1 - rare, rare]) @ np.array([[0.9, 0.1], [0.2, 0.8]]))).astype(int)
+    estimate, low, high = confusion_correction.correct_counts(called, confusion)
+    np.testing.assert_allclose(estimate, [1e9 * (1 - rare), 1e9 * rare], rtol=1e-6)
 
-    def spread(
-        rare: float,
-    ) -> float:  # (1 + 1 / 1) x 0.7^2 x p^2 (1 - p)^2 of both rows and entries, by determinant 0.7
-        return 2 * 0.7**2 * ((1 - rare) ** 2 * 2 * 0.09**2 + rare**2 * 2 * 0.16**2) / 0.7**2
+    def half(share: float) -> float:
+        """Half of the width, for (1 + 1 / 1) x 0.7^2 x p^2 (1 - p)^2 of both rows and entries, by determinant 0.7."""
+        return 2.7764451 * np.sqrt(2 * 0.7**2 * ((1 - share) ** 2 * 2 * 0.09**2 + share**2 * 2 * 0.16**2) / 0.7**2)
 
-    half = 2.7764451 * np.sqrt(spread(0.2))
-    above = 2.7764451 * (spread(0.2) * spread(0.2 + half)) ** 0.25
-    assert 0.43 < half < above < 0.52
-    np.testing.assert_allclose([low[0], high[1]], [1e9 * (0.8 - half), 1e9 * (0.2 + above)], rtol=1e-3)
+    first = rare + half(rare)
+    again, most = rare + half(first), 1.1 * first  # the lower end is 0
+    assert (again > most) == ends_at_a_tenth
+    assert first < min(again, most) < 1
+    np.testing.assert_allclose([low[0], high[1]], [1e9 * (1 - first), 1e9 * min(again, most)], rtol=1e-3)
     assert (low[1], high[0]) == (0, 1e9)
