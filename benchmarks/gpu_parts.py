@@ -80,7 +80,6 @@ PARTS = (
         "train",
     ),
     benchmark("step", "a training step and what is added to it", 60, "", 45, "--cells 1000 --steps 4 --rounds 2"),
-    benchmark("memory", "the bank on one CPU core", 60, "--cells 12000", 60, "--cells 2000 --rounds 2"),
     benchmark(
         "scale",
         "what grows with the manifest",

@@ -24,7 +24,6 @@ batch: (B, 1, size, size) float32, the whole cell stretched to the square, divid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -196,12 +195,6 @@ def webdataset_loader(data: Path, workers: int, decoder: str = "opencv", batch: 
     return webdataset.WebLoader(source, batch_size=None, num_workers=workers, **more)
 
 
-def webdataset_batches(data: Path, workers: int) -> Iterator[torch.Tensor]:
-    """One epoch of it, images alone."""
-    for images, _ in webdataset_loader(data, workers):
-        yield torch.as_tensor(images)
-
-
 def to_image(jpeg: bytes) -> np.ndarray:
     """What a user would write: decode, resize, divide by the mean; (1, 128, 128) float32."""
     return square(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE))
@@ -274,12 +267,6 @@ def dali_iterator(
         return DALIGenericIterator(
             graph(), ["images"], reader_name="reader", last_batch_policy=LastBatchPolicy.PARTIAL, auto_reset=True
         )
-
-
-def dali_batches(files: dict[str, list[str]], threads: int) -> Iterator[torch.Tensor]:
-    """One epoch of a pipeline made for it, images alone."""
-    for batch in dali_iterator(files, threads):
-        yield batch[0]["images"]
 
 
 class Resized(Packed):
@@ -363,12 +350,6 @@ def gather(pool: torch.Tensor, rows: torch.Tensor, affine: bool = False) -> torc
     if affine:
         images = sample(images, random_maps(len(rows)).to(pool.device))
     return images / images.mean((1, 2, 3), keepdim=True)
-
-
-def tensor_batches(pool: torch.Tensor, affine: bool = False) -> Iterator[torch.Tensor]:
-    """One epoch over a uint8 tensor (N, 1, 128, 128), a batch at a time."""
-    for rows in torch.randperm(len(pool)).split(BATCH):
-        yield gather(pool, rows, affine)
 
 
 def sample(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
@@ -504,15 +485,6 @@ WAYS: dict[str, type[Way]] = {
     "limit-copy": CopyAlone,
     "limit-write": WriteAlone,
 }
-
-
-def count(batches: Iterator[torch.Tensor]) -> int:
-    """Number of images, each batch touched once so that nothing lazy is left undone."""
-    total = 0
-    for images in batches:
-        assert torch.isfinite(images[:, 0, 0, 0].float().sum())
-        total += len(images)
-    return total
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ BENCHMARKS_DIR = Path(__file__).resolve().parent
 ROOT = BENCHMARKS_DIR.parent
 PAGES = (ROOT / "README.md", BENCHMARKS_DIR / "README.md", *sorted((ROOT / "docs").rglob("[!_]*.md")))
 SUMMARY = (
-    ("decoded cells in memory, flips and affine map", "memory-affine", "FFCV, raw in memory, affine"),
-    ("decoded cells in memory, no augmentation", "memory", "FFCV, raw in memory"),
+    ("decoded cells in memory, flips and affine map", "loader-memory-affine", "FFCV, raw in memory, affine"),
+    ("decoded cells in memory, no augmentation", "loader-memory", "FFCV, raw in memory"),
     ("JPEG files, decoded in every epoch", "loader", "webdataset + OpenCV"),
-    ("the same", "stream", "FFCV, JPEG"),
+    ("the same", "loader", "FFCV, JPEG"),
 )
 """Rows of the table ``summary``: the work, the bench, and the contestant that fastcell is set beside."""
 MARKED = re.compile(r"(<!-- table:([\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -61,7 +61,13 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"measure": _answers, "network_us": _backends, "stage_us": _stages, "p999_ms": _streams}
     kinds = {"num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}
     kinds = {"over_random": _choices, **kinds, "quantity": _quantities}
-    kinds = {"mb_per_million_cells": _peaks, "zoomed_in": _recipes, "decision_shift": _shifts, **kinds}
+    kinds = {
+        "student_us": _students,
+        "mb_per_million_cells": _peaks,
+        "zoomed_in": _recipes,
+        "decision_shift": _shifts,
+        **kinds,
+    }
     kind = next((make for column, make in kinds.items() if column in rows[0]), _rates)
     if kind in (_leaks, _scores) and "intervals" not in result["settings"]:
         first, *rest = kind([{name: _without_interval(value) for name, value in row.items()} for row in rows])
@@ -462,6 +468,23 @@ def _stages(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(_line([stage, *("-" if row is None else f"{row['stage_us']:.2f}" for row in values)]))
     whole = [found[each, "whole command"]["two_cores"] for each in cells]
     return [*lines, _line(["cells/s on two cores, by processor time", *(f"{rate:,.0f}" for rate in whole)])]
+
+
+def _students(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each student and backend; differences from the teacher in points."""
+    titles = ["cells", "n", "student", "trained", "backend", "us a cell", "teacher", "student", "accuracy, points"]
+    lines = [_line([*titles, "balanced, points", "calibration error"]), "|---|--:|---|---|---|" + "--:|" * 6]
+    for row in rows:
+        start = [row["cells"], f"{row['num_cells']:,}", row["student"], row["trained"], row["backend"]]
+        scores = [f"{row['student_us']:.1f}", f"{row['teacher_accuracy']:.3f}", f"{row['accuracy']:.3f}"]
+        differences = [_points(row[name]) for name in ("difference", "balanced_difference")]
+        lines.append(_line([*start, *scores, *differences, f"{row['calibration_error']:.3f}"]))
+    return lines
+
+
+def _points(entry: dict[str, Any]) -> str:
+    value, low, high = (100 * entry[name] for name in ("value", "low", "high"))
+    return f"{value:+.1f} ({low:+.1f}..{high:+.1f})"
 
 
 def _choices(rows: list[dict[str, Any]]) -> list[str]:
