@@ -8,7 +8,10 @@ where 95 % of the good cells are kept; recall by kind, and the share found at th
 faults go beyond what the model has seen: 5 to 25 % of the cell cut off instead of 25 to 65, a third to all of the
 least blur, ghosts of 20 to 40 % of the contrast instead of 8 to 20, doublets that overlap by up to a half.
 
+Real cells: what the command would drop of each set in DIR, and from which class most.
+
     python benchmarks/quality.py [--cells 4096] [--rounds 5] [--found-cells 20000]
+    python benchmarks/quality.py --real DIR                   # DIR/jurkat, tcell, atom-samples
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +28,7 @@ from harness import Result, Work, print_rows, time_turns
 
 from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import Manifest
+from fastcell.packing.pack import pack
 from fastcell.quality.assessment import assess
 from fastcell.quality.drop_threshold import EVEN
 from fastcell.quality.features import FEATURES, cell_features, measure_cells
@@ -31,12 +36,15 @@ from fastcell.quality.quality_table import write_quality
 from fastcell.quality.simulated_model import GOOD, features_of, load_model
 from fastcell.simulator import cell_classes, parameter_columns, simulate
 from fastcell.simulator.synth import synthesize
+from fastcell.splits.make_splits import SplitOptions
 from fastcell.stats.proportions import clopper_pearson_interval
 from fastcell.system import library_settings
 
 DECODE = "decode"
 SEED = 404
 KEPT = 0.95
+REAL = {"atom-samples": None, "jurkat": None, "tcell": "{group}/{class}/{name}"}
+"""Sets of real cells, and the pattern of their paths."""
 
 
 @dataclass
@@ -62,13 +70,39 @@ class Found:
     even_high: float
 
 
+@dataclass
+class Dropped:
+    """What quality control would drop of a set of real cells.
+
+    Attributes:
+        real: name of the set.
+        num_cells: its cells.
+        scored_by: ``simulated faults``, or ``outliers`` for cells that do not resemble the simulated ones.
+        dropped: number of cells.
+        reasons: the likeliest fault, with the number of cells.
+        most: the class that loses the largest share, with cells dropped and cells.
+    """
+
+    real: str
+    num_cells: int
+    scored_by: str
+    dropped: int
+    reasons: str
+    most: str
+
+
 def main() -> None:
-    """Run both parts, print their tables and write their results."""
+    """Run the parts, print their tables and write their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=4096, help="cells in one round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
     parser.add_argument("--found-cells", type=int, default=20_000, help="cells for the recall (%(default)s)")
+    parser.add_argument("--real", type=Path, help="folder of real sets: those are measured alone")
     options = parser.parse_args()
+    if options.real is not None:
+        rows = [drop(options.real / name) for name in REAL if (options.real / name).is_dir()]
+        print(f"wrote {Result('quality-real', 'real cells', {}, rows).save()}")
+        return
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     library_settings.raise_malloc_thresholds()
     found = [row for milder in (False, True) for row in find(options.found_cells, milder)]
@@ -85,6 +119,28 @@ def main() -> None:
     print_rows(rows, DECODE)
     settings = {"cells": options.cells, "cores": 1}
     print(f"wrote {Result('quality', 'simulated ATOM frames', settings, rows).save()}")
+
+
+def drop(source: Path) -> Dropped:
+    """Pack a set of real cells and assess it."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = pack(source, Path(folder) / "cells", pattern=REAL[source.name], split=SplitOptions(None), jobs=1)
+        found = assess(manifest, measure_cells(manifest, jobs=1))
+        labels, classes = manifest.labels(), manifest.info.classes
+    is_alike = not any("does not resemble" in note for note in found.notes)
+    counts = Counter(found.reasons[found.drop].tolist())
+    losses = [(int(found.drop[labels == label].sum()), int((labels == label).sum())) for label in range(len(classes))]
+    label = max(range(len(classes)), key=lambda label: losses[label][0] / max(losses[label][1], 1))
+    row = Dropped(
+        source.name,
+        len(manifest),
+        "simulated faults" if is_alike else "outliers",
+        int(found.drop.sum()),
+        ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "-",
+        f"{classes[label]}: {losses[label][0]} of {losses[label][1]}",
+    )
+    print(row)
+    return row
 
 
 def find(num_cells: int, milder: bool) -> list[Found]:

@@ -470,6 +470,16 @@ def _stages(rows: list[dict[str, Any]]) -> list[str]:
     return [*lines, _line(["cells/s on two cores, by processor time", *(f"{rate:,.0f}" for rate in whole)])]
 
 
+def _dropped(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each set of real cells: what quality control would drop."""
+    lines = [_line(["set", "cells", "scored by", "dropped", "likeliest fault", "largest share of a class"])]
+    lines.append("|---|--:|---|--:|---|---|")
+    for row in rows:
+        numbers = [f"{row['num_cells']:,}", row["scored_by"], f"{row['dropped']:,}"]
+        lines.append(_line([row["real"], *numbers, row["reasons"], row["most"]]))
+    return lines
+
+
 def _students(rows: list[dict[str, Any]]) -> list[str]:
     """A line for each student and backend; differences from the teacher in points."""
     titles = ["cells", "n", "student", "trained", "backend", "us a cell", "teacher", "student", "accuracy, points"]
