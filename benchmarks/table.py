@@ -480,6 +480,12 @@ def _dropped(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _sizes(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each large package of an installation."""
+    lines = [_line(["package", "extra", "size"]), "|---|---|--:|"]
+    return [*lines, *(_line([row["package"], row["extra"], _megabytes(row["installed_mb"])]) for row in rows)]
+
+
 def _students(rows: list[dict[str, Any]]) -> list[str]:
     """A line for each student and backend; differences from the teacher in points."""
     titles = ["cells", "n", "student", "trained", "backend", "us a cell", "teacher", "student", "accuracy, points"]
