@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 DIGITS = 6
-MOST_BYTES = 2_000
+MOST_BYTES = 1_000
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> Path:

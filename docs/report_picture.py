@@ -17,11 +17,11 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 PICTURE = Path(__file__).resolve().parent / "images" / "report.webp"
-WIDTH, NUM_ROWS, NUM_COLORS = 1000, 2, 128
+WIDTH, NUM_ROWS, NUM_COLORS = 1000, 1, 128
 
 
 def draw(report: Path) -> None:
-    """Write `PICTURE`: the section on cells and errors, to the end of the second row of cells."""
+    """Write `PICTURE`: the section on cells and errors, to the end of the first row of cells."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])

@@ -231,5 +231,6 @@ def write_model() -> Path:
     Returns:
         The file written.
     """
-    _PATH.write_text(json.dumps(fit(), indent=1) + "\n", encoding="utf-8")
+    lines = (f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in fit().items())
+    _PATH.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return _PATH
