@@ -81,6 +81,28 @@ def test_commands_and_options_of_the_page_exist(page: Path) -> None:
         assert unknown_flags(words[0], words[1:]) == [], words
 
 
+def benchmark_lines(page: Path) -> list[list[str]]:
+    """Return every call of a program of benchmarks/ in the blocks of a page: the program, then its arguments."""
+    found = []
+    for _, block in FENCE.findall(text_of(page)):
+        for line in block.replace("\\\n", " ").splitlines():
+            call = re.search(r"(?:^|\bpython |do )(benchmarks/\w+(?:\.py)?)( .*|$)", line.split("; done")[0])
+            if call is not None:
+                found.append([call[1], *shlex.split(call[2], comments=True)])
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if benchmark_lines(page)], ids=name_of)
+def test_benchmarks_take_the_options_of_the_page(page: Path) -> None:
+    for program, *words in benchmark_lines(page):
+        path = REPO_DIR / program.replace("gpu_all", "gpu_all.py").replace(".py.py", ".py")
+        assert path.is_file(), program
+        source = path.read_text(encoding="utf-8")
+        passed_on = help_text("compare") + help_text("fit") if path.name == "compare.py" else ""
+        for flag in (word.split("=")[0] for word in words if word.startswith("--")):
+            assert f'"{flag}"' in source or re.search(rf"{flag.replace('_', '-')}\b", passed_on), (program, flag)
+
+
 def test_many_commands_are_shown() -> None:
     assert sum(len(list(commands(page))) for page in PAGES) > 60
 
