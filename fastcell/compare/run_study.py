@@ -134,7 +134,7 @@ def open_study(
         )
     obstacles: dict[str, list[Obstacle]] = {}
     whole = np.full(len(manifest), "train")  # recordings of one class each, whatever the splits
-    obstacles["groups"] = find_obstacles(manifest.labels, manifest.info.classes, [whole], origins_of(manifest))
+    obstacles[""] = find_obstacles(manifest.labels, manifest.info.classes, [whole], origins_of(manifest))
     _refuse(obstacles, manifest, options)
     schemes = [] if options.study == "leakage" else find_schemes(manifest, options.splits)
     volume = max(check_volumes(options.volumes or DEFAULT_VOLUMES[options.study]))
@@ -157,7 +157,7 @@ def open_study(
         min_steps=options.min_steps,
         jobs=options.jobs,
         notes=left_out,
-        cautions=[f"{name}: {line}" for name, found in obstacles.items() for line in cautions(found)],
+        cautions=[f"{name}: {line}" if name else line for name, found in obstacles.items() for line in cautions(found)],
         say=say,
     )
     for line in [*study.cautions, *study.notes]:
@@ -170,7 +170,7 @@ def _refuse(obstacles: Mapping[str, Sequence[Obstacle]], manifest: Manifest, opt
 
     for name, found in obstacles.items():
         if not options.allow_absent:
-            refuse_obstacles(found, f"splits {name!r} of {manifest.place}")
+            refuse_obstacles(found, f"splits {name!r} of {manifest.place}" if name else str(manifest.place))
 
 
 def run_study(

@@ -82,10 +82,14 @@ def leave_out_small_classes(
         return list(schemes), []
     names = ", ".join(f"{classes[label]} ({fewest[label]:,})" for label in small.tolist())
     if there.sum() - len(small) < 2:
-        more = "larger --volumes, or " if volume < 1 else ""
+        rule, hint = (
+            ("--volumes must leave", "larger --volumes, or")
+            if volume < 1
+            else ("--splits must have", "other --splits, or")
+        )
         raise ArgumentError(
-            f"--volumes must leave {MIN_CLASS_CELLS} training cells in two or more classes, got fewer of {names}. Use "
-            f"{more}a data set with more cells of them."
+            f"{rule} {MIN_CLASS_CELLS} training cells in two or more classes, got fewer of {names}. Use {hint} a data "
+            "set with more cells of them."
         )
     out = np.isin(manifest.labels, small)
     kept = [

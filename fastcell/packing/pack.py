@@ -43,7 +43,7 @@ from fastcell.packing.write_shards import write_shards
 from fastcell.sources.base import Listing, Source, SourceItem
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.splits.make_splits import SplitOptions, make_splits
-from fastcell.splits.obstacles import FEWEST_SPLIT_CELLS, Origin, find_obstacles, refuse_obstacles
+from fastcell.splits.obstacles import FEWEST_SPLIT_CELLS, Origin, describe_few_groups, find_obstacles, refuse_obstacles
 from fastcell.storage.staging import describe_job, open_staging
 from fastcell.system.messages import explained, printer
 from fastcell.system.text import one_name
@@ -286,7 +286,7 @@ class _SplitCheck:
         labels: (N,) int64, class number of each cell.
         origins: recordings of the cells.
         what: name of the split, for messages.
-        trains: whether the split has a training subset.
+        shares: shares of the subsets of the split; empty for no split.
         allowed: whether to continue despite obstacles; always with fewer than `FEWEST_SPLIT_CELLS` labelled cells.
     """
 
@@ -294,7 +294,7 @@ class _SplitCheck:
     labels: np.ndarray
     origins: dict[str, Origin]
     what: str
-    trains: bool
+    shares: tuple[float, ...]
     allowed: bool
 
     @classmethod
@@ -306,11 +306,11 @@ class _SplitCheck:
         found = {name: Origin.of(pa.array(column or [], pa.string())) for name, column in columns.items()}
         origins = {name: origin for name, origin in found.items() if origin is not None}
         allowed = allowed or int(np.count_nonzero(labels >= 0)) < FEWEST_SPLIT_CELLS
-        return cls(listing, labels, origins, what, options.shares is not None and options.shares[0] > 0, allowed)
+        return cls(listing, labels, origins, what, options.shares or (), allowed)
 
     def recordings(self) -> None:
         """Raise an error if a class is one recording, whatever the split."""
-        if self.trains and not self.allowed:
+        if self.shares and self.shares[0] > 0 and not self.allowed:
             self._refuse([np.full(len(self.labels), "train")])
 
     def splits(self, made: Mapping[str, np.ndarray]) -> None:
@@ -333,7 +333,10 @@ class _SplitCheck:
         ]
 
     def _refuse(self, splits: list[np.ndarray]) -> None:
-        refuse_obstacles(find_obstacles(self.labels, self.listing.classes, splits, self.origins), self.what)
+        obstacles = find_obstacles(self.labels, self.listing.classes, splits, self.origins)
+        few = describe_few_groups((item.group for item in self.listing.items), self.shares)
+        only = f"with --split none, {few} (then fastcell split --group-by none)" if few else ""
+        refuse_obstacles(obstacles, self.what, only)
 
 
 def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None]) -> SplitOptions:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
+from fastcell.plots.picture_places import KEY, picture_places, write_places
 from fastcell.storage.places import check_output_folder
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import printable_lines
@@ -24,6 +25,7 @@ _CAPTION_SIZE = 7.5
 _CHARACTERS_PER_INCH = 19.0  # at the font size of the caption
 _PAGE_INCHES = 8.0  # a wider figure is reduced to this width on paper, so its caption is drawn larger
 _MOST_NAME = 40
+_PAD_INCHES = 0.08
 _VECTOR: Any = {"pdf.fonttype": 42}  # embed TrueType fonts, so that text in the PDF stays text
 
 
@@ -59,7 +61,8 @@ class FigureFiles:
 def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str) -> None:
     """Write a figure as ``STEM.png`` for the screen, ``STEM.pdf`` for print, and its data as ``STEM.csv``.
 
-    Each file is written atomically: it is complete or absent. The same figure gives the same bytes.
+    Each file is written atomically: it is complete or absent. The same figure gives the same bytes. The PNG states
+    where it shows images, see `fastcell.plots.picture_places`.
 
     Args:
         figure: figure with constrained layout, which reserves space for the caption.
@@ -74,9 +77,11 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str)
     )
     show_names_plainly(figure)
     shape: dict[str, Any] = {"dpi": 2 * DPI if max(figure.get_size_inches()) < 6 else DPI}
-    shape |= {"bbox_inches": "tight", "pad_inches": 0.08}
+    shape |= {"bbox_inches": "tight", "pad_inches": _PAD_INCHES}
     with matplotlib.rc_context(_VECTOR):
-        for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+        places = picture_places(figure, shape["dpi"], _PAD_INCHES)
+        png = {"Software": None} | ({KEY: write_places(places)} if places else {})
+        for kind, metadata in (("png", png), ("pdf", {"CreationDate": None})):
             replace_file(
                 Path(f"{stem}.{kind}"),
                 lambda file, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]
@@ -90,7 +95,7 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str)
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whatever the extension of the path."""
     show_names_plainly(figure)
-    figure.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.08)
+    figure.savefig(path, dpi=DPI, format="png", bbox_inches="tight", pad_inches=_PAD_INCHES)
 
 
 def show_names_plainly(figure: Figure) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from fastcell.errors import DataError
+from fastcell.plots.picture_places import KEY, Place, read_places
 
 WIDE_INCHES = 6.5  # a wider figure takes the full width of the page
 OF_CELLS = ("contact_sheet", "augmentation", "occlusion", "errors")
@@ -48,6 +49,7 @@ class Picture:
         caption: Text below the figure; empty if the picture contains its caption.
         alt: Alternative text for screen readers.
         shows_cells: True if grey levels of cells are shown, which the dark theme must not invert.
+        places: Where it shows them; empty if the picture does not state it.
     """
 
     title: str
@@ -56,12 +58,23 @@ class Picture:
     caption: str = ""
     alt: str = ""
     shows_cells: bool = False
+    places: Sequence[Place] = ()
 
     @property
     def css_class(self) -> str:
         """Classes of its element in the page."""
         wide = " wide-picture" if self.inches > WIDE_INCHES else ""
         return f"picture {'cells' if self.shows_cells else 'plot'}{wide}"
+
+    @property
+    def around_cells(self) -> str:
+        """CSS path of everything but the places: the whole, and each place as a hole in it; empty without places."""
+        if not self.places:
+            return ""
+        corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
+        for left, top, right, bottom in self.places:
+            corners += [(left, top), (right, top), (right, bottom), (left, bottom), (left, top), (0.0, 0.0)]
+        return f"polygon(evenodd, {', '.join(f'{100 * x:.3f}% {100 * y:.3f}%' for x, y in corners)})"
 
 
 @dataclass
@@ -104,10 +117,14 @@ def embed_png(path: Path, title: str, caption: str = "", alt: str = "") -> Pictu
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             dots_per_inch = float(image.info.get("dpi", (_DPI,))[0]) or _DPI
             inches = image.width / dots_per_inch
+            places = read_places(image.info.get(KEY))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} must be a picture drawn by fastcell, but: {error}. Draw it again.") from None
+    alt = alt or caption or title
     shows_cells = path.stem in OF_CELLS
-    return Picture(title, data_uri(content), round(inches, 1), caption, alt or caption or title, shows_cells)
+    return Picture(
+        title, data_uri(content), round(inches, 1), caption, alt, shows_cells, tuple(places) if shows_cells else ()
+    )
 
 
 def data_uri(png: bytes) -> str:

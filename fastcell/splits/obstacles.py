@@ -12,7 +12,7 @@ Subsets without labelled cells are left out: they are empty on purpose (``--spli
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,8 +32,9 @@ _MOST_NAMES = 6
 _HINTS = {
     "alike": "Record several classes in a {0}, or each class in several of them, and name them when packing",
     "seen": "Split by {0} (fastcell split DATA --group-by {0}), with several of them for each class",
-    "absent": "Ask for fewer subsets (--split 80/0/20), add cells or groups of that class, use smaller groups, or "
-    "leave the class out",
+    "absent": "Add cells or groups of that class, use smaller groups, or leave the class out",
+    "absent of three": "Ask for fewer subsets (--split 80/0/20), add cells or groups of that class, use smaller "
+    "groups, or leave the class out",
 }
 
 
@@ -46,11 +47,19 @@ class Obstacle:
             ``absent`` (a subset lacks a class).
         text: the reason, as part of a sentence.
         origin: column that names the recording, ``group`` or ``collection``; empty for ``absent``.
+        num_subsets: number of subsets with labelled cells; 0 for other kinds than ``absent``.
     """
 
     kind: str
     text: str
     origin: str = ""
+    num_subsets: int = 0
+
+    @property
+    def hint(self) -> str:
+        """What to do about it, as a sentence without its full stop."""
+        kind = "absent of three" if self.num_subsets > 2 else self.kind
+        return _HINTS[kind].format(self.origin)
 
 
 class Origin(NamedTuple):
@@ -171,6 +180,7 @@ def _absent(
 ) -> list[Obstacle]:
     present = np.bincount(labels[inside], minlength=len(classes)) > 0
     lacking: dict[str, np.ndarray] = {}
+    num_subsets = sum(any((inside & (subsets == part)).any() for subsets in splits) for part in SPLITS)
     for part in SPLITS:
         held = [np.bincount(labels[inside & (s == part)], minlength=len(classes)) > 0 for s in splits]
         if part != "train":
@@ -181,7 +191,8 @@ def _absent(
     found = []
     for name, lacks in lacking.items():
         names = _listed([classes[label] for label in np.flatnonzero(lacks).tolist()])
-        found.append(Obstacle("absent", f"the {name} subset has no cell of class {names}"))
+        text = f"the {name} subset has no cell of class {names}"
+        found.append(Obstacle("absent", text, num_subsets=num_subsets))
     return found
 
 
@@ -201,13 +212,13 @@ def cautions(obstacles: Sequence[Obstacle]) -> list[str]:
     return [f"Caution: {obstacle.text}. The score is not valid for these classes." for obstacle in obstacles]
 
 
-def refuse_obstacles(obstacles: Sequence[Obstacle], what: str, option: str = "--allow-absent") -> None:
+def refuse_obstacles(obstacles: Sequence[Obstacle], what: str, only: str = "") -> None:
     """Raise an error if there is an obstacle.
 
     Args:
         obstacles: result of `find_obstacles`.
         what: the split and data set, for the message.
-        option: the option that overrides this check.
+        only: what --allow-absent needs beside it to continue, as the end of ``continues only ...``; empty for nothing.
 
     Raises:
         ArgumentError: there is an obstacle; the message has all of them and what to do.
@@ -216,11 +227,20 @@ def refuse_obstacles(obstacles: Sequence[Obstacle], what: str, option: str = "--
         return
     found = "; ".join(obstacle.text for obstacle in obstacles)
     first = next(kind for kind in _HINTS if any(one.kind == kind for one in obstacles))  # the others follow from it
-    hints = list(dict.fromkeys(_HINTS[one.kind].format(one.origin) for one in obstacles if one.kind == first))
+    hints = list(dict.fromkeys(one.hint for one in obstacles if one.kind == first))
+    continues = "--allow-absent continues" + (f" only {only}" if only else "")
     raise ArgumentError(
         f"{what} must have every class in each subset, and no class confounded with its recording, got this: "
-        f"{found}. {'. '.join(hints)}. {option} continues; a caution is then printed above every score."
+        f"{found}. {'. '.join(hints)}. {continues}; a caution is then printed above every score."
     )
+
+
+def describe_few_groups(groups: Iterable[str | None], shares: Sequence[float]) -> str:
+    """Return why the groups of the cells cannot fill the subsets of a split; empty if they can, or a cell has none."""
+    names, num_subsets = set(groups), sum(share > 0 for share in shares)
+    if names & {None, ""} or len(names) >= num_subsets:
+        return ""
+    return f"since {len(names)} group{'s' * (len(names) != 1)} cannot fill {num_subsets} subsets"
 
 
 def split_obstacles(manifest: Manifest, split_name: str, quality: bool = True) -> list[Obstacle]:

@@ -21,7 +21,14 @@ from fastcell.splits.describe import describe_copies, describe_splits, large_set
 from fastcell.splits.leakproof import Splits, copies_of, make_leakproof_splits
 from fastcell.splits.linked_groups import LinkedCells, link_groups
 from fastcell.splits.make_splits import SplitOptions
-from fastcell.splits.obstacles import Obstacle, Origin, find_obstacles, origins_of, refuse_obstacles
+from fastcell.splits.obstacles import (
+    Obstacle,
+    Origin,
+    describe_few_groups,
+    find_obstacles,
+    origins_of,
+    refuse_obstacles,
+)
 from fastcell.splits.read_groups import Grouping, read_grouping
 from fastcell.storage.places import check_output_folder
 from fastcell.system.messages import explained, printer
@@ -101,7 +108,9 @@ def resplit(
     check_output_folder("DATA", manifest.path / "splits")
     if not allow_absent:  # check before the slow search, and again after it with the groups linked by copies
         if options.shares[0] > 0:
-            refuse_obstacles(_obstacles(manifest, grouping, [np.full(len(manifest), "train")]), f"split {title!r}")
+            whole = _obstacles(manifest, grouping, [np.full(len(manifest), "train")])
+            few = "" if grouping.names is None else describe_few_groups(grouping.names, options.shares)
+            refuse_obstacles(whole, f"split {title!r}", few and f"with --group-by none, {few}")
         _check_classes(manifest, link_groups(grouping.names, np.full(len(manifest), -1)), options)
     say(f"searching for copies among {len(manifest):,} cell{'s' * (len(manifest) != 1)}")
     exact = exact_sets(manifest, jobs=jobs)
@@ -218,9 +227,12 @@ def _check_classes(manifest: Manifest, linked: LinkedCells, options: SplitOption
             continue
         fewer = f"--folds {len(groups)}" if "folds" in what and len(groups) > 1 else "--split 80/0/20 for two subsets"
         listed = ", ".join(sorted(groups)[:5])
+        go_on = f"or give --allow-absent for subsets without {name}"
+        if len(set(linked.names.tolist())) < needed:  # not enough in all classes together
+            go_on = "or ignore the groups (--group-by none)"
         raise invalid(
             "--group-by",
             f"such that each class has at least {needed} groups, for {what}",
             f"{len(groups)} of class {name} ({listed})",
-            f"Ask for fewer ({fewer}), use smaller groups, or give --allow-absent for subsets without {name}",
+            f"Ask for fewer ({fewer}), use smaller groups, {go_on}",
         )

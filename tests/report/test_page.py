@@ -27,6 +27,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError, FastcellError
 from fastcell.inference.probabilities import Outputs
+from fastcell.plots.picture_places import KEY, read_places
 from fastcell.report.cell_browser import browser_data
 from fastcell.report.page_elements import Picture, embed_png, percent
 from fastcell.report.run_sections import what_bound
@@ -488,9 +489,25 @@ def test_charts_are_dark_in_the_dark_and_cells_are_not_inverted(chromium, made):
     assert chart.mean() > 200
     assert in_dark.mean() < 80
     assert in_dark.max() > 180  # text and curves stand out
-    cells, in_dark = levels("light", "figure.cells img"), levels("dark", "figure.cells img")
-    assert np.corrcoef(cells.ravel(), in_dark.ravel())[0, 1] > 0.9  # all but the border
-    assert in_dark.mean() < 0.9 * cells.mean()
+    cells, in_dark = levels("light", "figure.cells .sheet"), levels("dark", "figure.cells .sheet")
+    page = (made / "run" / "report.html").read_text()
+    png = base64.b64decode(re.search(r'class="picture cells.*?base64,([^"]+)"', page, re.DOTALL)[1])
+    with Image.open(io.BytesIO(png)) as image:
+        places = read_places(image.info[KEY])
+    assert len(places) >= len(CLASSES)
+    around = np.ones(cells.shape, bool)
+    edge = 7.4  # padding and border of the picture [px]
+    for place in places:
+        rows, columns = (
+            [round(edge + share * (size - 2 * edge)) for share in ends]
+            for size, ends in zip(cells.shape, (place[1::2], place[::2]), strict=True)
+        )
+        inside = np.s_[rows[0] + 2 : rows[1] - 2, columns[0] + 2 : columns[1] - 2]
+        assert np.abs(cells[inside] - in_dark[inside]).max() <= 2
+        around[rows[0] - 2 : rows[1] + 2, columns[0] - 2 : columns[1] + 2] = False
+    assert cells[around].mean() > 220
+    assert in_dark[around].mean() < 60
+    assert in_dark[around].max() > 180  # names of the rows
 
 
 def test_print_leaves_controls_out_and_is_light(tab):

@@ -7,9 +7,10 @@ import base64
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from fastcell.errors import DataError
+from fastcell.plots.picture_places import KEY, Place, write_places
 from fastcell.report.page_elements import Picture, data_uri, embed_png, percent
 
 
@@ -61,3 +62,18 @@ def test_the_source_is_the_file_itself(tmp_path):
 )
 def test_shares_do_not_break_before_the_sign(share, decimals, text):
     assert percent(share, decimals) == text
+
+
+def test_what_the_dark_theme_inverts_has_a_hole_for_each_cell(tmp_path):
+    told = PngImagePlugin.PngInfo()
+    told.add_text(KEY, write_places([Place(0.1, 0.2, 0.5, 0.75)]))
+    for name in ("contact_sheet", "losses"):
+        Image.new("L", (40, 40)).save(tmp_path / f"{name}.png", pnginfo=told)
+    picture = embed_png(tmp_path / "contact_sheet.png", "title")
+    assert picture.css_class == "picture cells"
+    assert picture.around_cells == (
+        "polygon(evenodd, 0.000% 0.000%, 100.000% 0.000%, 100.000% 100.000%, 0.000% 100.000%, 0.000% 0.000%, "
+        "10.000% 20.000%, 50.000% 20.000%, 50.000% 75.000%, 10.000% 75.000%, 10.000% 20.000%, 0.000% 0.000%)"
+    )
+    plot = embed_png(tmp_path / "losses.png", "title")  # a heat map is inverted as a whole
+    assert (plot.css_class, plot.places, plot.around_cells) == ("picture plot", (), "")

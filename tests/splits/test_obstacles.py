@@ -129,6 +129,35 @@ def test_pack_refuses_recordings_of_one_class_before_it_reads_them(
     assert [one.kind for one in split_obstacles(made, "default")] == ["alike", "absent", "absent"]
 
 
+def test_fewer_subsets_are_advised_where_there_are_three() -> None:
+    for more, advised in ([("A", "r5", "valid", 2), ("B", "r6", "valid", 2)], True), ([], False):
+        labels, subsets, origins = cells(
+            ("A", "r1", "train", 5), ("B", "r2", "train", 5), ("A", "r3", "test", 5), *more
+        )
+        found = find_obstacles(labels, CLASSES, [subsets], origins)
+        with pytest.raises(ArgumentError, match="the test subset has no cell of class B") as told:
+            refuse_obstacles([one for one in found if one.kind == "absent"], "split 'x'")
+        assert ("--split 80/0/20" in str(told.value)) == advised
+
+
+def test_what_a_refusal_advises_goes_on(recordings: Callable[..., Path], tmp_path: Path) -> None:
+    """With fewer groups than subsets --allow-absent alone would end with another error."""
+    src, out = recordings(A=["r1"], B=["r2"]), tmp_path / "set"
+    few = "since 2 groups cannot fill 3 subsets"
+    end = "a caution is then printed above every score"
+    only = rf"--allow-absent continues only with --split none, {few} \(then fastcell split --group-by none\); {end}"
+    with pytest.raises(ArgumentError, match=only):
+        pack(src, out, pattern=PATTERN, jobs=1)
+    with pytest.raises(ArgumentError, match=f"--allow-absent continues; {end}"):
+        pack(src, out, pattern=PATTERN, split=SplitOptions((0.5, 0.0, 0.5)), jobs=1)
+    pack(src, out, pattern=PATTERN, split=SplitOptions(None), jobs=1)
+    with pytest.raises(ArgumentError, match=f"--allow-absent continues only with --group-by none, {few}; {end}"):
+        resplit(out, near=False)
+    with pytest.raises(ArgumentError, match=f"--allow-absent continues; {end}"):
+        resplit(out, group_by="none", near=False)
+    resplit(out, group_by="none", near=False, allow_absent=True)
+
+
 def test_pack_puts_each_class_into_each_part_where_the_groups_allow_it(
     recordings: Callable[..., Path], tmp_path: Path
 ) -> None:

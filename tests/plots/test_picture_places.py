@@ -1,0 +1,82 @@
+"""Where a saved figure shows images: the places in its PNG are those of the pixels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fastcell.plots.basic_figures import contact_sheet
+from fastcell.plots.figure_files import save_figure
+from fastcell.plots.picture_places import KEY, Place, read_places, write_places
+
+
+def saved(figure: Figure, folder: Path) -> tuple[np.ndarray, list[Place]]:
+    """Grey levels and places of the PNG of a figure."""
+    save_figure(figure, folder / "cells", None, "A caption of some words, which takes a line below the cells. " * 3)
+    with Image.open(folder / "cells.png") as image:
+        return np.asarray(image.convert("L")), read_places(image.info[KEY])
+
+
+def pixels(place: Place, levels: np.ndarray) -> tuple[slice, slice]:
+    height, width = levels.shape
+    rows, columns = (place.top * height, place.bottom * height), (place.left * width, place.right * width)
+    return slice(*(round(edge) for edge in rows)), slice(*(round(edge) for edge in columns))
+
+
+def test_places_are_those_of_the_cells(tmp_path: Path) -> None:
+    cells = {"round": [np.full((40, 40), 128, np.uint8)] * 2, "long name\n3 of 7": [np.full((20, 36), 90, np.uint8)]}
+    levels, places = saved(contact_sheet(cells, "Cells", 3, notes={name: ["G1"] * 3 for name in cells}), tmp_path)
+    assert len(places) == 3
+    inside = np.zeros(levels.shape, bool)
+    for place, level in zip(places, (128, 128, 90), strict=True):
+        rows, columns = pixels(place, levels)
+        assert np.abs(levels[rows, columns][2:-2, 2:-2].astype(int) - level).max() <= 1  # as the colour map rounds
+        inside[rows, columns] = True
+    rest = ~inside & np.isin(levels, (89, 90, 128))  # beside edges of letters
+    assert rest.sum() < 0.01 * inside.sum()
+
+
+def test_a_color_bar_keeps_its_colors_beside_its_map(tmp_path: Path) -> None:
+    figure = Figure(figsize=(4, 3), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(np.arange(6.0).reshape(2, 3), cmap="gray")
+    figure.colorbar(image, ax=axes)
+    levels, (shown, bar) = saved(figure, tmp_path)
+    rows, columns = pixels(bar, levels)
+    column = levels[rows, columns][2:-2, 4]
+    assert bar.left > shown.right
+    assert column[0] > 245
+    assert column[-1] < 10
+    assert (np.diff(column.astype(int)) <= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["line", "heat map"])
+def test_figures_without_cells_state_no_places(tmp_path: Path, kind: str) -> None:
+    figure = Figure(figsize=(3, 2), layout="constrained")
+    if kind == "line":
+        figure.add_subplot().plot([0, 1])
+    else:
+        figure.add_subplot().imshow(np.eye(2), cmap="Blues")
+    save_figure(figure, tmp_path / "plot", None, "Numbers.")
+    with Image.open(tmp_path / "plot.png") as image:
+        assert KEY not in image.info
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, 7, "", "{", "{}", "[1]", "[[0,0,1]]", "[[0,0,1,2]]", "[[0,0,1,NaN]]", "[[0,0,1,Infinity]]", '[["x",0,1,1]]',
+     '[[0,0,1,"1%);}"]]', "[" * 100_000],
+)  # fmt: skip
+def test_texts_of_others_give_no_places(text: object) -> None:
+    assert read_places(text) == []
+
+
+def test_places_come_back() -> None:
+    places = [Place(0.0, 0.25, 0.5, 1.0), Place(0.5, 0.0, 0.75, 0.125)]
+    assert read_places(write_places(places)) == places
+    assert len(read_places(json.dumps([[0, 0, 1, 1]] * 5_000))) == 2_000
