@@ -58,7 +58,8 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"copies": _copies, "expected": _audits}
     kinds |= {"coverage": coverages, "wider": widths, "replaced": _replaced, "peak_mb": _costs}
     kinds |= {"stall": _stalls, "paper": _paper, "target": _targets, "latency": _latencies, "exponent": _growth}
-    kinds |= {"measure": _answers, "network_us": _backends, "stage_us": _stages, "p999_ms": _streams}
+    kinds |= {"exit_code": _refusals, "measure": _answers}
+    kinds |= {"network_us": _backends, "stage_us": _stages, "p999_ms": _streams}
     kinds = {"num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}
     kinds = {"over_random": _choices, **kinds, "quantity": _quantities}
     kinds = {
@@ -382,6 +383,16 @@ def _costs(rows: list[dict[str, Any]]) -> list[str]:
 def _replaced(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| | percentile bootstrap | now |", "|---|--:|---|"]
     return [*lines, *(f"| {row['example']} | {row['replaced']} | {row['interval']} |" for row in rows)]
+
+
+def _refusals(rows: list[dict[str, Any]]) -> list[str]:
+    """Exit codes of commands, and test accuracies of what was trained, before and now."""
+    lines = ["| | exit code before | now | test accuracy before | now |", "|---|--:|--:|--:|--:|"]
+    names = ("exit_code_before", "exit_code", "test_accuracy_before", "test_accuracy")
+    for row in rows:
+        texts = ["-" if row[name] is None else f"{row[name]:.{3 * name.startswith('test')}f}" for name in names]
+        lines.append(_line([f"`{row['command']}`", *texts]))
+    return lines
 
 
 def _answers(rows: list[dict[str, Any]]) -> list[str]:

@@ -65,6 +65,16 @@ def test_trainings_are_shown_by_seed(table, tmp_path):
     assert "| bank | 0.920 ± 0.014 | 0.910, 0.930 | 1,234 |" in text
 
 
+def test_exit_codes_before_and_now(table, tmp_path):
+    rows = [
+        {"command": "fit", "exit_code": 2, "exit_code_before": 0, "test_accuracy": None, "test_accuracy_before": 0.5},
+        {"command": "fit --allow", "exit_code": 0, "exit_code_before": None, "test_accuracy": 0.25},
+    ]
+    write_result(tmp_path, "refusals-cpu-2026-01-02-abc.json", "2026-01-02T00:00:00Z", rows)
+    text = table.render("<!-- table:refusals -->\n<!-- /table -->", tmp_path)
+    assert "| `fit` | 0 | 2 | 0.500 | - |\n| `fit --allow` | - | 0 | - | 0.250 |" in text
+
+
 @pytest.mark.parametrize("settings", [{}, {"intervals": "by group (6)"}])
 def test_intervals_of_former_results_are_left_out(table, tmp_path, settings):
     entry = {"value": 0.9, "low": 0.8, "high": 0.95}
