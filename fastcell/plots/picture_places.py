@@ -48,8 +48,8 @@ def picture_places(figure: Figure, dpi: float, pad_inches: float) -> list[Place]
         figure.draw_without_rendering()
         renderer: Any = figure._get_renderer()  # type: ignore[attr-defined]
         whole = figure.get_tightbbox(renderer).padded(pad_inches)
-        boxes = [image.get_window_extent(renderer) for image in images]
-        boxes += [axes.get_window_extent(renderer) for axes in figure.axes if axes.get_label() == _COLORBAR]
+        bars = [axes for axes in figure.axes if axes.get_label() == _COLORBAR]
+        boxes = [artist.get_window_extent(renderer).frozen() for artist in (*images, *bars)]
     finally:
         figure.set_dpi(before)
     found = []
