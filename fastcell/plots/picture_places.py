@@ -15,7 +15,7 @@ _MOST_PLACES = 2_000
 _COLORBAR = "<colorbar>"  # label that matplotlib gives the axes of a colour bar
 
 
-class Place(NamedTuple):
+class PicturePlace(NamedTuple):
     """A rectangle of a picture, as shares of its width and height from the upper left corner.
 
     Attributes:
@@ -28,7 +28,7 @@ class Place(NamedTuple):
     bottom: float
 
 
-def picture_places(figure: Figure, dpi: float, pad_inches: float) -> list[Place]:
+def picture_places(figure: Figure, dpi: float, pad_inches: float) -> list[PicturePlace]:
     """Return the places of images and colour bars in a figure of cells that is saved with ``bbox_inches="tight"``.
 
     Args:
@@ -56,20 +56,20 @@ def picture_places(figure: Figure, dpi: float, pad_inches: float) -> list[Place]
     for box in boxes:
         left, right = ((x / dpi - whole.x0) / whole.width for x in (box.x0, box.x1))
         bottom, top = ((whole.y1 - y / dpi) / whole.height for y in (box.y0, box.y1))
-        found.append(Place(*(round(min(max(edge, 0.0), 1.0), 5) for edge in (left, top, right, bottom))))
+        found.append(PicturePlace(*(round(min(max(edge, 0.0), 1.0), 5) for edge in (left, top, right, bottom))))
     return found
 
 
-def write_places(places: list[Place]) -> str:
+def write_places(places: list[PicturePlace]) -> str:
     """Return the places as the text of a PNG."""
     return json.dumps([list(place) for place in places], separators=(",", ":"))
 
 
-def read_places(text: object) -> list[Place]:
+def read_places(text: object) -> list[PicturePlace]:
     """Return the places in the text of a PNG; none if the text is not one that `write_places` makes."""
     try:
         found = json.loads(text) if isinstance(text, str) else []
-        places = [Place(*(float(edge) for edge in place)) for place in found[:_MOST_PLACES]]
+        places = [PicturePlace(*(float(edge) for edge in place)) for place in found[:_MOST_PLACES]]
     except (ValueError, TypeError, RecursionError):
         return []
     inside = all(math.isfinite(edge) and 0 <= edge <= 1 for place in places for edge in place)

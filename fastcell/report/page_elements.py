@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from fastcell.errors import DataError
-from fastcell.plots.picture_places import KEY, Place, read_places
+from fastcell.plots.picture_places import KEY, PicturePlace, read_places
 
 WIDE_INCHES = 6.5  # a wider figure takes the full width of the page
 OF_CELLS = ("contact_sheet", "augmentation", "occlusion", "errors")
@@ -58,7 +58,7 @@ class Picture:
     caption: str = ""
     alt: str = ""
     shows_cells: bool = False
-    places: Sequence[Place] = ()
+    places: Sequence[PicturePlace] = ()
 
     @property
     def css_class(self) -> str:

@@ -12,17 +12,17 @@ from PIL import Image
 
 from fastcell.plots.basic_figures import contact_sheet
 from fastcell.plots.figure_files import save_figure
-from fastcell.plots.picture_places import KEY, Place, read_places, write_places
+from fastcell.plots.picture_places import KEY, PicturePlace, read_places, write_places
 
 
-def saved(figure: Figure, folder: Path) -> tuple[np.ndarray, list[Place]]:
+def saved(figure: Figure, folder: Path) -> tuple[np.ndarray, list[PicturePlace]]:
     """Grey levels and places of the PNG of a figure."""
     save_figure(figure, folder / "cells", None, "A caption of some words, which takes a line below the cells. " * 3)
     with Image.open(folder / "cells.png") as image:
         return np.asarray(image.convert("L")), read_places(image.info[KEY])
 
 
-def pixels(place: Place, levels: np.ndarray) -> tuple[slice, slice]:
+def pixels(place: PicturePlace, levels: np.ndarray) -> tuple[slice, slice]:
     height, width = levels.shape
     rows, columns = (place.top * height, place.bottom * height), (place.left * width, place.right * width)
     return slice(*(round(edge) for edge in rows)), slice(*(round(edge) for edge in columns))
@@ -77,6 +77,6 @@ def test_texts_of_others_give_no_places(text: object) -> None:
 
 
 def test_places_come_back() -> None:
-    places = [Place(0.0, 0.25, 0.5, 1.0), Place(0.5, 0.0, 0.75, 0.125)]
+    places = [PicturePlace(0.0, 0.25, 0.5, 1.0), PicturePlace(0.5, 0.0, 0.75, 0.125)]
     assert read_places(write_places(places)) == places
     assert len(read_places(json.dumps([[0, 0, 1, 1]] * 5_000))) == 2_000
