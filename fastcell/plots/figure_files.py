@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
-from fastcell.plots.picture_places import KEY, picture_places, write_places
+from fastcell.plots.picture_places import KEY, format_picture_places, picture_places
 from fastcell.storage.places import check_output_folder
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import printable_lines
@@ -80,7 +80,7 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str)
     shape |= {"bbox_inches": "tight", "pad_inches": _PAD_INCHES}
     with matplotlib.rc_context(_VECTOR):
         places = picture_places(figure, shape["dpi"], _PAD_INCHES)
-        png = {"Software": None} | ({KEY: write_places(places)} if places else {})
+        png = {"Software": None} | ({KEY: format_picture_places(places)} if places else {})
         for kind, metadata in (("png", png), ("pdf", {"CreationDate": None})):
             replace_file(
                 Path(f"{stem}.{kind}"),

@@ -60,13 +60,13 @@ def picture_places(figure: Figure, dpi: float, pad_inches: float) -> list[Pictur
     return found
 
 
-def write_places(places: list[PicturePlace]) -> str:
+def format_picture_places(places: list[PicturePlace]) -> str:
     """Return the places as the text of a PNG."""
     return json.dumps([list(place) for place in places], separators=(",", ":"))
 
 
-def read_places(text: object) -> list[PicturePlace]:
-    """Return the places in the text of a PNG; none if the text is not one that `write_places` makes."""
+def parse_picture_places(text: object) -> list[PicturePlace]:
+    """Return the places in the text of a PNG; none if the text is not one that `format_picture_places` makes."""
     try:
         found = json.loads(text) if isinstance(text, str) else []
         places = [PicturePlace(*(float(edge) for edge in place)) for place in found[:_MOST_PLACES]]

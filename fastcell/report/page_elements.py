@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from fastcell.errors import DataError
-from fastcell.plots.picture_places import KEY, PicturePlace, read_places
+from fastcell.plots.picture_places import KEY, PicturePlace, parse_picture_places
 
 WIDE_INCHES = 6.5  # a wider figure takes the full width of the page
 OF_CELLS = ("contact_sheet", "augmentation", "occlusion", "errors")
@@ -117,7 +117,7 @@ def embed_png(path: Path, title: str, caption: str = "", alt: str = "") -> Pictu
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             dots_per_inch = float(image.info.get("dpi", (_DPI,))[0]) or _DPI
             inches = image.width / dots_per_inch
-            places = read_places(image.info.get(KEY))
+            places = parse_picture_places(image.info.get(KEY))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} must be a picture drawn by fastcell, but: {error}. Draw it again.") from None
     alt = alt or caption or title

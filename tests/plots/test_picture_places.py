@@ -12,14 +12,14 @@ from PIL import Image
 
 from fastcell.plots.basic_figures import contact_sheet
 from fastcell.plots.figure_files import save_figure
-from fastcell.plots.picture_places import KEY, PicturePlace, read_places, write_places
+from fastcell.plots.picture_places import KEY, PicturePlace, format_picture_places, parse_picture_places
 
 
 def saved(figure: Figure, folder: Path) -> tuple[np.ndarray, list[PicturePlace]]:
     """Grey levels and places of the PNG of a figure."""
     save_figure(figure, folder / "cells", None, "A caption of some words, which takes a line below the cells. " * 3)
     with Image.open(folder / "cells.png") as image:
-        return np.asarray(image.convert("L")), read_places(image.info[KEY])
+        return np.asarray(image.convert("L")), parse_picture_places(image.info[KEY])
 
 
 def pixels(place: PicturePlace, levels: np.ndarray) -> tuple[slice, slice]:
@@ -73,10 +73,10 @@ def test_figures_without_cells_state_no_places(tmp_path: Path, kind: str) -> Non
      '[[0,0,1,"1%);}"]]', "[" * 100_000],
 )  # fmt: skip
 def test_texts_of_others_give_no_places(text: object) -> None:
-    assert read_places(text) == []
+    assert parse_picture_places(text) == []
 
 
 def test_places_come_back() -> None:
     places = [PicturePlace(0.0, 0.25, 0.5, 1.0), PicturePlace(0.5, 0.0, 0.75, 0.125)]
-    assert read_places(write_places(places)) == places
-    assert len(read_places(json.dumps([[0, 0, 1, 1]] * 5_000))) == 2_000
+    assert parse_picture_places(format_picture_places(places)) == places
+    assert len(parse_picture_places(json.dumps([[0, 0, 1, 1]] * 5_000))) == 2_000

@@ -27,7 +27,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError, FastcellError
 from fastcell.inference.probabilities import Outputs
-from fastcell.plots.picture_places import KEY, read_places
+from fastcell.plots.picture_places import KEY, parse_picture_places
 from fastcell.report.cell_browser import browser_data
 from fastcell.report.page_elements import Picture, embed_png, percent
 from fastcell.report.run_sections import what_bound
@@ -493,7 +493,7 @@ def test_charts_are_dark_in_the_dark_and_cells_are_not_inverted(chromium, made):
     page = (made / "run" / "report.html").read_text()
     png = base64.b64decode(re.search(r'class="picture cells.*?base64,([^"]+)"', page, re.DOTALL)[1])
     with Image.open(io.BytesIO(png)) as image:
-        places = read_places(image.info[KEY])
+        places = parse_picture_places(image.info[KEY])
     assert len(places) >= len(CLASSES)
     around = np.ones(cells.shape, bool)
     edge = 7.4  # padding and border of the picture [px]

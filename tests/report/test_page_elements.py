@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from fastcell.errors import DataError
-from fastcell.plots.picture_places import KEY, PicturePlace, write_places
+from fastcell.plots.picture_places import KEY, PicturePlace, format_picture_places
 from fastcell.report.page_elements import Picture, data_uri, embed_png, percent
 
 
@@ -66,7 +66,7 @@ def test_shares_do_not_break_before_the_sign(share, decimals, text):
 
 def test_what_the_dark_theme_inverts_has_a_hole_for_each_cell(tmp_path):
     told = PngImagePlugin.PngInfo()
-    told.add_text(KEY, write_places([PicturePlace(0.1, 0.2, 0.5, 0.75)]))
+    told.add_text(KEY, format_picture_places([PicturePlace(0.1, 0.2, 0.5, 0.75)]))
     for name in ("contact_sheet", "losses"):
         Image.new("L", (40, 40)).save(tmp_path / f"{name}.png", pnginfo=told)
     picture = embed_png(tmp_path / "contact_sheet.png", "title")
