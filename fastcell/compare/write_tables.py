@@ -138,11 +138,21 @@ def frame_words(differences: Sequence[PairedDifference], frame: str | None) -> l
     equal = [(one, name) for one, name in equal if not _is_ahead(one, name)]
     if not equal:
         return []
-    ahead = {name: one.value if one.first == name else -one.value for one, name in equal}
-    listed = ", ".join(f"{name} ({value:+.3f} to the frame)" for name, value in ahead.items())
+    words = []
+    for unknown in (False, True):
+        ahead = {
+            name: one.value if one.first == name else -one.value
+            for one, name in equal
+            if (one.by == "group" and one.verdict.startswith("cannot tell")) == unknown
+        }
+        listed = ", ".join(f"{name} ({value:+.3f} to the frame)" for name, value in ahead.items())
+        if listed and unknown:
+            words.append(f"it cannot be told whether the frame alone is worse than {listed}")
+        elif listed:
+            words.append(f"the frame alone is not significantly worse than {listed}")
     text = (
-        f"**On these test cells, the frame alone is not significantly worse than {listed}: such a score is no evidence "
-        "of information in the cell. fastcell audit shows how well the border of the images predicts the classes.**"
+        f"**On these test cells, {'; '.join(words)}: such a score is no evidence of information in the cell. fastcell "
+        "audit shows how well the border of the images predicts the classes.**"
     )
     return [text]
 

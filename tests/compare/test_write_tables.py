@@ -74,8 +74,21 @@ def test_a_frame_that_is_as_good_as_a_method_is_said_in_words(wrong, named):
     if named is None:
         assert words == []
     else:
-        assert named in words[0]
+        assert f"the frame alone is not significantly worse than {named}" in words[0]
+        assert "cannot be told" not in words[0]
         assert "kNN (+" not in words[0].replace("frame alone (kNN)", "")
+
+
+def test_few_groups_cannot_tell_whether_the_frame_is_worse():
+    """A method far ahead of the frame in 3 groups is not called as good as it."""
+    made = tables(result("cnn", 12), result("frame", 20), units=np.arange(100) % 3)
+    (one,) = made.differences(list(made.by_place), "", ["CNN", "frame"])
+    assert one.verdict.startswith("cannot tell with 3 groups")
+    assert one.low < 0
+    words = frame_words([one], "frame")
+    assert words[0].startswith(
+        "**On these test cells, it cannot be told whether the frame alone is worse than CNN (+0.2"
+    )
 
 
 def test_an_interval_that_excludes_0_beside_no_verdict_is_explained():
