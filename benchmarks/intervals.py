@@ -9,7 +9,7 @@ stands beside them (500 sets, 500 draws).
 Parts: `accuracy` by group, `beyond` the range of the assumption, `cell` (exact sums over all outcomes), `scores`
 (recall, precision, F, balanced accuracy), `ranking` (ROC area, average precision), `calibration`, `paired`, `counts` of
 a new recording, `examples`, `cost` of a million cells, and, if the file of a trial of the same methods is given,
-`widths` beside those of the trial (40 sets a setting).
+`widths` beside those of the trial (20 sets a setting).
 
     python benchmarks/intervals.py [--parts accuracy,paired] [--sets 2000]
     python benchmarks/intervals.py --parts widths --trial FILE
@@ -52,7 +52,7 @@ PARTS: dict[str, Callable[[int, np.random.Generator], Iterator[Coverage]]] = {
     "paired": interval_parts.paired,
     "counts": interval_parts.counts_of_recordings,
 }
-WIDTH_SETS = 40
+WIDTH_SETS = 20
 DATA = {"cell": "exact sums", "examples": "single numbers", "cost": "a million cells in 10,000 groups, one core"}
 
 
