@@ -33,11 +33,10 @@ def read_confidences(path: Path) -> pa.Table:
     """
     file = path / "predictions.parquet" if path.is_dir() else path
     if not file.is_file():
-        there = [name for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
         way = (
-            f"`fastcell predict --ckpt_path {path / there[0]} --data.path DATA --out FILE.parquet`, then give FILE"
-            if there
-            else ("a folder that `fastcell fit` made, or a file of `fastcell predict`")
+            f"`fastcell predict {path} DATA --out FILE.parquet`, then give FILE"
+            if any(path.glob("*.ckpt"))
+            else "a folder that `fastcell fit` made, or a file of `fastcell predict`"
         )
         raise DataError(f"RUN must hold predictions.parquet or be a table of predictions, got {path}. Take {way}.")
     if file.stat().st_size > _MOST_BYTES:

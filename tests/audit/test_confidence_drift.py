@@ -42,7 +42,7 @@ def test_tables_that_are_none(tmp_path):
     with pytest.raises(DataError, match=r"Take a folder that `fastcell fit` made, or a file of `fastcell predict`"):
         read_confidences(tmp_path)
     (tmp_path / "last.ckpt").touch()
-    with pytest.raises(DataError, match=r"Take `fastcell predict --ckpt_path .*last\.ckpt --data.path DATA"):
+    with pytest.raises(DataError, match=r"Take `fastcell predict \S+ DATA --out FILE\.parquet`, then give FILE"):
         read_confidences(tmp_path)
     pq.write_table(TABLE.drop_columns(["key", "confidence"]), tmp_path / "few.parquet")
     with pytest.raises(DataError, match=r"must have columns key, class and confidence, lacks confidence, key\.$"):
