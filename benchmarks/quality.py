@@ -43,7 +43,7 @@ from fastcell.system import library_settings
 DECODE = "decode"
 SEED = 404
 KEPT = 0.95
-REAL = {"atom-samples": None, "jurkat": None, "tcell": "{group}/{class}/{name}"}
+REAL = {"atom-samples": "{class}_{name}", "jurkat": None, "tcell": "{group}/{class}/{name}"}
 """Sets of real cells, and the pattern of their paths."""
 
 
