@@ -129,10 +129,6 @@ def main() -> None:
     print_table(rows)
     settings: dict[str, object] = {"batch": plan.batch, "threads": 1, "rounds": rounds}
     print(f"wrote {Result('kernel', 'white noise', settings, rows, absent=absent).save()}")
-    if plan.device.type == "cpu" and not options.quick:
-        names = [f"fastcell: transform {stage}, {shape}, 128 px, float32" for stage in STAGES for shape in SHAPES]
-        stages: dict[str, object] = {"batch": plan.batch, "size": SIDE, "cores": 1}
-        print(f"wrote {Result('twin', 'white noise', stages, turns.rows(WRITE, [WRITE, *names])).save()}")
 
 
 def make_plan(batch: int | None, quick: bool) -> Plan:
