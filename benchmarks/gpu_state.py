@@ -104,7 +104,7 @@ def collect(folder: Path, before: dict[str, int], out: Path) -> list[str]:
             continue
         path = folder / name
         target = out / (name.replace("-unknown.", f"-{commit}.") if commit else name)
-        if commit and name.endswith(("-unknown.json", "-unknown.json.gz")):
+        if commit and name.endswith(("-unknown.json", "-unknown.json.xz")):
             write_result(path, {**read_result(path), "commit": commit})
         if path != target:
             shutil.move(path, target)

@@ -1,7 +1,7 @@
 """Contestants take turns in one run; a result is a ratio with an interval, and carries its machine and versions.
 
 Results are written by program only, as ``results/BENCH-DEVICE-DATE-COMMIT.json`` (`result_files`); ``table.py`` makes
-the README's tables of them, ``plot.py`` pictures.
+the tables of README and docs of them.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def drop(source: Path) -> Dropped:
     with tempfile.TemporaryDirectory() as folder:
         manifest = pack(source, Path(folder) / "cells", pattern=REAL[source.name], split=SplitOptions(None), jobs=1)
         found = assess(manifest, measure_cells(manifest, jobs=1))
-        labels, classes = manifest.labels(), manifest.info.classes
+        labels, classes = manifest.labels, manifest.info.classes
     is_alike = not any("does not resemble" in note for note in found.notes)
     counts = Counter(found.reasons[found.drop].tolist())
     losses = [(int(found.drop[labels == label].sum()), int((labels == label).sum())) for label in range(len(classes))]

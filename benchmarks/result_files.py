@@ -2,13 +2,14 @@
 
 A file holds the fields of `harness.Result`, then ``columns``, the names of the values of a row, and ``rows``, each the
 list of its values. Six significant digits are more than any spread between rounds or seeds leaves certain. A result of
-more than `MOST_BYTES` is compressed; ``zcat`` shows it.
+more than `MOST_BYTES` is compressed; ``xzcat`` shows it.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import lzma
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def write_result(path: Path, result: Mapping[str, Any]) -> Path:
     """Write a result whose ``rows`` are mappings of the same keys; the file appears whole or not at all.
 
     Args:
-        path: ``NAME.json``; a large result gets the name ``NAME.json.gz``.
+        path: ``NAME.json``; a large result gets the name ``NAME.json.xz``.
         result: fields of `harness.Result`.
 
     Returns:
@@ -38,9 +39,9 @@ def write_result(path: Path, result: Mapping[str, Any]) -> Path:
     body = ",\n".join(_dump(list(row.values())) for row in rows)
     text = ",\n".join([*head, f'"columns": {_dump(columns)}', f'"rows": [\n{body}\n]'])
     content = f"{{\n{text}\n}}\n".encode()
-    path = path.with_name(path.name.removesuffix(".gz"))
+    path = path.with_name(path.name.removesuffix(".gz").removesuffix(".xz"))
     if len(content) > MOST_BYTES:
-        content, path = gzip.compress(content, mtime=0), path.with_name(f"{path.name}.gz")
+        content, path = lzma.compress(content, preset=9), path.with_name(f"{path.name}.xz")
     fresh = path.with_suffix(".new")  # a run that is cut off here leaves no half of a result
     fresh.write_bytes(content)
     fresh.replace(path)
@@ -50,7 +51,8 @@ def write_result(path: Path, result: Mapping[str, Any]) -> Path:
 def read_result(path: Path) -> dict[str, Any]:
     """Return the result in a file, with ``rows`` as dictionaries."""
     content = path.read_bytes()
-    result: dict[str, Any] = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+    decompress = {".xz": lzma.decompress, ".gz": gzip.decompress}.get(path.suffix, bytes)
+    result: dict[str, Any] = json.loads(decompress(content))
     columns = result.pop("columns")
     result["rows"] = [dict(zip(columns, row, strict=True)) for row in result["rows"]]
     return result
@@ -58,7 +60,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 def result_paths(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the result files of a folder whose names without ``.json`` match `pattern`, sorted by name."""
-    return sorted(path for end in (".json", ".json.gz") for path in folder.glob(pattern + end))
+    return sorted(path for end in (".json", ".json.xz", ".json.gz") for path in folder.glob(pattern + end))
 
 
 def _dump(value: Any) -> str:
