@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 # The BLAS of NumPy and SciPy reads its number of threads once, when it is loaded. The matrices of these tests are
@@ -20,6 +21,10 @@ with pytest.MonkeyPatch.context() as _patch:
 from fastcell.system.library_settings import limit_spinning
 
 limit_spinning()  # as the command does before it loads torch
+
+# No test asserts speed: on a busy machine any example may take longer than the 200 ms that hypothesis allows by itself.
+hypothesis.settings.register_profile("any_speed", deadline=None)
+hypothesis.settings.load_profile("any_speed")
 
 if TYPE_CHECKING:
     from fastcell.dataset.manifest import Manifest

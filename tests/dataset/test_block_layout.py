@@ -19,7 +19,7 @@ def payload(data):
 
 
 @given(CELLS, st.integers(0, 2**40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_round_trip(cells, first_cell):
     data, start = make_block(cells, first_cell)
     block = read_block(payload(data))

@@ -15,7 +15,7 @@ from fastcell.dataset.shard_reader import ShardFiles, Stored
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_pixel_hash_is_of_sides_and_pixels(pixels):
     content = struct.pack("<ii", *pixels.shape) + pixels.tobytes()
     assert hash_pixels(pixels) == hashlib.blake2b(content, digest_size=16).digest()

@@ -277,7 +277,7 @@ def test_padding_behind_the_end_is_allowed():
 
 
 @given(st.binary(max_size=200), st.sampled_from([JPG, PNG, TIF, npy(grey())]), st.integers(0, 3000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_damage_raises_anything_else(noise, data, place):
     place %= len(data)
     damaged = data[:place] + noise + data[place + len(noise) :]

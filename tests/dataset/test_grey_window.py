@@ -9,7 +9,7 @@ from fastcell.dataset.grey_window import colours_to_grey, window_table
 
 
 @given(st.integers(0, 65534), st.integers(1, 65535))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_window_table_on_every_level(low, span):
     high = min(low + span, 65535)
     table = window_table(low, high)

@@ -42,7 +42,7 @@ def parts_of(archive):
 
 
 @given(st.lists(KEYS, min_size=1, max_size=8))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_names_in_a_shard_are_safe_to_unpack(tmp_path, keys):
     path = tmp_path / "s.tar"
     path.unlink(missing_ok=True)
@@ -55,7 +55,7 @@ def test_names_in_a_shard_are_safe_to_unpack(tmp_path, keys):
 
 
 @given(MEMBERS, st.booleans())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_index_writes_into_its_folder_alone(tmp_path_factory, members, beside):
     root = tmp_path_factory.mktemp("index")
     source, out = root / "source", root / "out"

@@ -35,7 +35,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 
 
 @given(NAMES, st.binary(max_size=1500))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_header_is_read_back_by_tarfile(name, data):
     name = "n" + name.strip("/") + "n"
     header = tar.make_header(name.encode(), len(data))
@@ -119,7 +119,7 @@ def healthy(tmp_path_factory):
 
 
 @given(st.integers(0, 2), st.integers(0, 10**6), st.binary(min_size=1, max_size=40), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_damage_ends_in_a_message_or_in_members_within_the_file(healthy, which, place, noise, cut):
     path, tars = healthy
     data = tars[which]

@@ -62,7 +62,7 @@ def test_rows_quarantine_and_range_of_sixteen_bit():
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_row_has_mean_and_border_of_the_pixels(pixels):
     table = CellTable("s.tar", None)
     record = Record("a", pixels, "raw")

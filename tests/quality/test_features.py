@@ -140,7 +140,7 @@ def test_bands_stripes_and_walls_are_background():
     assert found["foreground"] == pytest.approx(of(picture((64, 48, 16)))["foreground"], rel=0.25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), height=st.integers(1, 90), width=st.integers(1, 300))
 def test_finite_for_any_pixels(data, height, width):
     kind = data.draw(st.sampled_from(["noise", "constant", "stripes", "rare"]))

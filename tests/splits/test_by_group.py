@@ -33,7 +33,7 @@ def test_stratified_counts_are_exact_in_every_class() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_stratified_is_near_by_class_and_as_a_whole(sizes: list[int], seed: int) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     sides = split_by_group(labels, None, SHARES, seed)
@@ -56,7 +56,7 @@ def test_same_seed_same_split_other_seed_another() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 60), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_group_is_on_two_sides_and_shares_are_near(seed: int, num_groups: int, num_classes: int) -> None:
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 50, num_groups)

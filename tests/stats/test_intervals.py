@@ -30,7 +30,7 @@ def test_degrees_of_freedom_are_those_of_the_matrices():
 counts = st.lists(st.tuples(st.integers(0, 200), st.floats(0, 1)), min_size=1, max_size=12)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(counts)
 def test_by_group_is_never_narrower_than_by_cell(groups):
     cells = np.array([num for num, _ in groups])

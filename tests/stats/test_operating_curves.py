@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -11,7 +11,6 @@ from fastcell.stats.operating_curves import class_curve, coverage_at, reject_cur
 from fastcell.stats.score_intervals import proportion
 
 
-@settings(deadline=None)
 @given(st.integers(2, 300), st.integers(0, 10**6), st.booleans())
 def test_agrees_with_scikit_learn(num, seed, tied):
     rng = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ from fastcell.stats.intervals import Interval
 from fastcell.stats.paired_difference import Comparison, FlipTest, compare_paired, difference_by_group, sign_flip
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.integers(-9, 9), min_size=1, max_size=9))
 def test_p_is_that_of_all_signs(sums):
     signs = np.array(list(itertools.product((1, -1), repeat=len(sums))))
@@ -104,7 +104,7 @@ def test_seeds_count_as_means():
         compare_paired([], [])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 10**6))
 def test_by_group_is_never_narrower_than_by_cell(num, num_groups, seed):
     rng = np.random.default_rng(seed)

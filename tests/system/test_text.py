@@ -20,7 +20,7 @@ from fastcell.system.text import (
 
 
 @given(st.text(st.characters()))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_storable_is_utf8(text):
     stored = storable(text)
     stored.encode("utf-8")
@@ -55,7 +55,7 @@ def test_columns_are_aligned() -> None:
 
 
 @given(st.text(st.characters()))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_character_that_a_terminal_obeys_is_left(text):
     shown = printable(text)
     shown.encode("utf-8")  # no surrogate
