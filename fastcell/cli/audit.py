@@ -56,7 +56,7 @@ def audit(
     from fastcell.system.messages import printer
 
     manifest = Manifest.open(data)
-    default = Path("audit") if manifest.remote is not None else manifest.path / "audit"
+    default = Path("audit") if manifest.is_at_address else manifest.path / "audit"
     folder = check_output_folder("--out", Path(out) if out else default)
     found = audit(
         manifest,

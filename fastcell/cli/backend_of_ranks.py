@@ -35,6 +35,9 @@ def use_backend(config: Any, model: CellModule) -> None:
         FastcellError: the backend cannot be prepared.
     """
     trainer = config.trainer
+    if config.engine is not None or config.scheduler is not None:
+        hint = "Add --backend openvino or onnxruntime, and leave options of the trainer out"
+        raise invalid("--engine", "given with a backend other than torch", config.engine, hint)
     if config.backend is None and config.precision == "auto" and _is_on_gpu(trainer):
         return
     checkpoint = Path(config.ckpt_path)

@@ -90,10 +90,15 @@ class BackendArguments(NamedTuple):
         backend: program that runs the network; auto: the fastest that agrees with torch [default: earlier choice of
             auto for this run, else torch]
         precision: arithmetic of the network; auto: the fastest that agrees with torch
+        engine: workers that classify, with a backend other than torch: loky, processes of this machine; dask, those of
+            a cluster
+        scheduler: address of the Dask scheduler, tcp://HOST:8786 [default: workers here]
     """
 
     backend: BackendChoice | None = None
     precision: PrecisionChoice = "auto"
+    engine: Literal["loky", "dask"] | None = None
+    scheduler: Annotated[str | None, Spelled("ADDRESS")] = None
 
 
 class PredictArguments(NamedTuple):

@@ -57,7 +57,7 @@ HANDLE_SIGNALS = {"fit", "distill", "validate", "test", "predict"}
 """Commands in which Lightning handles SIGTERM."""
 
 _READ_ADDRESSES = {*HANDLE_SIGNALS, "info", "verify", "audit", "explain", "report", "qc", "bench"} - {"distill"}
-_WRITE_ADDRESSES = {"pack", "synth", "predict"}
+_WRITE_ADDRESSES = {"index", "pack", "synth", "predict"}
 _READ_ADDRESSES |= {*_WRITE_ADDRESSES, "review"}
 """Commands that take a data set at an address such as ``s3://bucket/cells``."""
 

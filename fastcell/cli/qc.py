@@ -83,7 +83,7 @@ def qc(
     elif found.drop.any():
         show_next(("review", manifest.place, "--select", "qc=drop sort=-quality"), *fit_step(manifest))
     else:
-        sheets = "review" if manifest.remote is not None else str(manifest.path / "review")
+        sheets = "review" if manifest.is_at_address else str(manifest.path / "review")
         show_next(("qc", manifest.place, "--review", sheets), *fit_step(manifest))
     return 0
 

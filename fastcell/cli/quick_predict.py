@@ -7,6 +7,7 @@ line runs the command, and reports errors.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -45,6 +46,8 @@ _ALLOWED: dict[str, tuple[str, ...] | None] = {
     **dict.fromkeys(_SHARES),
     "--backend": get_args(BackendChoice),
     "--precision": get_args(PrecisionChoice),
+    "--engine": ("loky", "dask"),
+    "--scheduler": None,
     "--trust": None,
     "--trainer.accelerator": ("auto", "cpu"),
     "--trainer.devices": ("auto", "1"),
@@ -151,8 +154,9 @@ def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: 
     threads = int(values.get("--data.threads", "0")) or resources.num_cpus()
     files = NetworkFiles(checkpoint)
     backend, network = open_prepared(files, program, precision, threads)
+    cache = _cache(values)
     task = PredictionTask(
-        Manifest.open(values["--data.path"], _cache(values)),
+        Manifest.open(values["--data.path"], cache),
         checkpoint,
         out,
         values.get("--data.split_name", "default"),
@@ -161,12 +165,24 @@ def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: 
         threads,
         values.get("--tta") == "true",
         values.get("--data.on_bad_cell", "replace"),
+        "--engine" in values,
+        cache,
     )
     print_line(describe_backend(files, program, precision))
     least, accuracy = (_number(values.get(name)) for name in _SHARES)
     limits = answer_limits(join_content(network.values, files.arrays()), network.classes, least, accuracy)
-    predict_without_trainer(task, backend, network, limits)
+    jobs = threads if "--data.threads" in values else None
+    with _engine(values, jobs):
+        predict_without_trainer(task, backend, network, limits)
     show_next(*after_predict(out, checkpoint))
+
+
+def _engine(values: dict[str, str], jobs: int | None) -> AbstractContextManager[object]:
+    if not {"--engine", "--scheduler"} & set(values):
+        return nullcontext()
+    from fastcell.system.engines import use_engine
+
+    return use_engine(values.get("--engine"), values.get("--scheduler"), jobs, option="--engine")  # type: ignore[arg-type]
 
 
 def describe_backend(files: NetworkFiles, program: str, precision: str) -> str:

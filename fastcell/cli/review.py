@@ -53,7 +53,7 @@ def review(
     from fastcell.dataset.marks.replay import MarkedCells
 
     manifest = Manifest.open(data)
-    if manifest.remote is not None:
+    if manifest.is_at_address:
         raise invalid("DATA", "a folder of this machine, which keeps the marks", manifest.place, "Copy the data set")
     if split_name != "default":
         manifest.split(split_name)  # an error that names the splits, if there is no such one

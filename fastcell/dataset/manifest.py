@@ -108,6 +108,7 @@ class DatasetInfo:
         source: where the cells come from, as given when packing.
         licence: licence of the cells, as given when packing.
         command: command that packs the same set; empty if another command made it.
+        shards_at: address that the names of the shards are relative to; None for the place of the data set.
         format_version: version of this file layout.
     """
 
@@ -126,11 +127,15 @@ class DatasetInfo:
     source: str = ""
     licence: str = ""
     command: str = ""
+    shards_at: str | None = None
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
         """Return the text of ``dataset.json``."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        values = asdict(self)
+        if self.shards_at is None:
+            del values["shards_at"]
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> DatasetInfo:
@@ -166,7 +171,8 @@ class Manifest:
         info: content of ``dataset.json``; classes that exist only as labels by hand follow the others.
         table: N rows of `SCHEMA`; row number = cell_id. The class is the label by hand if there is one.
         marked: marks in ``marks.jsonl`` at the time of opening; None without marks.
-        remote: the data set at its address; None for a folder of this machine. `path` is then a copy of its tables.
+        remote: the data set at its address, or the shards there of a data set on this machine; None if all is on this
+            machine. For a data set at an address, `path` is a copy of its tables.
     """
 
     path: Path
@@ -192,6 +198,7 @@ class Manifest:
         remote = _opened(path, cache)
         folder = local_path("DATA", path) if remote is None else remote.folder
         info = _info_in(folder, str(remote or path))
+        remote = shards_of(info, folder, remote, cache)
         table = read_parquet(folder / "manifest.parquet", SCHEMA)
         check_manifest_rows(table, info, folder / "manifest.parquet")
         marked = marked_cells(folder, table)
@@ -207,16 +214,21 @@ class Manifest:
     @property
     def place(self) -> str:
         """Folder or address of the data set, as commands take it."""
-        return str(self.path if self.remote is None else self.remote)
+        return str(self.remote if self.is_at_address else self.path)
 
     def place_of(self, name: str) -> str:
         """Return the path or address of a file of the data set, for messages."""
-        return str(self.path / name) if self.remote is None else str(self.remote.place.below(name))
+        return str(self.path / name) if self.remote is None else self.remote.place_of(name)
+
+    @property
+    def is_at_address(self) -> bool:
+        """Whether the tables are at an address, too."""
+        return self.remote is not None and not self.remote.tables_here
 
     @property
     def whole_place(self) -> str:
         """Absolute path or address of the data set, for files that are read elsewhere."""
-        return str(self.path.absolute() if self.remote is None else self.remote)
+        return str(self.remote if self.is_at_address else self.path.absolute())
 
     def check_writable(self) -> None:
         """Check before any work that files can be written into the data set.
@@ -225,7 +237,7 @@ class Manifest:
             ArgumentError: the folder cannot be written, or the address is of a web server.
             DataError: the store refuses to write.
         """
-        if self.remote is None:
+        if self.remote is None or self.remote.tables_here:
             check_output_folder("DATA", self.path)
         else:
             self.remote.check_writable()
@@ -239,7 +251,7 @@ class Manifest:
         Raises:
             DataError: the store cannot be reached or refuses to write.
         """
-        if self.remote is not None:
+        if self.remote is not None and not self.remote.tables_here:
             self.remote.upload(name)
 
     def __len__(self) -> int:
@@ -491,6 +503,19 @@ def read_info(path: str | os.PathLike[str], cache: ObjectCache | None = None) ->
     """
     remote = _opened(path, cache)
     return _info_in(Path(path) if remote is None else remote.folder, str(remote or path))
+
+
+def shards_of(
+    info: DatasetInfo, folder: Path, remote: RemoteDataset | None, cache: ObjectCache | None
+) -> RemoteDataset | None:
+    """Return where the shards of a data set are, which need not be where its tables are; None for a folder here."""
+    if info.shards_at is None:
+        return remote
+    from fastcell.remote.remote_dataset import RemoteDataset
+
+    if remote is None:
+        return RemoteDataset.of_shards(info.shards_at, cache or ObjectCache.of(), folder)
+    return remote.with_shards_at(info.shards_at)
 
 
 def _opened(path: str | os.PathLike[str], cache: ObjectCache | None) -> RemoteDataset | None:

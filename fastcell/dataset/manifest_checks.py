@@ -20,6 +20,7 @@ from fastcell.dataset.decode import ENCODINGS
 from fastcell.dataset.image_headers import MAX_PIXELS
 from fastcell.dataset.schema import LAYOUTS, NULLABLE, SPLITS, VERDICTS
 from fastcell.errors import DataError
+from fastcell.remote.addresses import scheme_of
 
 _HINT = "Pack or index the data again"
 _MOST_BYTES = 1 << 62  # largest shard: its size plus an offset fits into int64
@@ -54,6 +55,10 @@ def check_info(values: Mapping[str, Any], path: Path) -> None:
         "synthetic": ("true or false", lambda value: isinstance(value, bool)),
         "generator": ("null or text", lambda value: value is None or isinstance(value, str)),
         "seed": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+        "shards_at": (
+            "null or an address",
+            lambda value: value is None or (isinstance(value, str) and scheme_of(value) is not None),
+        ),
         **{
             name: ("text", lambda value: isinstance(value, str))
             for name in ("created_by", "source", "licence", "command")

@@ -12,6 +12,7 @@ import pyarrow as pa
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.packing.finish_dataset import number_cells
 from fastcell.packing.records import ShardResult
+from fastcell.remote.remote_dataset import RemoteDataset
 from fastcell.splits.copies.exact import exact_sets
 from fastcell.splits.leakproof import Copies, Splits, make_leakproof_splits, spanning_cells
 from fastcell.splits.make_splits import SplitOptions
@@ -27,6 +28,7 @@ def keep_exact_copies_together(
     groups: Sequence[str | None] | np.ndarray | None,
     options: SplitOptions,
     given: Sequence[str] = (),
+    remote: RemoteDataset | None = None,
 ) -> tuple[Splits, list[str]]:
     """Put exact copies into one subset in the splits of a data set that is being written.
 
@@ -44,6 +46,7 @@ def keep_exact_copies_together(
         groups: (N,) group names, None or empty for a cell without group; or None if there are no groups.
         options: shares, seed and folds, with which the splits are made again if there are copies.
         given: names of the splits that the source defines, which are not changed.
+        remote: where the shards are; None for `base`.
 
     Returns:
         The splits, and notes for the user.
@@ -51,7 +54,8 @@ def keep_exact_copies_together(
     if not any((subsets != "").any() for name, subsets in splits.items() if name not in given):
         return splits, []
     table, _ = number_cells(results)
-    found = exact_sets(Manifest(base, info, _with_whole_paths(table, base)))
+    whole = _with_whole_paths(table, base) if remote is None else table
+    found = exact_sets(Manifest(base, info, whole, remote=remote))
     if not len(found):
         return splits, []
     place = {key: number for number, key in enumerate(keys)}

@@ -22,7 +22,7 @@ from fastcell.dataset.schema import SCHEMA, make_table
 from fastcell.errors import BadCell, DataError, invalid
 from fastcell.packing.quarantine import quarantine_row, quarantine_table
 from fastcell.packing.records import CellTable, Record, ShardResult
-from fastcell.sources.base import file_stamp
+from fastcell.packing.tar_sources import TarSource
 from fastcell.sources.containers import file_reason
 from fastcell.sources.image_folder import Pattern
 from fastcell.sources.webdataset_samples import TarSample, list_samples, read_facts
@@ -40,7 +40,7 @@ _MAX_LABEL_BYTES = 1 << 20
 class _Tar(NamedTuple):
     """One tar to list, as sent to a worker; `saved` and the number of a part form the name of the part's saved file."""
 
-    path: Path
+    source: TarSource
     saved: str
 
 
@@ -90,8 +90,7 @@ class PartResult(NamedTuple):
 
 
 def read_tars(
-    paths: Sequence[Path],
-    base: Path,
+    sources: Sequence[TarSource],
     saved_dir: Path,
     common: tuple[Window, float, Pattern | None],
     jobs: int | None,
@@ -100,8 +99,7 @@ def read_tars(
     """Read the samples of all tars, or load them from an earlier run.
 
     Args:
-        paths: paths of the tars.
-        base: folder that the shard names are relative to.
+        sources: the tars.
         saved_dir: folder for the saved parts.
         common: window, micrometres per pixel and pattern, for all cells.
         jobs: number of worker processes; None to choose it.
@@ -114,15 +112,15 @@ def read_tars(
         ArgumentError: If the pattern does not match a name, or there are 16-bit cells and no window.
         DataError: If no tar holds an image.
     """
-    shards = [os.path.relpath(path.resolve(), base).replace(os.sep, "/") for path in paths]
+    shards = [source.name for source in sources]
     strange = next((name for name in shards if not name.isprintable()), None)
     if strange is not None:
         raise DataError(f"names of tars must have no control characters, got {strange!r}. Rename the file.")
     names = [blake2b(os.fsencode(shard), digest_size=12).hexdigest() for shard in shards]
-    tars = [_Tar(path.resolve(), str(saved_dir / name)) for path, name in zip(paths, names, strict=True)]
+    tars = [_Tar(source, str(saved_dir / name)) for source, name in zip(sources, names, strict=True)]
     parts, unread = _list_parts(tars, shards, common, jobs, verbose)
     done = _measure(parts, jobs, verbose)
-    return done, _join(paths, shards, parts, done, unread)
+    return done, _join(sources, parts, done, unread)
 
 
 def _list_parts(
@@ -137,7 +135,7 @@ def _list_parts(
     Returns:
         The parts, and the reason for each tar that cannot be read or holds no image.
     """
-    few = sum(found.path.stat().st_size for found in tars) < _ONE_PROCESS_BYTES
+    few = sum(found.source.num_bytes for found in tars) < _ONE_PROCESS_BYTES
     listings = list(run_tasks(_list_tar, tars, 1 if few and jobs is None else jobs))
     pattern = common[2]
     if pattern is not None:
@@ -145,7 +143,7 @@ def _list_parts(
     _say_others(sum((listed.others for listed in listings), Counter()), verbose)
     parts = []
     unread = {
-        shard: "no image in the file" if listed.error is None else file_reason(str(found.path), listed.error)
+        shard: "no image in the file" if listed.error is None else file_reason(found.source.path, listed.error)
         for found, shard, listed in zip(tars, shards, listings, strict=True)
         if not listed.num
     }
@@ -158,10 +156,8 @@ def _list_parts(
         error = next((listed.error for listed in listings if listed.error is not None), None)
         if error is not None:
             raise error
-        raise DataError(
-            f"no usable cell: no jpg, png, tif or npy in {tars[0].path}{' and the other tars' * (len(tars) > 1)}. "
-            "Check the folder."
-        )
+        more = " and the other tars" * (len(tars) > 1)
+        raise DataError(f"no usable cell: no jpg, png, tif or npy in {tars[0].source.path}{more}. Check the folder.")
     return parts, unread
 
 
@@ -171,14 +167,15 @@ def _saved_path(found: _Tar, start: int) -> Path:
 
 def _list_tar(found: _Tar) -> _Listed:
     """List the samples of a tar; if all its parts are saved, return only their number, without reading the tar."""
-    stamp = file_stamp(str(found.path))
+    stamp = found.source.stamp
     first = load_pieces(_saved_path(found, 0), stamp)
     if first is not None:
         num = first.facts["num_samples"]
         if all(_saved_path(found, start).exists() for start in range(0, num, _PART_CELLS)):
             return _Listed(stamp, None, num, Counter(first.facts["others"]))
     try:
-        samples, others = list_samples(found.path)
+        with found.source.opened() as path:
+            samples, others = list_samples(path)
     except (DataError, OSError) as error:
         return _Listed(stamp, [], 0, Counter(), error)
     return _Listed(stamp, samples, len(samples), others)
@@ -214,7 +211,8 @@ def _index_part(part: _Part) -> PartResult:
     if saved is not None:
         return PartResult(saved.tables[0], saved.tables[1], saved.facts["num_unreadable"], saved.facts["used"])
     if samples is None:  # the saved part was damaged after it was listed
-        samples = list_samples(part.tar.path)[0][part.start : part.start + part.num]
+        with part.tar.source.opened() as path:
+            samples = list_samples(path)[0][part.start : part.start + part.num]
     result = _read_part(part, samples)
     facts = {"stamp": stamp, "num_samples": num, "others": others, "num_unreadable": result.num_unreadable}
     facts |= {"used": result.used}
@@ -225,7 +223,11 @@ def _index_part(part: _Part) -> PartResult:
 def _read_part(part: _Part, samples: Sequence[TarSample]) -> PartResult:
     table, num_unreadable = CellTable(part.shard, part.window), 0
     used: Counter[str] = Counter()
-    with open(part.tar.path, "rb", buffering=0) as file, DecoderMessages() as messages:
+    with (
+        part.tar.source.opened() as path,
+        open(path, "rb", buffering=0) as file,
+        DecoderMessages() as messages,
+    ):
         handle = file.fileno()
         for sample in samples:
             facts = read_facts(_read_label(handle, sample.cls), _read_label(handle, sample.json))
@@ -268,8 +270,7 @@ def _read_label(handle: int, member: tar.Member | None) -> bytes | None:
 
 
 def _join(
-    paths: Sequence[Path],
-    shards: Sequence[str],
+    sources: Sequence[TarSource],
     parts: Sequence[_Part],
     done: Sequence[PartResult],
     unread: Mapping[str, str],
@@ -279,14 +280,15 @@ def _join(
     for part, result in zip(parts, done, strict=True):
         mine.setdefault(part.shard, []).append(result)
     results = []
-    for path, shard in zip(paths, shards, strict=True):
+    for source in sources:
+        shard = source.name
         if shard in mine:
             rows = pa.concat_tables([result.rows for result in mine[shard]])
             bad = pa.concat_tables([result.quarantine for result in mine[shard]])
-            results.append(ShardResult(shard, path.stat().st_size, rows, bad))
+            results.append(ShardResult(shard, source.num_bytes, rows, bad))
         else:
             bad = quarantine_table([quarantine_row(shard, shard, None, None, None, unread[shard])])
-            results.append(ShardResult(shard, path.stat().st_size, make_table([], SCHEMA), bad))
+            results.append(ShardResult(shard, source.num_bytes, make_table([], SCHEMA), bad))
     counts = pc.value_counts(pa.concat_tables([result.rows for result in results]).column("key"))
     if len(counts) == sum(result.rows.num_rows for result in results):
         return results

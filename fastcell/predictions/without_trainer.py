@@ -20,16 +20,13 @@ from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import StoppedError, invalid
 from fastcell.inference.backends.interface import NetworkBackend
 from fastcell.inference.backends.network_files import NetworkDescription
-from fastcell.inference.classifier import features_and_answers
-from fastcell.inference.unlike.image_features import network_image_features
-from fastcell.inference.unlike.reasons import UnlikeScores
-from fastcell.loading.chunk_work import work_on_chunks
-from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import chunks_left
 from fastcell.predictions.answer_limits import AnswerLimits, answer_limits, describe_predictions
+from fastcell.predictions.classified_chunks import ChunkSettings, EngineJob, classified_chunks, classified_on_engine
 from fastcell.predictions.convert import write_predictions
 from fastcell.predictions.saved_parts import PartStore, saved_parts
 from fastcell.predictions.table import Predictions, prediction_table
+from fastcell.remote.object_cache import ObjectCache
 from fastcell.system.messages import print_line
 from fastcell.system.text import join_lines, printable
 
@@ -48,6 +45,8 @@ class PredictionTask:
         threads: threads, >= 1.
         tta: average the probabilities over the four flips.
         on_bad_cell: ``replace`` or ``error``.
+        on_engine: classify on the workers of the surrounding `fastcell.system.engines.use_engine`, one thread each.
+        cache: their cache of a data set at an address; None for the default one.
     """
 
     manifest: Manifest
@@ -59,6 +58,8 @@ class PredictionTask:
     threads: int = 1
     tta: bool = False
     on_bad_cell: str = "replace"
+    on_engine: bool = False
+    cache: ObjectCache | None = None
 
 
 def predict_without_trainer(
@@ -112,10 +113,19 @@ def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDesc
         store = PartStore(corrupt_cells)
         left = rows[chunks_left(rows, store.take_over(stage.saved_dir), task.chunk)]
         store.begin(stage.saved_dir)
+        chunks = ChunkSettings(task.chunk, task.tta, limits.known)
+        if task.on_engine:
+            names = backend.name, backend.precision
+            job = EngineJob(
+                manifest.whole_place, task.cache, task.checkpoint.absolute(), *names, chunks, task.on_bad_cell
+            )
+            classified = classified_on_engine(job, left, corrupt_cells)
+        else:
+            classified = classified_chunks(left, backend, network, corrupt_cells, chunks, task.threads)
         with _saved_at_the_end(store):
-            for cell_ids, probabilities, unlike in _classified(task, left, backend, network, corrupt_cells, limits):
-                store.add(cell_ids, probabilities, unlike)
-                num += len(cell_ids)
+            for found in classified:
+                store.add(*found)
+                num += len(found.cell_ids)
                 if store.is_due:
                     store.save()
         store.join()
@@ -142,31 +152,6 @@ def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDesc
             f"cells without a class, because the network gives them no finite probability: {int((~finite).sum()):,}"
         )
     print_line(f"{table.num_rows:,} rows, {num / max(seconds, 1e-9):,.0f} cells/s, {printable(task.out)}")
-
-
-def _classified(
-    task: PredictionTask,
-    rows: np.ndarray,
-    backend: NetworkBackend,
-    network: NetworkDescription,
-    corrupt_cells: CorruptCells,
-    limits: AnswerLimits,
-) -> Iterator[tuple[np.ndarray, np.ndarray, UnlikeScores]]:
-    """Yield ids, probabilities and scores of the good cells, chunk by chunk."""
-
-    def classify(cells: RaggedCells, images: np.ndarray) -> tuple[np.ndarray, UnlikeScores]:
-        num = len(cells)
-        if len(images) == 1:  # a batch of one uses a separately compiled network with different rounding
-            images = np.concatenate([images, np.zeros_like(images)])
-        features, answers = features_and_answers(backend, images, network.loss, task.tta)
-        if limits.known is None:
-            return answers[:num], UnlikeScores.none(num)
-        return answers[:num], limits.known.measure(network_image_features(images[:num]), features[:num])
-
-    options = {"corrupt_cells": corrupt_cells, "threads": task.threads}
-    for result in work_on_chunks(task.manifest, rows, task.chunk, network.preprocessing, classify, **options):  # type: ignore[arg-type]
-        answers, unlike = result.value
-        yield result.cell_ids[result.good], answers[result.good], unlike.at(result.good)
 
 
 def _check_window(manifest: Manifest, network: NetworkDescription) -> None:

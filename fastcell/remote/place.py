@@ -136,6 +136,21 @@ class RemotePlace:
                 return None
             raise
 
+    def names_below(self) -> dict[str, Version] | None:
+        """Return all objects below this place by their names relative to it; None if the server lists nothing.
+
+        Of a web server, only the objects directly in the folder are found, in its index page.
+
+        Raises:
+            DataError: the store cannot be reached or refuses the request.
+        """
+        if self.is_web:
+            return self.names()
+        system, path = self._opened
+        start = f"{path.rstrip('/')}/"
+        found = self._tried(lambda: system.find(path, detail=True), "listed")
+        return {name.removeprefix(start): _version(found[name]) for name in found if name.startswith(start)}
+
     def version(self) -> Version:
         """Return the present version of the object.
 

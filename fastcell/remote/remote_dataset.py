@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
@@ -45,6 +45,8 @@ class RemoteDataset:
         folder: copy of its tables on this machine, as they were when it was opened.
         versions: versions of its objects by name, as they were listed or first asked for.
         wrong_files: inode and modification time of the first file of a shard that had wrong bytes, by name.
+        shards_at: folder that the names of the shards are relative to; None for `place`.
+        tables_here: the tables are those of a data set on this machine, in `folder`; only its shards are at an address.
     """
 
     place: RemotePlace
@@ -52,6 +54,8 @@ class RemoteDataset:
     folder: Path
     versions: dict[str, Version] = field(default_factory=dict)
     wrong_files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    shards_at: RemotePlace | None = None
+    tables_here: bool = False
 
     @classmethod
     def open(cls, address: str, cache: ObjectCache, name: str = "DATA") -> RemoteDataset:
@@ -81,8 +85,33 @@ class RemoteDataset:
                     return cls(place, cache, folder, versions)
         raise DataError(f"{place.address}: dataset.json changes all the time. Wait until the data set is written.")
 
+    @classmethod
+    def of_shards(cls, address: str, cache: ObjectCache, folder: Path) -> RemoteDataset:
+        """Return the shards at an address of a data set whose tables are in a folder of this machine.
+
+        Raises:
+            ArgumentError: the address is invalid.
+        """
+        place = RemotePlace(check_address("shards_at", address))
+        return cls(place, cache, folder, tables_here=True)
+
+    def with_shards_at(self, address: str) -> RemoteDataset:
+        """Return this data set with its shards at another address than its tables.
+
+        Raises:
+            ArgumentError: the address is invalid.
+        """
+        tables = {name: version for name, version in self.versions.items() if _is_table(name)}
+        return replace(self, shards_at=RemotePlace(check_address("shards_at", address)), versions=tables)
+
     def __str__(self) -> str:
-        return self.place.address
+        return str(self.folder) if self.tables_here else self.place.address
+
+    def place_of(self, name: str) -> str:
+        """Return the path or address of a table or a shard, for messages."""
+        if _is_table(name):
+            return str(self.folder / name) if self.tables_here else self.place.below(name).address
+        return self._shard(name).address
 
     def open_shard(self, name: str, expected_bytes: int, flags: int = os.O_RDONLY | os.O_CLOEXEC) -> int:
         """Return a file descriptor of a shard in the cache; download it if it is not there.
@@ -162,7 +191,7 @@ class RemoteDataset:
         Raises:
             DataError: the store cannot be reached.
         """
-        return _asked(self.place.below(name)) is not None
+        return _asked(self._shard(name)) is not None
 
     def check_writable(self) -> None:
         """Check by a small object that something can be written at the address.
@@ -199,9 +228,12 @@ class RemoteDataset:
             self.versions[name] = place.version()
             write_text(self.folder / _VERSIONS, json.dumps(known | {name: list(self.versions[name])}))
 
+    def _shard(self, name: str) -> RemotePlace:
+        return (self.shards_at or self.place).below(name)
+
     def _known(self, name: str, expected_bytes: int) -> tuple[RemotePlace, Version]:
         """Return the place of a shard and its version when the data set was opened, or when it was first asked for."""
-        place = self.place.below(name)
+        place = self._shard(name)
         version = self.versions.get(name)
         if version is None or version.size is None:
             version = place.version()

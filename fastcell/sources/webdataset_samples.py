@@ -69,29 +69,43 @@ def find_tars(root: Path) -> list[Path]:
         ArgumentError: If the folder does not exist.
         DataError: If it holds no tar, or compressed tars.
     """
-    root = local_path("DIR", root)
+    root = local_path("TARS", root)
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing there"
-        raise ArgumentError(f"DIR must be a folder with WebDataset tars, got {str(root)!r} ({what}). Check the path.")
-    tars: list[Path] = []
-    compressed: list[Path] = []
+        raise ArgumentError(f"TARS must be a folder with WebDataset tars, got {str(root)!r} ({what}). Check the path.")
+    found: list[str] = []
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
-            path = Path(folder) / file
-            if not file.startswith(".") and path.is_file():  # reading a pipe may block for ever
-                kept = tars if file.lower().endswith(".tar") else compressed
-                if kept is tars or file.lower().endswith(_COMPRESSED):
-                    kept.append(path)
+        paths = (Path(folder) / file for file in files if not file.startswith("."))
+        found += (path.relative_to(root).as_posix() for path in paths if path.is_file())  # a pipe may block for ever
+    return [root / name for name in check_tar_names(str(root), found)]
+
+
+def check_tar_names(place: str, names: Iterable[str]) -> list[str]:
+    """Return the names that are of tars, in natural order.
+
+    Args:
+        place: folder or address that has the files, for messages.
+        names: names of files in it.
+
+    Raises:
+        DataError: If there is no tar, or there are compressed tars.
+    """
+    tars: list[str] = []
+    compressed: list[str] = []
+    for name in names:
+        if name.lower().endswith(".tar"):
+            tars.append(name)
+        elif name.lower().endswith(_COMPRESSED):
+            compressed.append(name)
     if compressed:
-        first = min(compressed).relative_to(root)
         raise DataError(
-            f"{root} holds {len(compressed)} compressed tars, the first {first}; only uncompressed tars are read. "
-            "Decompress them, or move them out of the folder."
+            f"{place} holds {len(compressed)} compressed tars, the first {min(compressed)}; only uncompressed tars are "
+            "read. Decompress them, or move them out of the folder."
         )
     if not tars:
-        raise DataError(f"{root} must hold WebDataset tars, got none. For a folder of images use `fastcell pack`.")
-    return sorted(tars, key=lambda path: natural_key(path.relative_to(root).as_posix()))
+        raise DataError(f"{place} must hold WebDataset tars, got none. For a folder of images use `fastcell pack`.")
+    return sorted(tars, key=natural_key)
 
 
 def list_samples(path: Path) -> tuple[list[TarSample], Counter[str]]:

@@ -19,7 +19,9 @@ _TIMEOUT_S = 30
 
 
 @contextmanager
-def use_engine(backend: EngineName | None, scheduler: str | None, jobs: int | None) -> Iterator[int | None]:
+def use_engine(
+    backend: EngineName | None, scheduler: str | None, jobs: int | None, option: str = "--backend"
+) -> Iterator[int | None]:
     """Run tasks of `fastcell.system.worker_processes.run_tasks` on an engine inside the block.
 
     Args:
@@ -27,6 +29,7 @@ def use_engine(backend: EngineName | None, scheduler: str | None, jobs: int | No
             the command.
         scheduler: address of a Dask scheduler; None starts workers on this machine.
         jobs: number of tasks at a time; None for all workers.
+        option: the option that names the engine, for messages.
 
     Yields:
         The number of jobs to give to the command: None if the engine knows it.
@@ -37,7 +40,7 @@ def use_engine(backend: EngineName | None, scheduler: str | None, jobs: int | No
     """
     check_jobs(jobs)
     if scheduler is not None and backend != "dask":
-        raise invalid("--scheduler", "given with --backend dask", scheduler, "Add --backend dask, or leave it out")
+        raise invalid("--scheduler", f"given with {option} dask", scheduler, f"Add {option} dask, or leave it out")
     if backend is None:
         yield jobs
     elif backend == "loky":
