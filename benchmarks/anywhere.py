@@ -8,9 +8,13 @@ request), so first epochs are bound by it.
 * ``fastcell, full cache``: every later epoch;
 * ``fastcell, disk``: the same data set in a folder;
 * ``webdataset``: the same shards by its own reader of ``http://`` (curl), which downloads them in every epoch, and
-  OpenCV.
+  OpenCV;
+* ``LitData`` and ``MosaicML Streaming``, in the environment of `peers/README.md`: the same JPEG files in chunks and
+  shards of their own, from the same server, every epoch with an empty local cache, in stored order.
 
     python benchmarks/anywhere.py [--cells 20000] [--rounds 5]
+
+webshart reads folders and the Hugging Face hub, but no other server.
 """
 
 from __future__ import annotations
@@ -27,15 +31,18 @@ from pathlib import Path
 
 import boto3
 import cv2
+import loader
 import numpy as np
 import webdataset
 from harness import Contestant, Result, print_rows, time_turns
+from worker import MALLOC, Worker, WorkerError, write_source
 
 from fastcell.cli.synth import main as synth
-from fastcell.dataset.manifest import read_info
+from fastcell.dataset.manifest import Manifest, read_info
 from fastcell.loading.datamodule import CellDataModule
 
 SIZE, BATCH, BUCKET = 128, 256, "cells-of-a-benchmark"
+PEERS = {"LitData": "litdata-remote", "MosaicML Streaming": "mosaic-remote"}
 REFERENCE = "webdataset + OpenCV"
 
 
@@ -75,6 +82,27 @@ def webdataset_epoch(urls: list[str]) -> int:
     return num
 
 
+def start_peers(source: Path, folder: Path, num_cells: int) -> tuple[dict[str, Worker], dict[str, str]]:
+    """Start the workers of `PEERS`; return them, and the reason for each that cannot take part."""
+    workers, absent = {}, {"webshart": "reads no such server"}
+    for name, mode in PEERS.items():
+        python = os.environ.get(loader.PYTHONS[loader.PEERS])
+        if not python:
+            absent[name] = f"{loader.PYTHONS[loader.PEERS]} names no Python that has it (benchmarks/peers/README.md)"
+            continue
+        command = [python, Path(__file__).parent / loader.PEERS, source, mode, "--folder", folder]
+        command += ["--threads", 1, "--batch", BATCH, "--size", SIZE]
+        try:
+            worker = Worker(command, folder / f"{mode}.log", 600, MALLOC)
+            done = worker.first_epoch()
+        except WorkerError as error:
+            absent[name] = str(error)
+            continue
+        assert done.cells == num_cells, f"{name} gave {done.cells} of {num_cells} cells"
+        workers[name] = worker
+    return workers, absent
+
+
 def main() -> None:
     """Run the rounds and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -88,7 +116,9 @@ def main() -> None:
         "AWS_ACCESS_KEY_ID": "benchmark",
         "AWS_SECRET_ACCESS_KEY": "benchmark",
         "AWS_DEFAULT_REGION": "us-east-1",
+        "FASTCELL_BENCHMARK_BUCKET": f"s3://{BUCKET}",
     }
+    workers: dict[str, Worker] = {}
     with tempfile.TemporaryDirectory() as name:
         try:
             folder = Path(name) / "cells"
@@ -117,12 +147,19 @@ def main() -> None:
                 way: Contestant(what, work, data, SIZE, BATCH, "float32", threads=1)
                 for way, (what, work) in ways.items()
             }
+            source = write_source(Manifest.open(folder), Path(name) / "source")
+            workers, absent = start_peers(source, Path(name), arguments.cells)
+            entries |= {
+                peer: Contestant("first epoch from s3://", worker, data, SIZE, BATCH, "float32", threads=1)
+                for peer, worker in workers.items()
+            }
             rows = time_turns(entries, arguments.rounds).rows(REFERENCE)
         finally:
+            for worker in workers.values():
+                worker.close()
             server.terminate()
             server.wait()
     print_rows(rows, REFERENCE)
-    absent = dict.fromkeys(("LitData", "MosaicML Streaming", "webshart"), "not installed in this environment")
     cells = f"{arguments.cells:,} simulated cells"
     print(Result("anywhere", cells, vars(arguments), rows, absent=absent).save())
 

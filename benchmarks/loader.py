@@ -59,6 +59,7 @@ _MOST_CORES = 16  # of the part `threads`
 OWN, PEERS, FFCV = "loader_ways.py", "peers/streaming_worker.py", "peers/ffcv_worker.py"
 PYTHONS = {PEERS: "FASTCELL_PEERS_PYTHON", FFCV: "FASTCELL_FFCV_PYTHON"}
 MODULES = {"spdl": "spdl", "litdata": "litdata", "mosaic": "streaming", "folder": "torchvision"}
+MODULES |= {"litdata-remote": "litdata", "mosaic-remote": "streaming", "webshart": "webshart"}
 MODULES |= {"threads": "simplejpeg", "jpeg": "ffcv", "jpeggrey": "ffcv", "rawfused": "ffcv"}
 
 
@@ -126,6 +127,7 @@ PARTS: dict[str, dict[str, dict[str, Entry]]] = {
             "SPDL": Entry("DataLoader of threads, FFmpeg decodes, cv2.resize", "spdl", program=PEERS),
             "LitData": Entry("StreamingDataLoader, cv2.imdecode, cv2.resize", "litdata", program=PEERS),
             "MosaicML Streaming": Entry("StreamingDataLoader, cv2.imdecode, cv2.resize", "mosaic", program=PEERS),
+            "webshart": Entry("TarDataLoader in stored order, cv2.imdecode, cv2.resize", "webshart", program=PEERS),
             "torchvision ImageFolder": Entry("DataLoader, Pillow, transforms v2 on tensors", "folder", program=PEERS),
             "threads + simplejpeg": Entry("by hand: memory map, simplejpeg, cv2.resize", "threads", program=PEERS),
             LIMIT + "read": Entry("the tars' bytes, page cache to process", "limit-read"),
@@ -372,7 +374,7 @@ def installed(package: str) -> str | None:
         return None
 
 
-PINNED = ("ffcv", "spdl", "litdata", "mosaicml-streaming", "simplejpeg", "torchvision")
+PINNED = ("ffcv", "spdl", "litdata", "mosaicml-streaming", "webshart", "simplejpeg", "torchvision")
 TITLES = {
     "loader": "synthetic cells, ragged JPEG, decoded in every epoch",
     "loader-memory": "synthetic cells, decoded in memory",

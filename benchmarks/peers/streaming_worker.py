@@ -1,4 +1,4 @@
-"""SPDL, LitData, MosaicML Streaming, torchvision's ImageFolder and hand-written threads as contestants.
+"""SPDL, LitData, MosaicML Streaming, webshart, torchvision's ImageFolder and hand-written threads as contestants.
 
 They live in an environment of their own (see README.md in this folder): LitData and Streaming ask for packages that do
 not go with the engine's. SOURCE is a folder with `cells.bin`, all JPEG files one behind the other, and `cells.npy`,
@@ -22,15 +22,25 @@ stretched to the square and divided by the image's own mean. The cell's number t
                 is decoded by Pillow, which costs more
     folder      torchvision's `ImageFolder` over one file for each cell, Pillow as its loader, then as its "Transforms
                 v2" advise for speed: uint8 tensor, resize, float; torch DataLoader
+    litdata-remote, mosaic-remote
+                the same files in the bucket that $FASTCELL_BENCHMARK_BUCKET names (s3://NAME; $AWS_ENDPOINT_URL is the
+                server), every epoch with an empty local cache; no order of their own is asked for
+    webshart    its README: tars with an index of offsets (JSON) beside each, `discover_dataset`, `TarDataLoader` with
+                `batch_size`; reads in stored order. It decodes nothing: OpenCV does. Beside folders it reads only from
+                the Hugging Face hub
     threads     written by hand: the files mapped, `simplejpeg.decode_jpeg` as grey, `cv2.resize`, one part of the batch
                 for each thread
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import sys
+import tarfile
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distributions
@@ -78,6 +88,18 @@ class Files(Way):
         write(folder)
         whole.write_text(json.dumps(stamp))
         return folder
+
+
+def upload(folder: Path, name: str) -> str:
+    """Copy the files of a folder into the benchmark's bucket; return their address."""
+    import boto3
+
+    bucket = os.environ["FASTCELL_BENCHMARK_BUCKET"].removeprefix("s3://")
+    client = boto3.client("s3")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), bucket, f"{name}/{path.relative_to(folder)}")
+    return f"s3://{bucket}/{name}"
 
 
 def to_image(stored: bytes | np.ndarray, size: int) -> np.ndarray:
@@ -175,6 +197,36 @@ class LitData(Files):
             yield batch["image"], batch["row"].numpy()
 
 
+class LitDataRemote(LitData):
+    """LitData's chunks in a bucket."""
+
+    def prepare(self) -> None:
+        """Write the chunks, and upload them."""
+        super().prepare()
+        self.address = upload(self.chunks, "litdata")
+
+    def open(self) -> None:
+        """Each epoch opens the data anew."""
+
+    def epoch(self, number: int) -> Batches:
+        """Dataset with an empty cache."""
+        import litdata
+
+        with tempfile.TemporaryDirectory() as cache:
+            dataset = litdata.StreamingDataset(
+                self.address,
+                cache_dir=cache,
+                drop_last=False,
+                transform=_Decode(self.options.size),
+                storage_options={"endpoint_url": os.environ["AWS_ENDPOINT_URL"]},
+            )
+            loader = litdata.StreamingDataLoader(
+                dataset, batch_size=self.options.batch, num_workers=self.options.workers
+            )
+            for batch in loader:
+                yield batch["image"], batch["row"].numpy()
+
+
 class _LitDataItem:
     """What `optimize` stores of a cell; sent to its process, so it opens the files there."""
 
@@ -217,6 +269,10 @@ class Mosaic(Files):
 
     def open(self) -> None:
         """Dataset and loader."""
+        self.loader = self.make_loader(local=str(self.shards), shuffle=True)
+
+    def make_loader(self, **where: Any) -> Any:
+        """Return a loader of the data at `where`."""
         from streaming import StreamingDataLoader, StreamingDataset
         from streaming.base.util import clean_stale_shared_memory
 
@@ -228,9 +284,8 @@ class Mosaic(Files):
                 return to_image(item["image"], size), item["row"]
 
         clean_stale_shared_memory()
-        dataset = Cells(local=str(self.shards), shuffle=True, batch_size=self.options.batch)
-        self.loader = StreamingDataLoader(
-            dataset,
+        return StreamingDataLoader(
+            Cells(batch_size=self.options.batch, **where),
             batch_size=self.options.batch,
             num_workers=self.options.workers,
             persistent_workers=self.options.workers > 0,
@@ -241,6 +296,70 @@ class Mosaic(Files):
         """The loader counts its epochs itself."""
         for images, rows in self.loader:
             yield torch.as_tensor(images), np.asarray(rows)
+
+
+class MosaicRemote(Mosaic):
+    """MosaicML Streaming's shards in a bucket."""
+
+    def prepare(self) -> None:
+        """Write the shards, and upload them."""
+        super().prepare()
+        self.address = upload(self.shards, "mosaic")
+        os.environ["S3_ENDPOINT_URL"] = os.environ["AWS_ENDPOINT_URL"]
+
+    def open(self) -> None:
+        """Each epoch opens the data anew."""
+
+    def epoch(self, number: int) -> Batches:
+        """Loader with an empty cache."""
+        with tempfile.TemporaryDirectory() as cache:
+            for images, rows in self.make_loader(remote=self.address, local=cache, shuffle=False):
+                yield torch.as_tensor(images), np.asarray(rows)
+
+
+class Webshart(Files):
+    """webshart's reader of tars with an index."""
+
+    packages = ("webshart", *Files.packages)
+    modules = ("webshart",)
+    shard_cells = 2_000
+
+    def prepare(self) -> None:
+        """Write the tars and their indices."""
+        self.tars = self.own_folder("webshart", self._write)
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for first in range(0, len(self.cells), self.shard_cells):
+            path = folder / f"shard-{first // self.shard_cells:06d}.tar"
+            with tarfile.open(path, "w") as tar:
+                for row in range(first, min(first + self.shard_cells, len(self.cells))):
+                    stored = self.file(row).tobytes()
+                    member = tarfile.TarInfo(f"{row:08d}.jpg")
+                    member.size = len(stored)
+                    tar.addfile(member, io.BytesIO(stored))
+            with tarfile.open(path) as tar:
+                files = {member.name: {"offset": member.offset_data, "length": member.size} for member in tar}
+            about = {"path": path.name, "filesize": path.stat().st_size, "files": files}
+            path.with_suffix(".json").write_text(json.dumps(about))
+
+    def open(self) -> None:
+        """Data set and loader."""
+        import webshart
+
+        self.loader = webshart.TarDataLoader(
+            webshart.discover_dataset(source=str(self.tars)), batch_size=self.options.batch
+        )
+        self.pool = ThreadPoolExecutor(self.options.threads)
+
+    def epoch(self, number: int) -> Batches:
+        """Batches of files in stored order; the threads decode them."""
+        size = self.options.size
+        self.loader.reset()
+        for entries in self.loader.iter_batches():
+            stored = [entry.data for entry in entries]
+            images = list(self.pool.map(lambda data: to_image(data, size), stored))
+            yield torch.from_numpy(np.stack(images)), np.array([int(entry.path[:8]) for entry in entries])
 
 
 class Folder(Files):
@@ -354,7 +473,10 @@ _KEPT: list[torch.library.Library] = []  # an operator is gone with its library
 WAYS: dict[str, type[Way]] = {
     "spdl": Spdl,
     "litdata": LitData,
+    "litdata-remote": LitDataRemote,
     "mosaic": Mosaic,
+    "mosaic-remote": MosaicRemote,
+    "webshart": Webshart,
     "folder": Folder,
     "threads": Threads,
 }

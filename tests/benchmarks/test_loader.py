@@ -209,7 +209,7 @@ def test_each_of_the_part_threads_is_held_to_its_cores(loader, data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["spdl", "litdata", "mosaic", "folder", "threads"])
+@pytest.mark.parametrize("mode", ["spdl", "litdata", "mosaic", "webshart", "folder", "threads"])
 def test_a_peer_makes_the_images_of_all_cells(loader, data, mode):
     if "FASTCELL_PEERS_PYTHON" not in os.environ:
         pytest.skip("FASTCELL_PEERS_PYTHON does not name the Python of the peers' environment")

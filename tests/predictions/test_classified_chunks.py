@@ -64,7 +64,7 @@ def test_corrupt_cells_of_workers_are_known_here(job):
 
 
 def test_a_worker_opens_a_data_set_once_a_command(job):
-    manifest, job = job
+    _, job = job
     module._opened.cache_clear()
     for key in ("one", "one", "two"):
         module._classify((replace(job, key=key), np.arange(5)))
