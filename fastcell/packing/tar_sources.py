@@ -190,7 +190,10 @@ def find_tar_sources(text: str) -> FoundTars:
         return FoundTars(str(folder), files=find_tars(folder))
     from webdataset.shardlists import expand_urls
 
-    names = [name for name in expand_urls(text) if name]
+    try:
+        names = [name for name in expand_urls(text) if name]
+    except (AssertionError, ValueError) as error:  # a variable that is not set, or braces without their end
+        raise invalid("TARS", "in webdataset's notation", text, f"It says: {error}") from None
     kinds = {_PIPE if name.startswith(_PIPE) else scheme_of(name) for name in names}
     if len(kinds) != 1:
         raise invalid("TARS", "tars of one kind", text, "Index files, tars of each store, and commands separately")

@@ -274,7 +274,7 @@ def test_arguments_that_cannot_be(tmp_path):
     ):
         with pytest.raises(ArgumentError, match=message):
             index(tmp_path, **arguments)
-    with pytest.raises(ArgumentError, match="DIR must be a folder"):
+    with pytest.raises(ArgumentError, match="TARS must be a folder"):
         find_tars(tmp_path / "a.tar")
 
 
