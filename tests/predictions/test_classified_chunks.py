@@ -59,7 +59,7 @@ def test_corrupt_cells_of_workers_are_known_here(job):
         assert list(corrupt.reasons) == [12]
         assert part.cell_ids.tolist() == [*range(12), *range(13, 50)]
         strict = replace(job, on_bad_cell="error", key="other")
-        with pytest.raises(DataError, match="corrupt"):
+        with pytest.raises(DataError, match="other bytes than were packed"):
             list(classified_on_engine(strict, np.arange(50), CorruptCells(manifest)))
 
 
