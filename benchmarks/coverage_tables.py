@@ -94,7 +94,8 @@ def _least(row: dict[str, Any]) -> float:
 
 
 def _groups(row: dict[str, Any]) -> str:
-    return f"{row['groups']} groups" if row["groups"] else "by cell"
+    num = row["groups"]
+    return f"{num} group{'s' * (num > 1)}" if num else "by cell"
 
 
 def _shares_below(covered: list[dict[str, Any]], low: list[dict[str, Any]]) -> list[str]:
