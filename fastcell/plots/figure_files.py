@@ -80,6 +80,8 @@ def save_figure(figure: Figure, stem: Path, data: pa.Table | None, caption: str)
     shape |= {"bbox_inches": "tight", "pad_inches": _PAD_INCHES}
     with matplotlib.rc_context(_VECTOR):
         places = picture_places(figure, shape["dpi"], _PAD_INCHES)
+        if places:
+            figure.set_layout_engine("none")  # made again, the layout would differ a little
         png = {"Software": None} | ({KEY: format_picture_places(places)} if places else {})
         for kind, metadata in (("png", png), ("pdf", {"CreationDate": None})):
             replace_file(

@@ -74,7 +74,12 @@ class Picture:
         corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
         for left, top, right, bottom in self.places:
             corners += [(left, top), (right, top), (right, bottom), (left, bottom), (left, top), (0.0, 0.0)]
-        return f"polygon(evenodd, {', '.join(f'{100 * x:.3f}% {100 * y:.3f}%' for x, y in corners)})"
+        return f"polygon(evenodd, {', '.join(f'{_within(x)} {_within(y)}' for x, y in corners)})"
+
+
+def _within(share: float) -> str:
+    """Return a place in a picture as a place in its sheet, which has a margin."""
+    return f"calc(.4rem + {share:.5g} * (100% - .8rem))"
 
 
 @dataclass

@@ -55,6 +55,28 @@ def test_a_color_bar_keeps_its_colors_beside_its_map(tmp_path: Path) -> None:
     assert (np.diff(column.astype(int)) <= 0).all()
 
 
+def test_places_stay_where_a_second_layout_would_move_them(tmp_path: Path) -> None:
+    """Rows of cells and maps with a colour bar each: the layout made twice differs by some pixels."""
+    figure = Figure(figsize=(11.6, 5), layout="constrained")
+    grid = figure.subplots(3, 8)
+    for line in grid:
+        for axes in line:
+            image = axes.imshow(np.full((32, 32), 0.5), cmap="gray", vmin=0, vmax=1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            axes.set_title("p = 0.5", fontsize=7, pad=2)
+        line[0].set_ylabel("a long name", rotation=0, ha="right")
+        figure.colorbar(image, ax=line, fraction=0.02, pad=0.01)
+    levels, places = saved(figure, tmp_path)
+    assert len(places) == 27
+    for place in places[:24]:
+        rows, columns = pixels(place, levels)
+        assert np.abs(levels[rows, columns][2:-2, 2:-2].astype(int) - 128).max() <= 1
+        beside = levels[rows.start + 2 : rows.stop - 2, [columns.start - 3, columns.stop + 2]]
+        assert beside.min() > 200
+
+
 @pytest.mark.parametrize("kind", ["line", "heat map"])
 def test_figures_without_cells_state_no_places(tmp_path: Path, kind: str) -> None:
     figure = Figure(figsize=(3, 2), layout="constrained")

@@ -71,9 +71,10 @@ def test_what_the_dark_theme_inverts_has_a_hole_for_each_cell(tmp_path):
         Image.new("L", (40, 40)).save(tmp_path / f"{name}.png", pnginfo=told)
     picture = embed_png(tmp_path / "contact_sheet.png", "title")
     assert picture.css_class == "picture cells"
-    assert picture.around_cells == (
-        "polygon(evenodd, 0.000% 0.000%, 100.000% 0.000%, 100.000% 100.000%, 0.000% 100.000%, 0.000% 0.000%, "
-        "10.000% 20.000%, 50.000% 20.000%, 50.000% 75.000%, 10.000% 75.000%, 10.000% 20.000%, 0.000% 0.000%)"
-    )
+    near, far, *cell = [f"calc(.4rem + {share} * (100% - .8rem))" for share in ("0", "1", "0.1", "0.2", "0.5", "0.75")]
+    left, top, right, bottom = cell
+    corners = [(near, near), (far, near), (far, far), (near, far), (near, near)]
+    corners += [(left, top), (right, top), (right, bottom), (left, bottom), (left, top), (near, near)]
+    assert picture.around_cells == f"polygon(evenodd, {', '.join(f'{x} {y}' for x, y in corners)})"
     plot = embed_png(tmp_path / "losses.png", "title")  # a heat map is inverted as a whole
     assert (plot.css_class, plot.places, plot.around_cells) == ("picture plot", (), "")
