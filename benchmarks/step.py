@@ -5,7 +5,8 @@ All contestants take turns in one run, with the settings of a preset:
 * plain loop, batch there: loss, backward, optimizer, schedule, scores, on one batch that is already on the device;
 * the same with a space-to-depth first convolution, with torch.compile, and on a GPU as a CUDA graph;
 * Trainer, batch there: the same step under Lightning; and with 8 optimizer steps in one call;
-* Trainer, bank: real batches of the bank, augmented. Its share of "Trainer, batch there" is what the loader costs.
+* Trainer, bank: real batches of the bank, augmented. Its share of "Trainer, batch there" is what the loader costs;
+* Trainer, bank, planned steps: from indices of cells to new weights, on a GPU as one CUDA graph a step.
 
     python benchmarks/step.py [--preset demo] [--steps 40] [--rounds 5]
 """
@@ -32,39 +33,47 @@ from torch import nn
 from torch.nn import functional
 
 from fastcell.loading.batch import Batch
+from fastcell.loading.bank_loader import BankLoader, PlannedLoader
 from fastcell.loading.loader import GroupedLoader
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.cli.synth import main as synth
 from fastcell.models.lightning_module import CellModule
-from fastcell.models.networks.same_padding import SameConv2d, same_padding
+from fastcell.models.networks.same_padding import SameConv2d, same_padding, same_size
+from fastcell.models.networks.space_to_depth import convolve_in_depth
 from fastcell.ops.augmentation import Augmentation
 from fastcell.training.recipe import preset_path
 
 REFERENCE = "plain loop, batch there"
 GROUP = 8
+PLANNED = f"Trainer, bank, {GROUP} planned steps a call"
 
 
-class SpaceToDepth(nn.Module):
-    """A stride-2 "same" convolution of one channel as a stride-1 convolution of four: the same values.
-
-    Args:
-        convolution: kernel K x K, stride 2; its weights are used.
-    """
+class InDepth(nn.Module):
+    """The first convolution as a GPU computes it, on any device: the same values."""
 
     def __init__(self, convolution: SameConv2d) -> None:
         super().__init__()
         self.convolution = convolution
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        weight, side = self.convolution.weight, images.shape[-1]
-        before, after = same_padding(side, weight.shape[-1], 2)
-        odd = weight.shape[-1] % 2
-        maps = functional.pixel_unshuffle(functional.pad(images, (before, after + odd, before, after + odd)), 2)
-        weight = functional.pixel_unshuffle(functional.pad(weight, (0, odd, 0, odd)), 2)
-        layout = torch.channels_last
-        return functional.conv2d(
-            maps.contiguous(memory_format=layout), weight.contiguous(memory_format=layout), self.convolution.bias
-        )
+        layer, side = self.convolution, images.shape[-1]
+        stride, out = layer.stride[0], same_size(side, layer.stride[0])
+        before, _ = same_padding(side, layer.weight.shape[-1], stride)
+        return convolve_in_depth(images, layer.weight, layer.bias, stride, (before, before), (out, out))
+
+
+class Plain(nn.Module):
+    """The first convolution on its one channel, on any device."""
+
+    def __init__(self, convolution: SameConv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        layer = self.convolution
+        before, after = same_padding(images.shape[-1], layer.weight.shape[-1], layer.stride[0])
+        padded = functional.pad(images, (before, after, before, after))
+        return functional.conv2d(padded, layer.weight, layer.bias, layer.stride)
 
 
 class Fixed:
@@ -78,6 +87,10 @@ class Fixed:
 
     def __iter__(self) -> Iterator[Batch]:
         return iter([self.batch] * self.steps)
+
+    def global_weight(self, step: int) -> int:
+        """Cells that count in a batch."""
+        return len(self.batch.images)
 
 
 def main() -> None:
@@ -128,9 +141,10 @@ def make_contestants(
 ) -> dict[str, tuple[str, Work]]:
     """Name to (description, a round)."""
     deep = make_model(module, settings)
-    network = deep.network[-1] if isinstance(deep.network, nn.Sequential) else deep.network
     plain = copy.deepcopy(deep)
-    network.features[0] = SpaceToDepth(network.features[0])
+    for model, way in ((deep, InDepth), (plain, Plain)):
+        network = model.bare_network
+        network.features[0] = way(network.features[0])
     with torch.no_grad():
         difference = (plain.eval()(batch.images.cpu()) - deep.eval()(batch.images.cpu())).abs().max()
     print(f"space-to-depth against the plain convolution: logits differ by at most {difference:.1e}")
@@ -157,9 +171,11 @@ def make_contestants(
         (f"Trainer, batch there, {GROUP} steps a call", f"steps_per_call {GROUP}", GROUP, True),
         ("Trainer, bank", "batches of the bank, augmented", 1, False),
         (f"Trainer, bank, {GROUP} steps a call", f"the same, steps_per_call {GROUP}", GROUP, False),
+        (PLANNED, "steps from indices; on a GPU replays of a CUDA graph", GROUP, False),
     ):
         model = make_model(module, settings, steps_per_call=group)
-        contestants[name] = (what, Trained(model, module, Fixed(batch, steps) if fixed else None, group, cells))
+        loader = Fixed(batch, steps) if fixed else None
+        contestants[name] = (what, Trained(model, module, loader, group, cells, planned=name == PLANNED))
     return contestants
 
 
@@ -211,6 +227,23 @@ class Graphed:
         return self.steps * len(self.batch.images)
 
 
+def make_trainer(steps: int, **more: Any) -> pl.Trainer:
+    """A trainer on one device that only trains."""
+    return pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        benchmark=True if resources.has_gpu() else None,
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        **more,
+    )
+
+
 class Trained:
     """Steps under Lightning's Trainer, from the first call's start to the last one's end: not the fit around them.
 
@@ -223,6 +256,7 @@ class Trained:
         precision: of the trainer.
         untimed: calls before the clock starts. With 0 the first batch is loaded before it; with 1 as many batches are
             loaded in the time as are trained on.
+        planned: steps from indices of the bank, on a GPU replays of a CUDA graph (its capture is in the first call).
     """
 
     def __init__(
@@ -234,28 +268,22 @@ class Trained:
         cells: int,
         precision: str = "32-true",
         untimed: int = 0,
+        planned: bool = False,
     ) -> None:
         self.model, self.module, self.fixed, self.group, self.cells = model, module, fixed, group, cells
-        self.precision, self.untimed = precision, untimed
+        self.precision, self.untimed, self.planned = precision, untimed, planned
 
     def __call__(self) -> Done:
         clock = Clock(self.untimed)
-        trainer = pl.Trainer(
-            accelerator="auto",
-            devices=1,
-            precision=self.precision,  # type: ignore[arg-type]
-            max_steps=self.cells // self.module.batch_size + self.untimed * self.group,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            callbacks=[clock],
-        )
+        steps = self.cells // self.module.batch_size + self.untimed * self.group
+        trainer = make_trainer(steps, precision=self.precision, callbacks=[clock])
         self.module.trainer = trainer  # tells it the device
         loader = self.fixed or self.module.train_dataloader()
-        grouped = loader if self.group == 1 else GroupedLoader(loader, self.group)  # type: ignore[arg-type]
+        grouped: Any = loader if self.group == 1 else GroupedLoader(loader, self.group)  # type: ignore[arg-type]
+        if self.planned:
+            assert isinstance(loader, BankLoader)
+            loader.pads = True
+            grouped = PlannedLoader(loader, self.group)
         trainer.fit(self.model, grouped)
         return Done(self.cells, clock.seconds, clock.cpu_seconds)
 

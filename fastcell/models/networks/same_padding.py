@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fastcell.models.networks.space_to_depth import convolve_in_depth
+
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Return the padding before and after an axis of `size` elements for TensorFlow's "same" padding."""
@@ -25,7 +27,8 @@ def same_size(size: int, stride: int) -> int:
 class SameConv2d(nn.Conv2d):
     """2-D convolution with TensorFlow's "same" padding and a square kernel.
 
-    Maps (B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride)).
+    Maps (B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride)). On a GPU a strided convolution
+    of one channel is computed on more channels (`fastcell.models.networks.space_to_depth`); the weights are the same.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
@@ -35,6 +38,9 @@ class SameConv2d(nn.Conv2d):
         height, width = images.shape[-2:]
         top, bottom = same_padding(height, self.kernel_size[0], self.stride[0])
         left, right = same_padding(width, self.kernel_size[1], self.stride[1])
+        if self.in_channels == 1 and self.stride[0] > 1 and _is_on_gpu(images):
+            out = same_size(height, self.stride[0]), same_size(width, self.stride[1])
+            return convolve_in_depth(images, self.weight, self.bias, self.stride[0], (top, left), out)
         if (top, left) == (bottom, right):  # the convolution's own padding needs no copy
             return functional.conv2d(images, self.weight, self.bias, self.stride, (top, left))
         return functional.conv2d(
@@ -62,3 +68,7 @@ class SameMaxPool2d(nn.Module):
 
     def extra_repr(self) -> str:
         return f"kernel={self.kernel}"
+
+
+def _is_on_gpu(images: torch.Tensor) -> bool:
+    return images.is_cuda
