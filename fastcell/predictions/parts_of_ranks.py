@@ -17,6 +17,9 @@ from fastcell.predictions.gather import counted_predictions
 from fastcell.predictions.saved_parts import PartStore
 from fastcell.predictions.unlike_scores import BatchScorer
 
+HAND_OVER_CELLS = 1 << 17
+"""Cells whose predictions go from the device to a growing table together; the host waits for the device that often."""
+
 
 class PredictionParts(pl.Callback):
     """Callback that saves the predictions of each rank about every 30 s, and joins those of all ranks and runs.
@@ -33,6 +36,7 @@ class PredictionParts(pl.Callback):
     def __init__(self, folder: Path | None, corrupt_cells: CorruptCells, scorer: BatchScorer | None = None) -> None:
         self.folder, self.store, self.scorer = folder, PartStore(corrupt_cells), scorer
         self._waiting: list[Prediction] = []  # on the device, so that a step does not wait for it
+        self._num_waiting = 0
 
     @property
     def cell_ids(self) -> np.ndarray:
@@ -74,22 +78,28 @@ class PredictionParts(pl.Callback):
         if self.scorer is not None:
             self.scorer.add(batch.images, outputs.features)
         self._waiting.append(outputs._replace(features=None))
+        self._num_waiting += len(outputs.cell_ids)
         if trainer.received_sigterm:
             raise SIGTERMException
+        if self.store.growing is not None and self._num_waiting >= HAND_OVER_CELLS:
+            self._hand_over()
         if self.store.is_due:
             self._save()
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save()
         trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            self.store.join()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException | KeyboardInterrupt):
             self._save()
 
     def _save(self) -> None:
+        self._hand_over()
+        self.store.save()
+
+    def _hand_over(self) -> None:
+        """Move the predictions from the device to the store."""
         if self._waiting:
             unlike = None
             if self.scorer is not None:
@@ -97,5 +107,4 @@ class PredictionParts(pl.Callback):
                 found = self.scorer.take()
                 unlike = UnlikeScores(found.scores[counts], found.off[counts])
             self.store.add(*counted_predictions(self._waiting), unlike)
-            self._waiting = []
-            self.store.save()
+            self._waiting, self._num_waiting = [], 0

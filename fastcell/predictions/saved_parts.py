@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,9 @@ from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.storage.staging import Staging, describe_job, open_staging_of
+
+if TYPE_CHECKING:
+    from fastcell.predictions.growing_table import GrowingTable
 
 SAVE_EVERY_S = 30.0
 UNLIKE_PIECES = ("unlike_score", "off_first", "off_second")
@@ -76,10 +79,12 @@ class PartStore:
         probabilities: (N, K) float32 in the same order, after `join`.
         unlike: scores of the N cells in the same order, after `join`; NaN for cells that were not scored.
         reasons: reason for each corrupt cell, by cell_id, after `join`.
+        growing: table that the predictions are also added to; None for none, and if some come from an earlier run.
     """
 
     def __init__(self, corrupt_cells: CorruptCells) -> None:
         self.corrupt_cells = corrupt_cells
+        self.growing: GrowingTable | None = None
         self.cell_ids = np.empty(0, np.int64)
         self.probabilities = np.empty((0, 0), np.float32)
         self.unlike = UnlikeScores.none(0)
@@ -108,6 +113,8 @@ class PartStore:
             predicted.append(part.tables[0].column("cell_id").to_numpy())
             reasons |= {int(cell_id): reason for cell_id, reason in part.facts["reasons"].items()}
         done = np.unique(np.concatenate(predicted))
+        if self._earlier:
+            self.stop_growing()
         if reasons:
             known = set(done.tolist())
             kept = still_corrupt(self.corrupt_cells.manifest, reasons)
@@ -127,7 +134,24 @@ class PartStore:
 
     def add(self, cell_ids: np.ndarray, probabilities: np.ndarray, unlike: UnlikeScores | None = None) -> None:
         """Add the predictions of cells: ids (n,) int64, probabilities (n, K) float32 and scores of n cells, if any."""
-        self._parts.append((cell_ids, probabilities, *(unlike or UnlikeScores.none(len(cell_ids)))))
+        unlike = unlike or UnlikeScores.none(len(cell_ids))
+        self._parts.append((cell_ids, probabilities, *unlike))
+        if self.growing is not None:
+            self.growing.add(cell_ids, probabilities, unlike)
+
+    def end(self) -> None:
+        """Keep the table that has grown, or, without one, `join` the predictions."""
+        if self.growing is not None and self.growing.is_whole:
+            self.reasons |= self.corrupt_cells.reasons
+            return
+        self.stop_growing()
+        self.join()
+
+    def stop_growing(self) -> None:
+        """Give up a table that is not finished."""
+        if self.growing is not None:
+            self.growing.stop()
+            self.growing = None
 
     def save(self) -> None:
         """Save the predictions added since the last call, if there are any."""

@@ -265,20 +265,25 @@ def prediction_table(
     Returns:
         The table, in the order of cell_id.
     """
-    wanted, known = (_marked(ids, manifest.table.num_rows) for ids in (rows, cell_ids))
-    rows = np.flatnonzero(wanted)
-    found = known[rows]
+    begin, end = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
+    if len(cell_ids) and (cell_ids[0] < begin or cell_ids[-1] >= end):
+        inside = slice(*np.searchsorted(cell_ids, (begin, end)))
+        cell_ids, probabilities = cell_ids[inside], probabilities[inside]
+        unlike = None if unlike is None else UnlikeScores(unlike.scores[inside], unlike.off[inside])
+    wanted, known = (_marked(ids - begin, end - begin) for ids in (rows, cell_ids))
+    rows = np.flatnonzero(wanted) + begin
+    found = known[rows - begin]
     aligned = np.full((len(rows), len(classes)), np.nan, np.float32)
-    aligned[found] = probabilities[wanted[cell_ids]]
+    chosen = wanted[cell_ids - begin]
+    aligned[found] = probabilities[chosen]
     lost = found & ~np.isfinite(aligned).all(axis=1)
     found = found & ~lost
     winner = np.where(found, np.nan_to_num(aligned, nan=-1.0).argmax(axis=1), 0)
     names = pa.array(classes, pa.string()).take(pa.array(winner, mask=~found))
-    cells = manifest.table.select(["key", "group", "class"])
-    cells = cells if len(rows) == cells.num_rows else cells.take(rows)
+    cells = stored_columns(manifest, rows, truth)
     columns: dict[str, Any] = {"key": cells.column("key"), "group": cells.column("group")}
     if truth:
-        columns["true_class"] = cells.column("class")
+        columns["true_class"] = cells.column("true_class")
     columns["event"] = pa.array(event_numbers(cells.column("key"), rows), pa.int64())
     confidence = aligned.max(axis=1, initial=-np.inf)
     unsure = found & (confidence < np.float32(min_confidence))
@@ -292,24 +297,42 @@ def prediction_table(
     texts[unsure] = below_confidence(min_confidence)
     columns["reason"] = pa.array(texts, pa.string())
     if unlike is not None:
-        of_rows = UnlikeScores.none(len(rows))
-        of_rows.scores[known[rows]], of_rows.off[known[rows]] = (
-            unlike.scores[wanted[cell_ids]],
-            unlike.off[wanted[cell_ids]],
-        )
+        of_rows, places = UnlikeScores.none(len(rows)), known[rows - begin]
+        of_rows.scores[places], of_rows.off[places] = unlike.scores[chosen], unlike.off[chosen]
         columns |= unlike_columns(of_rows, found)
     table = pa.table(columns, metadata=FORMAT_METADATA)
-    if not quarantined:
-        return table
+    return pa.concat_tables([table, quarantine_rows(manifest, table.schema)]) if quarantined else table
+
+
+def num_not_finite(table: pa.Table) -> int:
+    """Return the number of cells of a table whose probabilities are not finite."""
+    return int(pc.sum(pc.equal(table.column("reason"), NOT_FINITE)).as_py() or 0)
+
+
+def stored_columns(manifest: Manifest, rows: np.ndarray, truth: bool = False) -> pa.Table:
+    """Return the columns of `prediction_table` that the manifest holds: key, group, and true_class if `truth`.
+
+    Args:
+        manifest: manifest of the data set.
+        rows: (R,) int64, cell_ids, increasing.
+        truth: include the class.
+    """
+    cells = manifest.table.select(["key", "group", *(["class"] if truth else [])])
+    cells = cells.rename_columns(["key", "group", *(["true_class"] if truth else [])])
+    return cells if len(rows) == cells.num_rows else cells.take(rows)
+
+
+def quarantine_rows(manifest: Manifest, schema: pa.Schema) -> pa.Table:
+    """Return the rows of the quarantined cells in a table of predictions with a given schema."""
     bad = manifest.quarantine()
     bad = bad.filter(
         pc.not_equal(bad.column("key"), bad.column("source"))
     )  # a row about a whole file belongs to no cell
     of_quarantine = {"key": bad.column("key"), "group": bad.column("group"), "reason": bad.column("reason")}
-    if truth:
+    if "true_class" in schema.names:
         of_quarantine["true_class"] = bad.column("class")
-    empty = {field.name: pa.nulls(bad.num_rows, field.type) for field in table.schema}
-    return pa.concat_tables([table, pa.table({**empty, **of_quarantine}, schema=table.schema)])
+    empty = {field.name: pa.nulls(bad.num_rows, field.type) for field in schema}
+    return pa.table({**empty, **of_quarantine}, schema=schema)
 
 
 def check_output(path: str | Path) -> Path:

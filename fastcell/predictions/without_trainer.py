@@ -6,12 +6,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-
-import numpy as np
 
 from fastcell.dataset.corrupt_cells import CorruptCells, corrupt_cells_table, describe_corrupt_cells
 from fastcell.dataset.manifest import Manifest
@@ -23,9 +21,9 @@ from fastcell.inference.backends.network_files import NetworkDescription
 from fastcell.loading.ranks import chunks_left
 from fastcell.predictions.answer_limits import AnswerLimits, answer_limits, describe_predictions
 from fastcell.predictions.classified_chunks import ChunkSettings, EngineJob, classified_chunks, classified_on_engine
-from fastcell.predictions.convert import write_predictions
+from fastcell.predictions.growing_table import finish_table, grow_table
 from fastcell.predictions.saved_parts import PartStore, saved_parts
-from fastcell.predictions.table import Predictions, prediction_table
+from fastcell.predictions.table import Predictions, num_not_finite
 from fastcell.remote.object_cache import ObjectCache
 from fastcell.system.messages import print_line
 from fastcell.system.text import join_lines, printable
@@ -109,8 +107,10 @@ def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDesc
     for line in limits.lines:
         print_line(line)
     start, num = time.monotonic(), 0
-    with saved_parts(task.out, manifest, task.checkpoint, settings, print_line) as stage:
+    with saved_parts(task.out, manifest, task.checkpoint, settings, print_line) as stage, ExitStack() as stack:
         store = PartStore(corrupt_cells)
+        store.growing = grow_table(task.out, manifest, network.classes, rows, limits, corrupt_cells)
+        stack.callback(store.stop_growing)
         left = rows[chunks_left(rows, store.take_over(stage.saved_dir), task.chunk)]
         store.begin(stage.saved_dir)
         chunks = ChunkSettings(task.chunk, task.tta, limits.known)
@@ -128,29 +128,14 @@ def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDesc
                 num += len(found.cell_ids)
                 if store.is_due:
                     store.save()
-        store.join()
-        store.probabilities = limits.calibrate(store.probabilities)
-        table = prediction_table(
-            manifest,
-            network.classes,
-            rows,
-            store.cell_ids,
-            store.probabilities,
-            quarantined=True,
-            reasons=store.reasons | corrupt_cells.reasons,
-            min_confidence=limits.min_confidence,
-            unlike=store.unlike,
-        )
-        lines = write_predictions(task.out, table, network.classes, manifest)
+        table, lines = finish_table(store, task.out, manifest, network.classes, rows, limits)
     seconds = time.monotonic() - start
     if store.reasons:
         print_line(describe_corrupt_cells(corrupt_cells_table(manifest, store.reasons)))
-    finite = np.isfinite(store.probabilities).all(axis=1)
     print_line(join_lines([*lines, *describe_predictions(Predictions(table, network.classes, task.out))]))
-    if not finite.all():
-        print_line(
-            f"cells without a class, because the network gives them no finite probability: {int((~finite).sum()):,}"
-        )
+    not_finite = num_not_finite(table)
+    if not_finite:
+        print_line(f"cells without a class, because the network gives them no finite probability: {not_finite:,}")
     print_line(f"{table.num_rows:,} rows, {num / max(seconds, 1e-9):,.0f} cells/s, {printable(task.out)}")
 
 

@@ -13,15 +13,15 @@ import torch
 
 from fastcell.dataset.corrupt_cells import corrupt_cells_table, describe_corrupt_cells
 from fastcell.errors import DIVERGED_HINT, DivergedError
-from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
 from fastcell.predictions.answer_limits import AnswerLimits, describe_predictions, read_answer_limits
 from fastcell.predictions.convert import write_predictions
 from fastcell.predictions.gather import PredictionGatherer
+from fastcell.predictions.growing_table import finish_table, grow_table
 from fastcell.predictions.parts_of_ranks import PredictionParts
 from fastcell.predictions.saved_parts import saved_parts
-from fastcell.predictions.table import Predictions, prediction_table
+from fastcell.predictions.table import Predictions, num_not_finite, prediction_table
 from fastcell.predictions.unlike_scores import BatchScorer
 from fastcell.runs.open_run import check_classes
 from fastcell.splits.obstacles import Obstacle, cautions, find_obstacles, origins_of, usable_cells
@@ -113,28 +113,28 @@ def predict(
                 saved_parts(out, data.manifest, checkpoint, settings, lambda line: print_on_rank_zero(trainer, line))
             )
         gatherer = PredictionParts(None if stage is None else stage.saved_dir, data.corrupt_cells, scorer)
+        rows = _rows_to_predict(data)
+        if trainer.world_size == 1:
+            gatherer.store.growing = grow_table(out, data.manifest, model.classes, rows, limits, data.corrupt_cells)
+            stack.callback(gatherer.store.stop_growing)
         with attached(trainer, gatherer):
             trainer.predict(model, datamodule=data, return_predictions=False)
         if trainer.is_global_zero:
-            gatherer.store.probabilities = limits.calibrate(gatherer.probabilities)
-            table = part_table(
-                model,
-                data,
-                "predict",
-                gatherer,
-                reasons=gatherer.reasons,
-                min_confidence=limits.min_confidence,
-                unlike=gatherer.unlike,
-            )
-            lines = write_predictions(out, table, model.classes, data.manifest)
+            table, lines = finish_table(gatherer.store, out, data.manifest, model.classes, rows, limits)
     if trainer.is_global_zero:
         print_corrupt_cells(trainer, data, gatherer.reasons)
         print_line(join_lines(lines))
         print_line(join_lines(describe_predictions(Predictions(table, model.classes, out))))
-        num = int((~np.isfinite(gatherer.probabilities).all(axis=1)).sum())
+        num = num_not_finite(table)
         if num:
             print_line(f"cells without a class, because the network gives them no finite probability: {num:,}")
         print_line(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {printable(out)}")
+
+
+def _rows_to_predict(data: CellDataModule) -> np.ndarray:
+    view = data.view("predict")
+    assert view is not None
+    return view.rows
 
 
 def _scorer(trainer: pl.Trainer, model: CellModule, data: CellDataModule, limits: AnswerLimits) -> BatchScorer | None:
@@ -260,20 +260,9 @@ def final_subset(data: CellDataModule) -> str | None:
 
 
 def part_table(
-    model: CellModule,
-    data: CellDataModule,
-    part: str,
-    gathered: PredictionGatherer | PredictionParts,
-    truth: bool = False,
-    reasons: dict[int, str] | None = None,
-    min_confidence: float = 0.0,
-    unlike: UnlikeScores | None = None,
+    model: CellModule, data: CellDataModule, part: str, gathered: PredictionGatherer, truth: bool = False
 ) -> Any:
-    """Return the predictions of a subset as a table.
-
-    `truth` adds the true class. `reasons` adds the reason for each cell without a prediction. Cells with a confidence
-    below `min_confidence` are unsure. `unlike` adds the columns on cells unlike those of training.
-    """
+    """Return the predictions of a subset as a table; `truth` adds the true class."""
     view = data.view(part)
     assert view is not None
     return prediction_table(
@@ -283,10 +272,8 @@ def part_table(
         gathered.cell_ids,
         gathered.probabilities,
         truth=truth,
-        quarantined=part == "predict",
-        reasons=data.corrupt_cells.reasons if reasons is None else reasons,
-        min_confidence=min_confidence,
-        unlike=unlike,
+        quarantined=False,
+        reasons=data.corrupt_cells.reasons,
     )
 
 

@@ -40,6 +40,7 @@ class Run:
 
     def end(self):
         self.parts.on_predict_epoch_end(self.trainer, None)
+        self.parts.store.end()
 
 
 @pytest.fixture
