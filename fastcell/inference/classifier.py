@@ -198,12 +198,18 @@ class Classifier:
         if not len(cells):
             return self.no_answers()
         grey = grey_cells(cells, self.preprocessing, self.checked_window(window), first)
+        run_cells = getattr(self.backend, "run_cells", None)  # transform and network together, on a GPU
+        found = None if run_cells is None or self.tta else run_cells(grey, um_per_px)
+        if found is not None:
+            return self._answers(found.images, found.features, probabilities_of(self.loss, found.logits))
         threads = min(self.threads, max(1, len(grey) // _FEWEST_PER_THREAD))
         return self.classify_images(grey.images(self.preprocessing, um_per_px, threads))
 
     def classify_images(self, images: np.ndarray) -> ChunkAnswers:
         """Classify preprocessed images (B, 1, S, S) float32."""
-        features, mean = features_and_answers(self.backend, images, self.loss, self.tta)
+        return self._answers(images, *features_and_answers(self.backend, images, self.loss, self.tta))
+
+    def _answers(self, images: np.ndarray, features: np.ndarray, mean: np.ndarray) -> ChunkAnswers:
         probabilities = calibrated(mean, self.temperature)
         if self.known is None:
             return ChunkAnswers(probabilities, None)

@@ -90,12 +90,30 @@ def test_ways_take_turns_block_by_block(latency, monkeypatch):
     calls: list[tuple[str, int]] = []
     cells = [np.full((1, 1), number, np.uint8) for number in range(4)]
     ways = {name: (lambda cell, name=name: calls.append((name, int(cell[0, 0]))) or 0) for name in "ab"}
+    awake = []
+    monkeypatch.setattr(latency, "keep_awake", lambda way, some: awake.append((len(calls), way)))
     spent = latency.time_calls(ways, cells, 2)
     assert calls[:2] == [("a", 0), ("b", 0)]  # not timed
     first, second = [0, 1, 2], [3, 0, 1]
     assert calls[2:] == [(way, cell) for block in (first, second) for way in "ab" for cell in block]
+    assert awake == [(2 + 3 * block, ways["ab"[block % 2]]) for block in range(4)]  # directly before its own block
     assert {name: values.shape for name, values in spent.items()} == {"a": (2, 3), "b": (2, 3)}
     assert all((values > 0).all() for values in spent.values())
+
+
+def test_a_way_is_kept_awake_by_its_own_calls(latency, monkeypatch):
+    now = iter(np.arange(0.0, 1.0, 0.006))
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: float(next(now)))
+    seen = []
+    latency.keep_awake(lambda cell: seen.append(cell) or 0, ["a", "b", "c"])
+    assert seen == ["a", "b", "c", "a"]  # 20 ms of calls of 6 ms
+
+
+def test_the_classifier_calls_the_classes_of_the_network(predict, latency):
+    model = predict.make_model("cellnet", SIZE)
+    cells = [np.ascontiguousarray(cell.pixels) for cell in itertools.islice(simulate(20, seed=1), 20)]
+    by_torch, by_classifier = latency.ByTorch(model), latency.ByClassifier(latency._copy(model), "cpu")
+    assert [by_classifier(cell) for cell in cells] == [by_torch(cell) for cell in cells]
 
 
 def test_torch_and_onnx_runtime_call_the_same_classes_and_all_of_them(predict, latency, tmp_path):

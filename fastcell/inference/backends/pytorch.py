@@ -8,6 +8,9 @@ import numpy as np
 import torch
 
 from fastcell.errors import FastcellError
+from fastcell.inference.backends.graphed_cells import GraphAnswers, GraphedCells, fits
+from fastcell.inference.grey_cells import GreyCells
+from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 
 _MOST_AT_ONCE = 256  # images of a batch; activations of larger batches do not fit into the processor's caches
@@ -28,6 +31,26 @@ class TorchNetwork:
         self.module, self.device, self.precision = module.to(device).eval(), device, precision
         self._features_and_logits = module.shared_features_and_logits()
         self._process = os.getpid()
+        preprocessing = Preprocessing.from_dict(dict(module.preprocessing))
+        self._graphs: GraphedCells | None = None
+        if device.type == "cuda" and fits(preprocessing):
+            self._graphs = GraphedCells(self._forward, preprocessing, device)
+
+    def run_cells(self, cells: GreyCells, um_per_px: np.ndarray | None) -> GraphAnswers | None:
+        """Return images, features and logits of N cells by one CUDA graph; None where there is none.
+
+        Args:
+            cells: N cells, at least 1.
+            um_per_px: (N,) micrometres per pixel, NaN if unknown; None if it is unknown for all cells.
+
+        Raises:
+            FastcellError: the process was forked, and the network is on a GPU.
+        """
+        if self._graphs is None:
+            return None
+        if os.getpid() != self._process:
+            self._adapt_to_fork()
+        return self._graphs.run(cells, um_per_px)
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32.
@@ -44,10 +67,15 @@ class TorchNetwork:
         return np.concatenate(logits), np.concatenate(features)
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-        with torch.inference_mode(), half:
-            features, logits = self._features_and_logits(torch.from_numpy(images).to(self.device))
+        with torch.inference_mode():
+            features, logits = self._forward(torch.from_numpy(images).to(self.device))
             return logits.cpu().numpy(), features.cpu().numpy()
+
+    def _forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # Without a cache of weights in bfloat16, which a CUDA graph would not make anew.
+        is_half = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half, cache_enabled=False):
+            return self._features_and_logits(images)
 
     def _adapt_to_fork(self) -> None:
         if self.device.type == "cuda":

@@ -1,0 +1,159 @@
+"""Transform and network of a few cells together: the answers of both apart, and what is captured on a GPU."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fixtures.host_waits import no_host_waits
+
+from fastcell.inference.backends import graphed_cells
+from fastcell.inference.backends.graphed_cells import GraphedCells, capacity, fits
+from fastcell.inference.backends.pytorch import TorchNetwork
+from fastcell.inference.classifier import Classifier
+from fastcell.inference.grey_cells import GreyCells, grey_cells
+from fastcell.loading.preprocessing import Preprocessing
+from fastcell.models.lightning_module import CellModule
+
+CPU = torch.device("cpu")
+
+
+def make_network(**preprocessing: Any) -> tuple[TorchNetwork, Preprocessing]:
+    torch.manual_seed(2)
+    values = Preprocessing(**{"image_size": 32, **preprocessing})
+    module = CellModule(classes=["a", "b", "c"], preprocessing=values.to_dict())
+    return TorchNetwork(module, CPU), values
+
+
+def draw_cells(num: int, preprocessing: Preprocessing, seed: int = 0, most: int = 60) -> GreyCells:
+    rng = np.random.default_rng(seed)
+    cells = [rng.integers(0, 256, rng.integers(5, most, 2), np.uint8) for _ in range(num)]
+    return grey_cells(cells, preprocessing, None)
+
+
+@pytest.mark.parametrize("num", [1, 2, 16, 17])
+@pytest.mark.parametrize(
+    "settings", [{}, {"fit": "contain", "antialias": True}, {"fit": "scale", "scale_um_per_px": 0.5}]
+)
+def test_answers_are_those_of_transform_and_network_apart(num, settings):
+    network, preprocessing = make_network(**settings)
+    graphs = GraphedCells(network._forward, preprocessing, CPU)
+    pitch = np.where(np.arange(num) % 2, 0.4, np.nan) if preprocessing.fit == "scale" else None
+    for seed in range(2):  # the second call finds the memory of the first
+        cells = draw_cells(num, preprocessing, seed)
+        found = graphs.run(cells, pitch)
+        images = cells.images(preprocessing, pitch, 1)
+        np.testing.assert_allclose(found.images, images, rtol=1e-6, atol=1e-6)
+        logits, features = network.run(images)
+        np.testing.assert_allclose(found.logits, logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.features, features, rtol=1e-4, atol=1e-5)
+    first = graphs.run(draw_cells(num, preprocessing, 0), pitch)
+    kept = first.logits.copy()
+    graphs.run(draw_cells(num, preprocessing, 5), pitch)
+    assert np.array_equal(first.logits, kept)  # answers are copies
+
+
+def test_too_many_and_too_large_cells_have_no_graph():
+    network, preprocessing = make_network()
+    graphs = GraphedCells(network._forward, preprocessing, CPU)
+    assert graphs.run(draw_cells(257, preprocessing, most=8), None) is None
+    whole = GreyCells(np.zeros(capacity(1), np.uint8), np.int32([256]), np.int32([256]), None)
+    assert capacity(1) == 256 * 256
+    assert graphs.run(whole, None) is None  # no room for a cell of one pixel behind it
+    assert graphs.run(GreyCells(whole.pixels[:65280], np.int32([255]), np.int32([256]), None), None) is not None
+    assert not fits(Preprocessing(image_size=100))
+    assert fits(preprocessing)
+
+
+def test_the_work_of_a_graph_has_no_wait_of_the_host():
+    network, preprocessing = make_network()
+    graphs = GraphedCells(network._forward, preprocessing, CPU)
+    graphs.run(draw_cells(3, preprocessing), None)
+    with no_host_waits() as names:
+        graphs._of_size[16]._work()
+    assert names.count("fastcell::transform") == 1
+
+
+def test_threads_take_turns():
+    network, preprocessing = make_network()
+    graphs = GraphedCells(network._forward, preprocessing, CPU)
+    cells = [draw_cells(1, preprocessing, seed) for seed in range(24)]
+    expected = [graphs.run(one, None).logits for one in cells]
+    found: list[Any] = [None] * len(cells)
+
+    def work(part: int) -> None:
+        for number in range(part, len(cells), 4):
+            found[number] = graphs.run(cells[number], None).logits
+
+    threads = [threading.Thread(target=work, args=(part,)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(one, two) for one, two in zip(found, expected, strict=True))
+
+
+def test_a_classifier_takes_the_graph_where_its_backend_has_one(monkeypatch):
+    network, preprocessing = make_network()
+    plain = Classifier(network, ["a", "b", "c"], preprocessing, "cross_entropy", threads=1)
+    rng = np.random.default_rng(3)
+    cells = [rng.integers(0, 256, (20, 30), np.uint8) for _ in range(5)]
+    expected = plain.predict_proba(cells)
+    assert network.run_cells(grey_cells(cells, preprocessing, None), None) is None  # a CPU has no graph
+    network._graphs = GraphedCells(network._forward, preprocessing, CPU)
+    monkeypatch.setattr(network, "run", None)
+    np.testing.assert_allclose(plain.predict_proba(cells), expected, atol=1e-6)
+    assert list(network._graphs._of_size) == [16]
+    flipped = Classifier(network, ["a", "b", "c"], preprocessing, "cross_entropy", threads=1, tta=True)
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        flipped.predict_proba(cells)  # four flips have no graph
+
+
+def test_on_a_gpu_the_work_is_captured_once_and_replayed(monkeypatch):
+    """With streams and graphs of torch.cuda that note what they are asked, and a batch that believes in a GPU."""
+    events: list[str] = []
+
+    class Stream:
+        def __init__(self, device: Any = None, name: str = "side") -> None:
+            self.name = name
+
+        def wait_stream(self, other: Any) -> None:
+            events.append(f"{self.name} waits for {other.name}")
+
+        def synchronize(self) -> None:
+            events.append("synchronize")
+
+    class On:
+        def __init__(self, *what: Any, **how: Any) -> None:
+            self.is_capture = bool(how)
+            if how:
+                assert how["capture_error_mode"] == "thread_local"
+
+        def __enter__(self) -> None:
+            events.append("capture" if self.is_capture else "on side")
+
+        def __exit__(self, *_: Any) -> None: ...
+
+    class Graph:
+        def replay(self) -> None:
+            events.append("replay")
+
+    network, preprocessing = make_network()
+    batch = graphed_cells._Batch(1, torch.uint8, network._forward, preprocessing, CPU)
+    work = batch._work
+    batch._work = lambda: (events.append("work"), work())  # type: ignore[assignment]
+    batch._device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(name="main"))
+    monkeypatch.setattr(torch.cuda, "stream", On)
+    monkeypatch.setattr(torch.cuda, "graph", On)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    cells = draw_cells(1, preprocessing)
+    monkeypatch.setattr(torch, "empty", lambda shape, dtype, pin_memory: torch.zeros(shape, dtype=dtype))
+    for _ in range(3):
+        batch.run(cells, None)
+    beside = ["side waits for main", "on side", *["work"] * 3, "main waits for side"]
+    assert events == [*beside, "capture", "work", *["replay", "synchronize"] * 3]
