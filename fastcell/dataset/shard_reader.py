@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -56,12 +57,18 @@ class ShardFiles:
         stamps: size, modification time and inode of the tars checked so far, by shard index; updated in place. Pass the
             same dictionary to successive readers to detect changes between them.
         by_range: indices of the shards at an address of which only the bytes of the cells are downloaded.
+        allocate: function from a number of bytes to the memory, uint8, that is read into; None for plain memory.
     """
 
     def __init__(
-        self, manifest: Manifest, stamps: dict[int, Stamp | None], by_range: frozenset[int] = frozenset()
+        self,
+        manifest: Manifest,
+        stamps: dict[int, Stamp | None],
+        by_range: frozenset[int] = frozenset(),
+        allocate: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self._manifest, self._by_range = manifest, by_range
+        self._allocate = allocate or partial(np.empty, dtype=np.uint8)
         self._shard = manifest.shard_index
         self._offset, self._bytes = manifest.column("offset"), manifest.column("bytes")
         self._open: OrderedDict[int, int] = OrderedDict()
@@ -88,7 +95,7 @@ class ShardFiles:
         lasts = np.append(firsts[1:], len(in_file)) - 1
         lengths = end[lasts] - begin[firsts]
         places = np.cumsum(lengths) - lengths
-        buffer = np.empty(int(lengths.sum()), np.uint8)
+        buffer = self._allocate(int(lengths.sum()))
         starts = begin - np.repeat(begin[firsts] - places, lasts - firsts + 1)
         reasons: dict[int, str] = {}
         apart = self._download_runs(shard[firsts], begin[firsts], lengths) if self._by_range else {}

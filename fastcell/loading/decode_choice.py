@@ -16,7 +16,7 @@ import numpy as np
 from fastcell.dataset.decode import ENCODINGS
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import invalid
-from fastcell.loading.decode_cpu import CellDecoder, ThreadDecoding, take_stored
+from fastcell.loading.decode_cpu import CellDecoder, ThreadDecoding, take_stored, take_stored_as_pool
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.stores.reading import Piece, PieceReader
 
@@ -90,7 +90,7 @@ def make_decoding(
         device_id: GPU that DALI decodes on, or None for the CPU.
     """
     if chosen == "stored":
-        return partial(map, take_stored)
+        return partial(map, take_stored if device_id is None else take_stored_as_pool)
     if chosen == "dali":
         from fastcell.loading.decode_dali import DaliDecoding  # loads DALI
 

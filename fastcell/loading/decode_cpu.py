@@ -167,3 +167,17 @@ def take_stored(piece: Piece) -> RaggedCells:
         addresses = np.array([cell.ctypes.data for cell in pixels], np.int64)
     columns = (piece.cell_ids, piece.heights, piece.widths)
     return RaggedCells(*columns, pixels, addresses, good=piece.good_unless_all)
+
+
+def take_stored_as_pool(piece: Piece) -> RaggedCells:
+    """Return the cells of `take_stored` with their buffer, which a GPU can read, as the pool that they lie in.
+
+    The transform then gets an offset for each cell, and no cell is copied on the host. Blank cells lie in no buffer, so
+    that a piece with one of them is copied.
+    """
+    import torch  # decoding itself needs no torch
+
+    cells = take_stored(piece)
+    if (piece.places >= 0).all():
+        cells.pool, cells.offsets = torch.from_numpy(piece.stored.buffer), piece.of(piece.stored.starts)
+    return cells

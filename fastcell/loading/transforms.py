@@ -70,7 +70,8 @@ class FusedTransform:
         values = self.geometry.preprocessing
         drawn = self.geometry.draw(self.epoch, positions)
         zeros = np.zeros(len(cells), np.float32)
-        images = torch.empty((len(cells), 1, values.image_size, values.image_size))
+        # Other threads change torch's default dtype: Lightning does in bf16-true, for as long as a step takes.
+        images = torch.empty((len(cells), 1, values.image_size, values.image_size), dtype=torch.float32)
         assert cells.addresses is not None
         transform_cells(
             cells.addresses,

@@ -343,7 +343,7 @@ def _run_twin(
     um_per_px = None if pool.um_per_px is None else pool.um_per_px.numpy()[chosen]
     maps = matrices(height, width, out.shape[2], fit, drawn, scale_um_per_px, um_per_px)
     zeros = np.zeros(len(chosen), np.float32)
-    exact = out if out.dtype == torch.float32 else torch.empty(out.shape)
+    exact = out if out.dtype == torch.float32 else torch.empty(out.shape, dtype=torch.float32)
     transform_pool(
         pool.pixels.numpy(),
         offset,

@@ -14,7 +14,7 @@ from fastcell.dataset.corrupt_cells import CorruptCells, blank_cell
 from fastcell.dataset.decode import ENCODINGS
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles, Stored
-from fastcell.loading.decode_cpu import CellDecoder, ThreadDecoding, other_sides, take_stored
+from fastcell.loading.decode_cpu import CellDecoder, ThreadDecoding, other_sides, take_stored, take_stored_as_pool
 from fastcell.loading.stores.reading import PieceReader
 
 Make = Callable[..., Manifest]
@@ -86,6 +86,22 @@ def test_stored_pixels_are_taken_without_a_copy(make_dataset: Make, tagged: Tagg
     assert (cells.pixels[1] == 128).all()
     assert cells.addresses is not None
     assert cells.addresses.tolist() == [cell.ctypes.data for cell in cells.pixels]
+
+
+def test_stored_pixels_are_a_pool_for_a_gpu(make_dataset: Make, tagged: Tagged) -> None:
+    manifest = make_dataset(12, layout="block", encoding="npy")
+    reader = PieceReader(manifest, CorruptCells(manifest), raw=True)
+    (piece,) = reader.pieces(np.array([7, 3, 11]), np.array([0, 3]), 1)
+    cells = take_stored_as_pool(piece)
+    assert cells.pool is not None
+    assert cells.offsets is not None
+    assert cells.pool.data_ptr() == piece.stored.buffer.ctypes.data  # no copy
+    for slot, number in enumerate((7, 3, 11)):
+        begin, size = int(cells.offsets[slot]), tagged(number).size
+        assert np.array_equal(cells.pool[begin : begin + size].numpy(), tagged(number).ravel())
+    reader.corrupt_cells.add({3: "gone"})
+    (piece,) = reader.pieces(np.array([7, 3, 11]), np.array([0, 3]), 1, blank=True)
+    assert take_stored_as_pool(piece).pool is None  # a blank cell lies in no buffer
 
 
 def decoded(manifest, cell_ids, taken=None, depth=8, slots=None):

@@ -11,15 +11,19 @@ import torch
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError
+from fastcell.loading import transforms
+from fastcell.loading.array_loader import make_pool
 from fastcell.loading.geometry import Geometry
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import evaluation_share
+from fastcell.loading.stores import stream
 from fastcell.loading.stores.stream import CellReader
 from fastcell.loading.transform_dali import DaliTransform
 from fastcell.loading.transforms import FusedGpuTransform, FusedTransform, make_transform, resolve_transform
 from fastcell.ops.augmentation import Augmentation, draw
 from fastcell.ops.matrices import matrices
+from fastcell.ops.transform import make_clock
 
 Make = Callable[..., Manifest]
 QUIET = {"noise_probability": 0.0}  # the generators differ
@@ -143,3 +147,58 @@ def test_dali_equals_fused(make_dataset: Make, layout: str, fit: str, augmentati
     np.testing.assert_allclose(dali.numpy(), fused.numpy(), atol=1e-3)
     np.testing.assert_allclose(fused.mean((1, 2, 3)).numpy(), 1, atol=1e-4)
     assert fused.std() > 0.1
+
+
+class Done:
+    """A stream, and an event on it, whose work is done."""
+
+    def record_event(self) -> Done:
+        return self
+
+    def query(self) -> bool:
+        return True
+
+
+def test_a_gpu_reads_blocks_where_they_were_read_to(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's arguments lead to the buffers of the reader, which nobody copies; images are those of the CPU."""
+    manifest, sizes = make_dataset(40, layout="block", encoding="npy"), []
+
+    def pinned(num: int) -> np.ndarray:
+        sizes.append(num)
+        return np.empty(num, np.uint8)
+
+    monkeypatch.setattr(stream, "pinned_bytes", pinned)
+    monkeypatch.setattr(transforms, "PoolWriter", None)  # a copy would fail
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: Done())
+    view = select(manifest, ViewConfig("train"))
+    share = evaluation_share(len(view), 16)
+    geometry = Geometry(manifest, Preprocessing(SIZE), STRONG, 3)
+    here = CellReader(view, share, threads=1)
+    there = CellReader(view, share, threads=1, device_id=0)
+    on_cpu = FusedTransform(geometry)
+    on_gpu = FusedGpuTransform(geometry, 0, torch.float32, torch.device("cpu"))
+    for step, (one, two) in enumerate(zip(here.epoch(0), there.epoch(0), strict=True)):
+        assert two.pool is not None
+        assert one.pool is None
+        images = on_gpu(two, share.positions(step))
+        torch.testing.assert_close(images, on_cpu(one, share.positions(step)), rtol=1e-5, atol=1e-5)
+    assert sum(sizes) >= int(manifest.column("bytes")[view.rows].sum())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_default_dtype_of_torch_changes_nothing(make_dataset: Make, dtype: torch.dtype) -> None:
+    """Lightning sets it to bfloat16 during a step in bf16-true, while a thread makes the next images."""
+    manifest = make_dataset(BATCH)
+    geometry, positions = Geometry(manifest, Preprocessing(SIZE), STRONG, 3), np.arange(BATCH)
+    cells = read(manifest)
+    expected = FusedTransform(geometry, dtype=dtype)(cells, positions)
+    pool = make_pool([pixels[:, :, 0] for pixels in cells.pixels])._replace(border=None)
+    given = torch.arange(BATCH), torch.from_numpy(positions), make_clock(3, 0)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(FusedTransform(geometry, dtype=dtype)(cells, positions), expected)
+        found = geometry.transform(pool, *given, dtype)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-5)

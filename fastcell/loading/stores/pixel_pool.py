@@ -65,6 +65,14 @@ def _pinned(num_pixels: int, dtype: torch.dtype, device: torch.device) -> torch.
     return pool
 
 
+def pinned_bytes(num: int) -> np.ndarray:
+    """Return uninitialised memory of the host, (num,) uint8, that a GPU reads over the bus.
+
+    It is torch's own pinned memory, which is used again once the array is dropped.
+    """
+    return torch.empty(num, dtype=torch.uint8, pin_memory=True).numpy()
+
+
 def _clear_cuda_error(device: torch.device) -> None:
     """Launch a kernel, which reports and clears the error that a failed CUDA call has left behind."""
     with contextlib.suppress(RuntimeError):

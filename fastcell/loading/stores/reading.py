@@ -62,15 +62,23 @@ class PieceReader:
         corrupt_cells: collection that corrupt cells are added to.
         raw: the stored bytes are pixels, so their number must match the size in the manifest.
         threads: threads that share the hashing of the stored bytes; one thread hashes about 1 GB/s.
+        allocate: memory to read into, as for `ShardFiles`.
 
     Attributes:
         checked: (N,) bool, True for every row of the manifest whose stored bytes were compared with the hash.
         hashes: (N, 16) uint8, hashes of the manifest.
     """
 
-    def __init__(self, manifest: Manifest, corrupt_cells: CorruptCells, raw: bool, threads: int = 1) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        corrupt_cells: CorruptCells,
+        raw: bool,
+        threads: int = 1,
+        allocate: Callable[[int], np.ndarray] | None = None,
+    ) -> None:
         self.manifest, self.corrupt_cells, self._raw = manifest, corrupt_cells, raw
-        self._threads = threads
+        self._threads, self._allocate = threads, allocate
         self._heights, self._widths = (manifest.column(name).astype(np.int32) for name in ("height", "width"))
         self._raw_sizes_hold = manifest.column("bytes") == self._heights.astype(np.int64) * self._widths
         self.hashes, self.checked = hashes_of(manifest), np.zeros(len(manifest), bool)
@@ -91,7 +99,7 @@ class PieceReader:
         spans = [edges[begin : begin + at_once + 1] for begin in range(0, len(edges) - 1, at_once)]
         needed = (np.unique(order[span[0] : span[-1]]) for span in spans)
         by_range = shards_by_range(self.manifest, order)
-        files = ShardFiles(self.manifest, self._stamps, by_range)
+        files = ShardFiles(self.manifest, self._stamps, by_range, self._allocate)
         later = (np.unique(self.manifest.shard_index[order[span[0] : span[-1]]]) for span in spans)
         with downloads_ahead(self.manifest, later, by_range) as reached:
             reading = Prefetcher(lambda: (self._read(files, cell_ids, reached) for cell_ids in needed), 2)

@@ -18,6 +18,7 @@ from fastcell.loading.decode_cpu import CellDecoder
 from fastcell.loading.order import DEFAULT_SPAN, StreamOrder
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import Share
+from fastcell.loading.stores.pixel_pool import pinned_bytes
 from fastcell.loading.stores.reading import PieceReader
 
 _IN_ORDER = 2048  # cells in a span without mixing
@@ -77,7 +78,9 @@ class CellReader:
         chosen = choose_decoding(decoder, manifest, rows, cells, device_id)
         if corrupt_cells is None:
             corrupt_cells = CorruptCells(manifest, "error")
-        self.stored = PieceReader(manifest, corrupt_cells, raw=chosen == "stored", threads=threads)
+        is_raw = chosen == "stored"
+        allocate = pinned_bytes if is_raw and device_id is not None else None  # the GPU reads the stored pixels
+        self.stored = PieceReader(manifest, corrupt_cells, raw=is_raw, threads=threads, allocate=allocate)
         self._decode = make_decoding(chosen, self.stored, cells, share.batch, threads, device_id)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[RaggedCells]:

@@ -15,8 +15,9 @@ import torch
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
+from fastcell.loading.bank_loader import BankLoader
 from fastcell.loading.batch import Batch
-from fastcell.loading.loader import BankLoader, CellLoader
+from fastcell.loading.loader import CellLoader
 from fastcell.loading.order import BankOrder, StoredOrder, fill_order
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share
