@@ -45,7 +45,7 @@ PARTS = (
         "train",
         "loaders beside a batch that is there: stall and cells/s at two batches",
         130,
-        "--part steps --cells 20000 --rows 400000 --round-cells 400000 --only bank"
+        "--part steps --cells 20000 --rows 400000 --round-cells 400000 --only bank"  # and planned steps from it
         " --settings cellnet:bf16-mixed:1300,cellnet:bf16-mixed:4096",
         60,
         "--part steps --cells 1000 --rounds 1 --round-cells 512 --only bank --settings cellnet:32-true:128",
@@ -70,6 +70,15 @@ PARTS = (
     benchmark("loader", "cells to batches, beside peers", 90, "--threads 16 --rounds 3", 60, "--cells 1000 --rounds 1"),
     benchmark("latency", "one cell to a class", 60, "--part latency", 40, "--part latency --calls 200", "predict"),
     Part("tests", "every test that is marked gpu", ("-m", "pytest"), None, 150, 150),
+    benchmark(
+        "ranks",
+        "two processes on one device over gloo end at one network",
+        60,
+        "",
+        60,
+        "--cells 600 --batch 64 --epochs 1 --size 32",
+        "two_ranks",
+    ),
     benchmark(
         "accuracy",
         "time to 99 % on a million synthetic cells",

@@ -33,8 +33,8 @@ from harness import Contestant, Result, Row, Turns, print_rows, time_turns
 from linked_rows import SHARD_CELLS, make_rows
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.loading.bank_loader import BankLoader
 from fastcell.loading.datamodule import CellDataModule
-from fastcell.loading.loader import BankLoader
 from fastcell.loading.order import StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share

@@ -210,7 +210,8 @@ class Loaders:
         return self._made[key]
 
     def _make(self, which: str, rank: int, num_ranks: int, threads: int) -> Any:
-        from fastcell.loading.loader import BankLoader, CellLoader
+        from fastcell.loading.bank_loader import BankLoader
+        from fastcell.loading.loader import CellLoader
         from fastcell.loading.order import BankOrder
         from fastcell.loading.preprocessing import Preprocessing
         from fastcell.loading.ranks import training_share

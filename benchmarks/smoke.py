@@ -20,12 +20,15 @@ library_settings.limit_spinning()  # before torch is there, as the command line 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from step import make_trainer
 
 from fastcell.bench.engine_parts import images_of_all_kernels
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles
 from fastcell.dataset.single_cells import read_cells
+from fastcell.loading.bank_loader import BankLoader, PlannedLoader
 from fastcell.loading.datamodule import CellDataModule
+from fastcell.loading.loader import GroupedLoader
 from fastcell.models.lightning_module import CellModule
 from fastcell.simulator.synth import synthesize
 
@@ -101,10 +104,48 @@ def check_training(path: Path, device: torch.device) -> str:
     return f"loss of the third epoch: {', '.join(said)}"
 
 
+class Captures(pl.Callback):
+    """Notes whether the steps of a training were replays of a CUDA graph."""
+
+    seen = False
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+        assert isinstance(pl_module, CellModule)
+        self.seen |= pl_module._planned.is_captured
+
+
+def check_planned_steps(path: Path, device: torch.device) -> str:
+    """Steps from indices, on a GPU replays of a CUDA graph, end at the weights of steps on batches."""
+    said = []
+    for precision in ("32-true", "bf16-mixed") if device.type == "cuda" else ("32-true",):
+        ends, captured, begin = [], Captures(), torch.empty(0)
+        for kind in (GroupedLoader, PlannedLoader):
+            pl.seed_everything(0, verbose=False)
+            data = CellDataModule(str(path), batch_size=64, image_size=64, store="bank")
+            data.trainer = trainer = make_trainer(16, precision=precision, callbacks=[captured])
+            data.setup("fit")
+            loader = data.train_dataloader()
+            assert isinstance(loader, BankLoader)
+            loader.pads = True
+            described = {"classes": data.classes, "preprocessing": data.preprocessing.to_dict()}
+            model = CellModule(steps_per_call=4, learning_rate=1e-4, **described)
+            begin = torch.cat([values.detach().ravel() for values in model.network.parameters()])
+            trainer.fit(model, kind(loader, 4))
+            ends.append(torch.cat([values.detach().cpu().ravel() for values in model.network.parameters()]))
+        if device.type == "cuda" and not captured.seen:
+            raise SystemExit(f"no CUDA graph of a training step was captured in {precision}")
+        apart = float((ends[1] - ends[0]).norm() / (ends[0] - begin).norm())
+        if not apart < 0.1:
+            raise SystemExit(f"planned steps in {precision} end {apart:.1%} of their way apart from steps on batches")
+        said.append(f"{precision} {apart:.1e}")
+    return f"apart by the share of the way {', '.join(said)}"
+
+
 CHECKS: dict[str, Callable[[Path, torch.device], str]] = {
     "kernels": check_kernels,
     "decoder": check_decoder,
     "training": check_training,
+    "planned steps": check_planned_steps,
 }
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"network_us": _backends, "stage_us": _stages, "p999_ms": _streams}
     kinds = {"num_labelled": _fine_tunings, "flagged": unlike_tables, **kinds}
     kinds = {"over_random": _choices, **kinds, "quantity": _quantities}
+    kinds |= {"read_us": _block_paths, "apart": _ranks}
     kinds = {
         "student_us": _students,
         "mb_per_million_cells": _peaks,
@@ -317,9 +318,28 @@ def _stalls(rows: list[dict[str, Any]]) -> list[str]:
     lines.append("|---|--:|--:|--:|---|")
     for row in rows:
         stall = f"{row['stall']:.0%} ({row['stall_low']:.0%}..{row['stall_high']:.0%})"
+        if row.get("transform_share"):
+            stall += f"; transform {row['transform_share']:.0%}"
         rate = f"{row['cells_per_s']:,.0f} ({row['low']:,.0f}..{row['high']:,.0f})"
         stall = "-" if row["contestant"].startswith("headspace") else stall
         lines.append(f"| {row['contestant']} | {stall} | {rate} | {row['cpu_us_per_cell']:,.0f} µs | {row['what']} |")
+    return lines
+
+
+def _block_paths(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| cells | read and compare | answers to a file | two cores | by the clock |", "|---|--:|--:|--:|--:|"]
+    for row in rows:
+        times = f"{row['read_us']:.2f} µs | {row['table_us']:.2f} µs"
+        rates = f"{row['two_cores']:,.0f} cells/s | {row['wall']:,.0f} cells/s"
+        lines.append(f"| {row['cells']}, {row['num_cells']:,} | {times} | {rates} |")
+    return lines
+
+
+def _ranks(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| processes | device | cells/s | steps | apart | validation loss |", "|--:|---|--:|--:|--:|--:|"]
+    for row in rows:
+        told = f"{row['device']} | {row['cells_per_s']:,.0f} | {row['steps']} | {row['apart']:.1e} | {row['loss']:.4f}"
+        lines.append(f"| {row['ranks']} | {told} |")
     return lines
 
 

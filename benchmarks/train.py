@@ -2,7 +2,8 @@
 
 `--part steps` (default): under Lightning's Trainer, in turns, for each network, precision and batch size: `headspace`,
 one batch that is there already; `replay`, the batches of one epoch kept on the device; and the real loaders, bank and
-stream, both fused and augmented. The stall of a loader is the share of its time that headspace does not take.
+stream, both fused and augmented; and planned steps, on a GPU replays of a CUDA graph from the indices of the cells. The
+stall of a loader is the share of its time that headspace does not take, and beside it stands the transform's own share.
 
 `--part processes`: `fastcell fit` with one process and with two (on a CPU over gloo, each with half of the cores).
 
@@ -38,8 +39,9 @@ import torch
 import yaml
 from harness import Contestant, Done, Result, Row, print_rows, time_turns
 from linked_rows import SHARD_CELLS, make_rows
-from step import Fixed, Trained, make_model, make_module
+from step import GROUP, Fixed, Trained, make_model, make_module, make_trainer, synchronize
 
+from fastcell.loading.bank_loader import BankLoader
 from fastcell.loading.batch import Batch
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.simulator.synth import synthesize
@@ -64,10 +66,13 @@ class TrainRow(Row):
 
     Attributes:
         network: name.
+        transform_share: share of the time of a batch that making its images alone takes on the device.
         stall: share of the time that headspace does not take, median over the rounds, with the bounds of its interval.
+            Negative for planned steps, which are made without most of what headspace's steps cost.
     """
 
     network: str = ""
+    transform_share: float = 0.0
     stall: float = 0.0
     stall_low: float = 0.0
     stall_high: float = 0.0
@@ -205,7 +210,8 @@ def run_steps(data: Path, options: argparse.Namespace, save: Save) -> tuple[list
             kept = {HEADSPACE, *options.only.split(",")}
             contestants = {name: one for name, one in contestants.items() if name.partition(",")[0] in kept}
         turns = time_turns(contestants, options.rounds)
-        found = [as_train_row(row, network) for row in turns.rows(f"{HEADSPACE}, {setting}")]
+        image_s = time_images(data, precision, int(batch), options.size, device)
+        found = [as_train_row(row, network, image_s) for row in turns.rows(f"{HEADSPACE}, {setting}")]
         print_rows(found, HEADSPACE)
         rows += found
         save(rows, "train", settings)
@@ -221,7 +227,8 @@ def make_contestants(
     shown: dict[str, Any] = {"batch_size": batch, "image_size": size, "balance": "none"}
     dtype = "bfloat16" if precision.startswith("bf16") and device.type == "cuda" else "float32"
     made = {
-        store: make_module(data, shown, store=store, transform="fused", dtype=dtype) for store in ("bank", "stream")
+        name: make_module(data, shown, store=store, transform="fused", dtype=dtype)
+        for name, store in (("bank", "bank"), ("planned", "bank"), ("stream", "stream"))
     }
     look = make_module(data, shown, transform="fused", dtype=dtype)
     for module in (*made.values(), look):
@@ -233,22 +240,49 @@ def make_contestants(
         HEADSPACE: ("one batch, there already", made["bank"], Fixed(whole[0], steps)),
         "replay": ("batches of one epoch, kept on the device", made["bank"], Replay(whole)),
         "bank": ("bank + fused, augmented", made["bank"], None),
+        "bank, planned": (f"the same from indices, {GROUP} steps a call", made["planned"], None),
         "stream": ("stream + fused, augmented: read and decoded", made["stream"], None),
     }
     common: dict[str, Any] = {"size": size, "batch": batch, "dtype": precision, "threads": resources.num_cpus()}
     common["device"] = "cuda:0" if device.type == "cuda" else "cpu"
     contestants = {}
     for name, (what, module, fixed) in loaders.items():
-        model = make_model(module, {"network": network})
-        work = Trained(model, module, fixed, 1, cells // batch * batch, precision, untimed=1)
+        group = GROUP if name == "bank, planned" else 1
+        model = make_model(module, {"network": network}, steps_per_call=group)
+        work = Trained(model, module, fixed, group, cells // batch * batch, precision, untimed=1, planned=group > 1)
         contestants[f"{name}, {network}:{precision}:{batch}"] = Contestant(what, work, data="JPEG, ragged", **common)
     return contestants
 
 
-def as_train_row(row: Row, network: str) -> TrainRow:
-    """The stall of a row is what is missing from the rate of headspace."""
+def time_images(data: Path, precision: str, batch: int, size: int, device: torch.device, num: int = 20) -> float:
+    """Seconds that a cell takes in the transform alone: batches of the bank, made one after another and waited for."""
+    dtype = "bfloat16" if precision.startswith("bf16") and device.type == "cuda" else "float32"
+    shown = {"batch_size": batch, "image_size": size, "balance": "none"}
+    module = make_module(data, shown, store="bank", transform="fused", dtype=dtype)
+    module.trainer = make_trainer(1)
+    module.setup("fit")
+    loader = module.train_dataloader()
+    assert isinstance(loader, BankLoader)
+    plan = next(iter(loader.plans(1)))
+    loader.bank.fill()
+    for begin in (None, time.perf_counter()):
+        for _ in range(1 if begin is None else num):
+            loader.images(plan.cells[0], plan.positions[0], plan.clock)
+        synchronize(device)
+        seconds = 0.0 if begin is None else time.perf_counter() - begin
+    module.teardown("fit")
+    return seconds / (num * plan.cells.shape[1])
+
+
+def as_train_row(row: Row, network: str, image_s: float = 0.0) -> TrainRow:
+    """The stall of a row is what is missing from the rate of headspace; `image_s` is the transform's time of a cell."""
     return TrainRow(
-        **asdict(row), network=network, stall=1 - row.ratio, stall_low=1 - row.ratio_high, stall_high=1 - row.ratio_low
+        **asdict(row),
+        network=network,
+        transform_share=0.0 if row.contestant.startswith((HEADSPACE, "replay")) else row.cells_per_s * image_s,
+        stall=1 - row.ratio,
+        stall_low=1 - row.ratio_high,
+        stall_high=1 - row.ratio_low,
     )
 
 
@@ -305,24 +339,31 @@ def run_processes(data: Path, options: argparse.Namespace, save: Save) -> tuple[
 
 
 def run_paper(data: Path, options: argparse.Namespace, save: Save) -> tuple[list[Any], str, dict[str, object]]:
-    """The preset `paper` for some iterations, or all."""
+    """The preset `paper` for some iterations, or all; on a GPU also with steps in groups, whose calls are counted."""
     iterations = options.iterations or (PAPER_ITERATIONS if resources.has_gpu() else 12)
-    values, seconds = fit(data, preset="paper", trainer__max_steps=iterations)
-    row = paper_row(values, seconds, iterations)
-    kind = "calculated from the iterations run" if row.is_calculated else "measured"
-    rate = f"{row.cells_per_s:,.0f} cells/s; the command {seconds:.1f} s"
-    print(f"{row.iterations:,} iterations in {row.train_s:.1f} s, {rate}")
-    print(f"{PAPER_ITERATIONS:,} iterations: {row.whole_s:,.1f} s, {kind}")
-    return [row], "train-paper", {}
+    grouped: dict[str, object] = {"model__steps_per_call": 10, "trainer__val_check_interval": 10}
+    rows = []
+    for what, flags in {"preset paper": {}, "preset paper, 10 steps in a call": grouped}.items():
+        if flags and not resources.has_gpu():
+            continue
+        values, seconds = fit(data, preset="paper", trainer__max_steps=iterations, **flags)
+        row = paper_row(values, seconds, iterations, what)
+        rows.append(row)
+        save(rows, "train-paper", {})
+        kind = "calculated from the iterations run" if row.is_calculated else "measured"
+        rate = f"{row.cells_per_s:,.0f} cells/s; the command {seconds:.1f} s"
+        print(f"{what}: {row.iterations:,} iterations in {row.train_s:.1f} s, {rate}")
+        print(f"{PAPER_ITERATIONS:,} iterations: {row.whole_s:,.1f} s, {kind}", flush=True)
+    return rows, "train-paper", {}
 
 
-def paper_row(values: dict[str, Any], seconds: float, iterations: int) -> PaperRow:
+def paper_row(values: dict[str, Any], seconds: float, iterations: int, what: str = "preset paper") -> PaperRow:
     """From metrics.json and the command's wall time [s]."""
     if values["steps"] != iterations:
         raise SystemExit(f"{iterations} iterations were asked for, {values['steps']} were run")
     train_s = values["seconds"]["train"]
     return PaperRow(
-        paper=f"preset paper, {'bf16-mixed or 16-mixed' if resources.has_gpu() else '32-true'}",
+        paper=f"{what}, {'bf16-mixed or 16-mixed' if resources.has_gpu() else '32-true'}",
         iterations=iterations,
         batch=PAPER_BATCH,
         measured_s=seconds,
@@ -357,7 +398,7 @@ class Watch(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.cells += len(batch.images)
+        self.cells += trainer.train_dataloader.num_cells(batch_idx)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -380,18 +421,20 @@ def run_accuracy(data: Path, options: argparse.Namespace, save: Save) -> tuple[l
     watches, cells = [], 0
     for seed in range(options.seeds):
         pl.seed_everything(seed)
-        module = make_module(data, settings["data"], seed=seed)
+        group = GROUP if resources.has_gpu() else 1
+        module = make_module(data, settings["data"], seed=seed, steps_per_call=group)
         module.setup("fit")
         view = module.view("train")
         assert view is not None
         cells = len(view)
         torch.manual_seed(seed)
-        model = make_model(module, settings["model"])
+        model = make_model(module, settings["model"], steps_per_call=group)
         watch = Watch(options.to_accuracy)
         trainer = pl.Trainer(
             accelerator="gpu" if resources.has_gpu() else "cpu",
             devices=1,
             precision="bf16-mixed" if resources.has_gpu() else "32-true",
+            benchmark=True if resources.has_gpu() else None,
             max_epochs=epochs,
             max_steps=steps,
             val_check_interval=1.0 / options.checks,

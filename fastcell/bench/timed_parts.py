@@ -17,8 +17,9 @@ from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import invalid
 from fastcell.inference.backend_torch import TorchBackend
+from fastcell.loading.bank_loader import BankLoader
 from fastcell.loading.batch import Batch
-from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader
+from fastcell.loading.loader import BatchLoader, CellLoader
 from fastcell.loading.order import BankOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share

@@ -64,7 +64,13 @@ from fastcell.training.run_record import RunRecord, make_run_folder
 from fastcell.training.same_settings import flat_settings
 from fastcell.training.start_weights import StartWeights, check_unchanged, start_from
 from fastcell.training.stop_signals import told_how_it_ended
-from fastcell.training.trainer import check_trains, is_rank_zero, progress_callbacks, resolve_settings
+from fastcell.training.trainer import (
+    check_trains,
+    choose_steps_per_call,
+    is_rank_zero,
+    progress_callbacks,
+    resolve_settings,
+)
 
 DEFAULT_SEED = 0
 # A checkpoint decides these, and evaluation never augments.
@@ -247,6 +253,15 @@ class FastcellCLI(LightningCLI):
                     "Leave one out."
                 )
             self.resumption = check_start(self.config.ckpt_path, self.settings)
+        self._resolve_steps_per_call()
+
+    def _resolve_steps_per_call(self) -> None:
+        """Choose the optimizer steps of a call if they are left open; a resumed run keeps them."""
+        if self.config.model.steps_per_call is not None:
+            return
+        before = None if self.resumption is None else self.resumption.resolved.get("model.steps_per_call")
+        num = before or (1 if self.config.teacher is not None else choose_steps_per_call(self.config.trainer))
+        self.config.model.steps_per_call = self.config.data.steps_per_call = num
 
     def _take_data_of_the_run(self, folder: Path) -> None:
         """Use the data set and the split of the run for evaluation, unless others are given."""
@@ -431,11 +446,15 @@ def _link_fit_arguments(parser: LightningArgumentParser) -> None:
     parser.link_arguments(
         ("data.classes", "data.path"), "model.classes", compute_fn=_classes_of, apply_on="instantiate"
     )
-    parser.link_arguments("model.steps_per_call", "data.steps_per_call")
+    parser.link_arguments("model.steps_per_call", "data.steps_per_call", compute_fn=_one_if_open)
     parser.link_arguments("freeze", "model.freeze", compute_fn=parse_freeze)
     parser.link_arguments(
         "data.preprocessing", "model.preprocessing", compute_fn=Preprocessing.to_dict, apply_on="instantiate"
     )
+
+
+def _one_if_open(steps_per_call: int | None) -> int:
+    return steps_per_call or 1
 
 
 def _classes_of(classes: list[str], path: str) -> list[str]:

@@ -73,7 +73,8 @@ class FilesToPredict:
             threads=threads,
             trust=packages_of(config.trust),
         )
-        classifier.chunk = config.data.eval_batch_size
+        if config.data.eval_batch_size is not None:
+            classifier.chunk = config.data.eval_batch_size
         limits = read_answer_limits(Path(self.checkpoint), classifier.classes, config.min_confidence, config.accuracy)
         for line in limits.lines:
             print_line(line)

@@ -89,6 +89,12 @@ class PoolLoader(BatchLoader):
     def __len__(self) -> int:
         return self.order.steps
 
+    def num_cells(self, step: int) -> int:
+        order = self.order
+        if isinstance(order, BankOrder):
+            return order.num_real_of_all(step)
+        return order.share.num_real_of_chunks(step, len(self._rows))
+
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         values, device = self.preprocessing, self.config.device
         clock = to_device(make_clock(self.config.seed, epoch).numpy(), device)

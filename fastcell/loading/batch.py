@@ -1,4 +1,4 @@
-"""The batch: the only input that a model receives."""
+"""The inputs of a model: a batch of images, or several training steps as indices of cells."""
 
 from __future__ import annotations
 
@@ -22,3 +22,26 @@ class Batch(NamedTuple):
     labels: torch.Tensor
     cell_ids: torch.Tensor
     weight: torch.Tensor
+
+
+class PlannedSteps(NamedTuple):
+    """Several training steps on cells of a bank, all tensors on its device; no image is made yet.
+
+    Attributes:
+        cells: (n, B) int64, cells of the pool.
+        positions: (n, B) int64, position of each cell in the epoch.
+        labels: (n, B) int64.
+        cell_ids: (n, B) int64, row of the manifest.
+        weight: (n, B) float32, as in `Batch`.
+        totals: (n,) int64, number of cells that each step should have over all ranks, corrupt ones included; a whole
+            number, since a trainer converts others to its precision.
+        clock: (2,) int64, seed and epoch (`fastcell.ops.transform.make_clock`).
+    """
+
+    cells: torch.Tensor
+    positions: torch.Tensor
+    labels: torch.Tensor
+    cell_ids: torch.Tensor
+    weight: torch.Tensor
+    totals: torch.Tensor
+    clock: torch.Tensor

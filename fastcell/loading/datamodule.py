@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,16 +23,26 @@ from fastcell.dataset.marks.journal import MARKS_FILE
 from fastcell.dataset.schema import SubsetName
 from fastcell.dataset.views import SteadyManifest, View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
+from fastcell.loading.bank_loader import BankLoader, PlannedLoader
 from fastcell.loading.batch import Batch
 from fastcell.loading.batch_augmentation import BatchAugmentation, find_function, name_of_function
 from fastcell.loading.decode_choice import DecoderName, choose_decoding, preferred_decoder
 from fastcell.loading.decode_cpu import CellDecoder
-from fastcell.loading.loader import BankLoader, BatchLoader, CellLoader, EpochCounter, GroupedLoader
+from fastcell.loading.loader import BatchLoader, CellLoader, EpochCounter, GroupedLoader
 from fastcell.loading.order import DEFAULT_SPAN, BankOrder, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
 from fastcell.loading.same_data import SavedPlacement, SharedData
-from fastcell.loading.settings import DtypeName, LoaderSettings, check_settings, num_local_processes, settings_on
+from fastcell.loading.settings import (
+    EVALUATION_BATCH,
+    DtypeName,
+    LoaderSettings,
+    check_settings,
+    evaluation_batch,
+    num_local_processes,
+    settings_on,
+)
+from fastcell.loading.stores.decoder_timing import faster_decoder
 from fastcell.loading.stores.opening import Store, Stores
 from fastcell.loading.stores.placement import Placement, StoreName, free_memory
 from fastcell.loading.transforms import TransformName, resolve_transform
@@ -64,7 +74,8 @@ class CellDataModule(pl.LightningDataModule):
             for 8,000 simulated cells, which are made once and kept.
         split_name: split of the data set, by name.
         batch_size: cells per training step, over all processes.
-        eval_batch_size: cells per step and process outside training.
+        eval_batch_size: cells per step and process outside training. None for 256; on a GPU for up to 4096 of the small
+            networks of this package, as its memory allows.
         image_size: side of the square images, 8 to 1024 [px].
         fit: way to fit a cell into the square image. Values: stretch (scale each axis by itself, as in the paper),
             contain (keep the aspect ratio), scale (keep the size).
@@ -91,7 +102,8 @@ class CellDataModule(pl.LightningDataModule):
             memory.
         transform: implementation of the image transform. auto takes fused if its GPU kernel supports the settings, else
             dali.
-        decoder: decoder of the stored images. auto takes DALI on a GPU and for the transform dali, else threads.
+        decoder: decoder of the stored images. auto takes threads; DALI for the transform dali; on a GPU the faster one
+            of both, timed for a second.
         depth: bits per grey level up to the network. The value 16 keeps all levels of 16-bit cells and takes twice the
             memory.
         dtype: data type of the images. auto follows the precision of the trainer.
@@ -114,7 +126,7 @@ class CellDataModule(pl.LightningDataModule):
         path: str | None = None,
         split_name: str = "default",
         batch_size: int = 256,
-        eval_batch_size: int = 256,
+        eval_batch_size: int | None = None,
         image_size: int = 128,
         fit: FitName = "stretch",
         scale_um_per_px: float | None = None,
@@ -162,7 +174,7 @@ class CellDataModule(pl.LightningDataModule):
         self.augmentation = augmentation if augment else Augmentation.none()
         self.own_augmentation = find_function(batch_augmentation) if augment else None
         self._train = ViewConfig("train", split_name, subsample, balance, self.seed, quality, True, balance_cap)
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.batch_size = batch_size
         self.predict_split, self.steps_per_call = predict_split, steps_per_call
         self._given = given
         self._corrupt_cells: CorruptCells | None = None
@@ -173,6 +185,7 @@ class CellDataModule(pl.LightningDataModule):
         self._views: dict[str, View | None] = {}
         self._stores: Stores | None = None
         self._opened: dict[str, Store] = {}
+        self._timed_decoder: str | None = None
         self._epochs = EpochCounter()  # epochs of loops without a trainer, which may request a loader in every epoch
         given |= {"path": self.path, "subsample": subsample, "seed": self.seed}
         # With logger=True Lightning would compare these with the model's of the same name.
@@ -187,6 +200,16 @@ class CellDataModule(pl.LightningDataModule):
             ),
             logger=False,
         )
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Cells per step and process outside training, on the device of the trainer if there is one."""
+        given: int | None = self._given["eval_batch_size"]
+        if given is not None:
+            return given
+        is_small = getattr(getattr(self.trainer, "lightning_module", None), "has_small_network", False)
+        device = self.loader_settings(self.trainer).device
+        return evaluation_batch(device, self.preprocessing.image_size) if is_small else EVALUATION_BATCH
 
     @property
     def num_classes(self) -> int:
@@ -204,7 +227,7 @@ class CellDataModule(pl.LightningDataModule):
         """Replace the manifest by another one of the same data set, for example with additional splits."""
         self._let_go()
         self._manifest = SteadyManifest.of(manifest)
-        self._corrupt_cells, self._shared.placed = None, None
+        self._corrupt_cells, self._shared.placed, self._timed_decoder = None, None, None
         self._shared.forget_cells()
 
     @property
@@ -301,7 +324,8 @@ class CellDataModule(pl.LightningDataModule):
         """
         state = self._shared.state(self._settings_of_batches())
         if state:
-            state |= {"transform": self._resolved["transform"], "corrupt_cells": self.gather_corrupt_cells()}
+            state |= {name: self._resolved[name] for name in ("transform", "decoder")}
+            state["corrupt_cells"] = self.gather_corrupt_cells()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -314,6 +338,8 @@ class CellDataModule(pl.LightningDataModule):
         self._shared.before = self.check_state(state_dict)
         if self._given["transform"] == "auto":  # the two draw their noise differently
             self._given["transform"] = state_dict.get("transform", "auto")
+        if state_dict.get("decoder") in ("dali", "threads"):  # the two round differently
+            self._timed_decoder = state_dict["decoder"]
         known = state_dict.get("corrupt_cells", {})
         self.corrupt_cells.restore(known)
         if known and self._rank()[0] == 0:
@@ -360,12 +386,23 @@ class CellDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> BatchLoader | GroupedLoader:
         """Return a loader of the train subset: shuffled, augmented batches with `batch_size` cells over all processes.
 
-        With `steps_per_call` above 1, an item is a tuple of batches.
+        With `steps_per_call` above 1, an item is a tuple of batches, or the indices of their cells for a model that
+        makes the images itself (`fastcell.models.replayed_steps`).
         """
         loader = self._training_loader()
+        if self._plans(loader):
+            return PlannedLoader(loader, self.steps_per_call)
         if self.own_augmentation is not None:
             loader.augment = BatchAugmentation(self.own_augmentation, self.seed, self._rank()[0])
         return loader if self.steps_per_call == 1 else GroupedLoader(loader, self.steps_per_call)
+
+    def _plans(self, loader: BatchLoader) -> TypeGuard[BankLoader]:
+        """Return whether the model takes training steps as indices of cells."""
+        if self.steps_per_call == 1 or self.own_augmentation is not None or self.trainer is None:
+            return False
+        if not (isinstance(loader, BankLoader) and loader.makes_images_on_device and loader.pads):
+            return False
+        return bool(getattr(self.trainer.lightning_module, "takes_plans", False))
 
     def _training_loader(self) -> BatchLoader:
         trainer = self.trainer
@@ -520,7 +557,26 @@ class CellDataModule(pl.LightningDataModule):
         return settings_on(trainer, self.seed, self._given)
 
     def _config(self) -> LoaderSettings:
-        return self.loader_settings(self.trainer)
+        config = self.loader_settings(self.trainer)
+        return replace(config, decoder=self._decoder(config)) if config.decoder == "auto" else config
+
+    def _decoder(self, config: LoaderSettings) -> str:
+        """Return the decoder for ``auto``; on a GPU rank 0 times both once, and says which it takes."""
+        wanted = preferred_decoder("auto", config.transform)
+        if wanted != "auto" or config.device_id is None:
+            return wanted
+        if self._timed_decoder is None:
+            cells, rows = CellDecoder(self.manifest, self.preprocessing.depth), np.arange(len(self.manifest))
+            if choose_decoding("auto", self.manifest, rows, cells, config.device_id) != "dali":
+                return "threads"
+            chosen = ""
+            if self._rank()[0] == 0:
+                timing = faster_decoder(self.manifest, self.batch_size, config.threads, config.device)
+                logger.info("%s", timing.describe())
+                chosen = timing.choice
+            trainer = self.trainer
+            self._timed_decoder = chosen if trainer is None else trainer.strategy.broadcast(chosen)
+        return self._timed_decoder
 
 
 def _where(trainer: pl.Trainer, steps_per_call: int) -> tuple[int, int]:

@@ -10,31 +10,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from fastcell.dataset.corrupt_cells import CorruptCells, stand_in
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.views import View
-from fastcell.loading.batch import Batch
+from fastcell.loading.batch import Batch, PlannedSteps
 from fastcell.loading.batch_augmentation import BatchAugmentation
 from fastcell.loading.decode_choice import preferred_decoder
 from fastcell.loading.geometry import Geometry
-from fastcell.loading.order import BankOrder, StoredOrder
 from fastcell.loading.prefetch import Prefetcher
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import Share
 from fastcell.loading.settings import LoaderSettings
-from fastcell.loading.stores.bank import CellBank
-from fastcell.loading.stores.pixel_pool import pool_cells
 from fastcell.loading.stores.stream import CellReader
-from fastcell.loading.transforms import make_transform, resolve_transform, to_device
+from fastcell.loading.transforms import make_transform, to_device
 from fastcell.ops.augmentation import Augmentation
-from fastcell.ops.transform import CellPool, make_clock
 
-# Number of steps whose indices are copied to the device together: few copies, little memory.
-_STEPS_AT_ONCE = 256
+Item = TypeVar("Item", Batch, PlannedSteps)
 
 
 class EpochCounter:
@@ -91,24 +86,30 @@ class BatchLoader(ABC):
         """
         return None
 
+    def num_cells(self, step: int) -> int | None:
+        """Return the number of cells in batch `step` of all ranks, without padding; None if it is not known."""
+        return self.global_weight(step)
+
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration; with a trainer, which counts the epochs, the call has no effect."""
         if isinstance(self._where, EpochCounter):
             self._where.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        return _Lazy(self._start)
+        return Lazy(self._start)
 
     def _start(self) -> Iterator[Batch]:
         epoch, first = self._where()
-        batches = self._prefetched(epoch, first)
-        return batches if self.augment is None else self.augment(batches, epoch, first)
 
-    def _prefetched(self, epoch: int, first: int) -> Iterator[Batch]:
         def make() -> Iterator[Batch]:
             batches = self._batches(epoch, first)
             return batches if self.pads else _cells_that_count(batches)
 
+        batches = self.prefetched(make)
+        return batches if self.augment is None else self.augment(batches, epoch, first)
+
+    def prefetched(self, make: Callable[[], Iterator[Item]]) -> Iterator[Item]:
+        """Return the items of ``make()``, made ahead of their use in a thread, on a GPU on a stream of its own."""
         if self.config.device.type != "cuda":
             return Prefetcher(make, self.config.num_ahead)
         if self._stream is None:  # one stream for all iterations: torch keeps freed memory per stream
@@ -126,29 +127,29 @@ def _cells_that_count(batches: Iterator[Batch]) -> Iterator[Batch]:
             yield Batch(*(column[counts] for column in batch))
 
 
-class _Lazy(Iterator[Batch]):
+class Lazy(Iterator[Item]):
     """Iterator that starts on the first request: Lightning drops some iterators and uses others much later."""
 
-    def __init__(self, start: Callable[[], Iterator[Batch]]) -> None:
-        self._start: Callable[[], Iterator[Batch]] | None = start
-        self._batches: Iterator[Batch] = iter(())
+    def __init__(self, start: Callable[[], Iterator[Item]]) -> None:
+        self._start: Callable[[], Iterator[Item]] | None = start
+        self._batches: Iterator[Item] = iter(())
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Item:
         if self._start is not None:
             start, self._start = self._start, None
             self._batches = start()
         return next(self._batches)
 
 
-class _FromStream(Iterator[Batch]):
-    """Batches that a thread makes on its own stream and hands over to the current stream of the consumer."""
+class _FromStream(Iterator[Item]):
+    """Items that a thread makes on its own stream and hands over to the current stream of the consumer."""
 
-    def __init__(self, make: Callable[[], Iterator[Batch]], depth: int, stream: torch.cuda.Stream) -> None:
+    def __init__(self, make: Callable[[], Iterator[Item]], depth: int, stream: torch.cuda.Stream) -> None:
         self._device = stream.device
         stream.wait_stream(torch.cuda.current_stream(self._device))
-        self._made = Prefetcher(lambda: _on_stream(make, stream), depth)
+        self._made: Prefetcher[tuple[Item, torch.cuda.Event]] = Prefetcher(lambda: _on_stream(make, stream), depth)
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Item:
         batch, event = next(self._made)
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(event)
@@ -158,8 +159,8 @@ class _FromStream(Iterator[Batch]):
 
 
 def _on_stream(
-    make: Callable[[], Iterator[Batch]], stream: torch.cuda.Stream
-) -> Iterator[tuple[Batch, torch.cuda.Event]]:
+    make: Callable[[], Iterator[Item]], stream: torch.cuda.Stream
+) -> Iterator[tuple[Item, torch.cuda.Event]]:
     with torch.cuda.stream(stream):
         for batch in make():
             yield batch, stream.record_event()
@@ -192,6 +193,12 @@ class GroupedLoader:
     def global_weight(self, step: int) -> int | None:
         """Return `BatchLoader.global_weight` of a single batch."""
         return self.loader.global_weight(step)
+
+    def num_cells(self, item: int) -> int | None:
+        """Return the number of cells in the batches of an item over all ranks, without padding; None if not known."""
+        steps = range(item * self.group, min((item + 1) * self.group, self.num_steps))
+        numbers = [self.loader.num_cells(step) for step in steps]
+        return None if None in numbers else sum(number for number in numbers if number is not None)
 
     def __iter__(self) -> Iterator[tuple[Batch, ...]]:
         batches = iter(self.loader)
@@ -267,6 +274,10 @@ class CellLoader(BatchLoader):
     def global_weight(self, step: int) -> int | None:
         return self.share.num_real_of_all(step, len(self.view)) if self._shuffles else None
 
+    def num_cells(self, step: int) -> int:
+        count = self.share.num_real_of_all if self._shuffles else self.share.num_real_of_chunks
+        return count(step, len(self.view))
+
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         transform, device = self._make_transform(epoch=epoch), self.config.device
         try:
@@ -284,114 +295,3 @@ class CellLoader(BatchLoader):
         finally:
             if device.type == "cuda":  # memory lent by DALI is freed with the transform
                 torch.cuda.current_stream(device).synchronize()
-
-
-class BankLoader(BatchLoader):
-    """Batches of cells in a bank; nothing is read or decoded after the first epoch.
-
-    Args:
-        bank: cells of this rank.
-        view: view that the cells are from.
-        order: order of the batches; its entries are rows of the bank.
-        preprocessing: size, fit and normalisation.
-        config: settings of the loader.
-        augmentation: random changes; None for no augmentation.
-        labels: (N,) int64 label of every row of the manifest; None uses the labels of the manifest.
-        where: called at the start of an iteration, returns epoch and first step; None for an `EpochCounter`.
-
-    Raises:
-        ArgumentError: see `fastcell.loading.transforms.make_transform`.
-    """
-
-    def __init__(
-        self,
-        bank: CellBank,
-        view: View,
-        order: BankOrder | StoredOrder,
-        preprocessing: Preprocessing,
-        config: LoaderSettings = LoaderSettings(),
-        *,
-        augmentation: Augmentation | None = None,
-        labels: np.ndarray | None = None,
-        where: Callable[[], tuple[int, int]] | None = None,
-    ) -> None:
-        super().__init__(config, where)
-        self.bank, self.view, self.order = bank, view, order
-        self.batch_size = order.batch
-        self._geometry = Geometry(view.manifest, preprocessing, augmentation, config.seed)
-        self._one_launch = resolve_transform(config.transform, preprocessing, config.device_id) == "fused"
-        self._make_transform = partial(
-            make_transform,
-            config.transform,
-            self._geometry,
-            batch=order.batch,
-            dtype=config.dtype,
-            threads=config.threads,
-            device_id=config.device_id,
-            rank=getattr(order, "rank", 0),
-        )
-        self._labels = view.manifest.labels if labels is None else labels
-        self._columns: tuple[CellPool, torch.Tensor, torch.Tensor] | None = None
-        self._sides: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-
-    def __len__(self) -> int:
-        return self.order.steps
-
-    def global_weight(self, step: int) -> int | None:
-        return self.order.num_real_of_all(step) if isinstance(self.order, BankOrder) else None
-
-    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        device = self.config.device
-        if self._columns is None:
-            self._columns = self._on_device()
-        pool, labels_of, ids_of = self._columns
-        if pool.pixels.is_cuda:
-            pool.pixels.record_stream(torch.cuda.current_stream(device))
-        clock = to_device(make_clock(self.config.seed, epoch).numpy(), device)
-        transform = None if self._one_launch else self._make_transform(epoch=epoch)
-        for begin in range(first, self.order.steps, _STEPS_AT_ONCE):
-            batches = self.order.batches(epoch, begin, min(begin + _STEPS_AT_ONCE, self.order.steps))
-            slots = self.bank.slots[batches.entries].astype(np.int64)
-            index, position = to_device(slots, device), to_device(batches.positions, device)
-            weights = to_device(batches.real.astype(np.float32), device)
-            labels, ids = (column[index].long() for column in (labels_of, ids_of))
-            for step in range(len(slots)):
-                self.bank.wait(slots[step], on_host=transform is not None)
-                chosen, place = slots[step], index[step]
-                columns = (labels[step], ids[step], weights[step])
-                if not self.bank.all_good and not (good := self.bank.is_good[chosen]).all():
-                    chosen = stand_in(chosen, good)
-                    place, weight = to_device(chosen, device), columns[2] * to_device(good.astype(np.float32), device)
-                    columns = (labels_of[place].long(), ids_of[place].long(), weight)
-                if isinstance(self.order, StoredOrder):  # in evaluation, no score may count a stand-in
-                    columns = (torch.where(columns[2] > 0, columns[0], -1), *columns[1:])
-                if transform is None:
-                    which = (pool, place, position[step], clock)
-                    images = self._geometry.transform(*which, self.config.dtype, self.config.threads)
-                else:
-                    images = transform(self._cells(chosen), batches.positions[step])
-                yield Batch(images, *columns)
-        if isinstance(self.order, BankOrder):  # the model has not used the last batches yet
-            self.order.prepare(epoch + 1)
-
-    def _on_device(self) -> tuple[CellPool, torch.Tensor, torch.Tensor]:
-        """Return the pool with the columns that the geometry needs, and labels and cell_ids (M,) int32 of its cells."""
-        device, ids = self.config.device, self.bank.cell_ids
-        border, um_per_px = (
-            None if values is None else to_device(values, device) for values in self._geometry.columns(ids)
-        )
-        pool = self.bank.pool._replace(border=border, um_per_px=um_per_px)
-        labels, cell_ids = to_device(self._labels[ids].astype(np.int32), device), to_device(ids, device)
-        if device.type == "cuda":  # used by iterations on any stream
-            torch.cuda.current_stream(device).synchronize()
-        return pool, labels, cell_ids
-
-    def _cells(self, slots: np.ndarray) -> RaggedCells:
-        """Return cells of the bank as `RaggedCells`, as from a stream, for work that the single launch cannot do."""
-        bank = self.bank
-        if self._sides is None:
-            columns = (bank.pool.offset, bank.pool.height, bank.pool.width)
-            offset, height, width = (column.cpu().numpy() for column in columns)
-            self._sides = offset, height, width
-        place = (column[slots] for column in self._sides)
-        return pool_cells(bank.pool.pixels, bank.cell_ids[slots].astype(np.int64), *place)

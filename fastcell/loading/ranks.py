@@ -52,6 +52,11 @@ class Share:
         sizes = (stop - start for start, stop in itertools.pairwise(edges))
         return sum(min(max(size - step * self.batch, 0), self.batch) for size in sizes)
 
+    def num_real_of_chunks(self, step: int, num_rows: int) -> int:
+        """Return the same number for a view that `evaluation_share` has cut into chunks."""
+        begins = ((rank * self.steps + step) * self.batch for rank in range(self.num_ranks))
+        return sum(min(max(num_rows - begin, 0), self.batch) for begin in begins)
+
     def whole_batches(self, cells: int) -> int:
         """Return a number of cells rounded down to whole batches, at least one batch."""
         return max(cells // self.batch, 1) * self.batch

@@ -55,6 +55,10 @@ class LoaderSettings:
         return self.device.index or 0 if self.device.type == "cuda" else None
 
 
+EVALUATION_BATCH = 256
+"""Cells of an evaluation batch on a CPU, and of networks of any size."""
+_LARGEST_EVALUATION_BATCH = 4096
+_BYTES_PER_PIXEL = 96  # of an image: itself and the float32 maps of a first stage of 32 maps of half its side
 MOST_BATCH = 1 << 20
 MOST_THREADS = 1024
 
@@ -70,6 +74,8 @@ def check_settings(values: Mapping[str, Any]) -> None:
     """
     for name in ("batch_size", "eval_batch_size"):
         value = values[name]
+        if value is None and name == "eval_batch_size":
+            continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise invalid(name, "a positive whole number", value, "256 suits most machines")
         if value > MOST_BATCH:
@@ -91,6 +97,22 @@ def check_settings(values: Mapping[str, Any]) -> None:
         raise invalid("seed", "a whole number from 0 to 2^63 - 1", seed, "Leave it out for that of seed_everything")
     if values["threads"] > MOST_THREADS:
         raise invalid("threads", f"at most {MOST_THREADS:,}", values["threads"], "0 chooses for you")
+
+
+def evaluation_batch(device: torch.device, image_size: int) -> int:
+    """Return the cells of an evaluation batch for a small network: 256 on a CPU, 256 to 4096 on a GPU.
+
+    A GPU needs thousands of tiny images at a time to be busy. Their activations take at most an eighth of its memory.
+
+    Args:
+        device: device of the network.
+        image_size: height and width of the images [px].
+    """
+    if device.type != "cuda":
+        return EVALUATION_BATCH
+    memory = torch.cuda.get_device_properties(device).total_memory
+    fitting = memory // 8 // (_BYTES_PER_PIXEL * image_size**2)
+    return max(EVALUATION_BATCH, min(_LARGEST_EVALUATION_BATCH, 1 << max(fitting.bit_length() - 1, 0)))
 
 
 def num_local_processes(trainer: pl.Trainer | None) -> int:

@@ -14,7 +14,7 @@ from torch import nn
 
 from fastcell import __version__
 from fastcell.errors import DIVERGED_HINT, DivergedError, invalid
-from fastcell.loading.batch import Batch
+from fastcell.loading.batch import Batch, PlannedSteps
 from fastcell.models.initialization import Init
 from fastcell.models.losses import LossName, cell_losses, own_cell_losses, probabilities, weighted_mean
 from fastcell.models.metrics import OwnMetrics, RunningScores
@@ -28,7 +28,8 @@ from fastcell.models.optimization import (
     rate_function,
 )
 from fastcell.models.penultimate import SharedPenultimate, features_and_logits
-from fastcell.models.registry import create_network, may_draw
+from fastcell.models.planned_training import PlannedTraining, can_replay
+from fastcell.models.registry import NETWORKS, create_network, may_draw
 from fastcell.models.schedule import ScheduleName
 from fastcell.models.weight_average import WeightAverage
 from fastcell.ops.step_seed import seed_generators, step_seed
@@ -92,7 +93,9 @@ class CellModule(pl.LightningModule):
         steps_per_call: optimizer steps in one `training_step`, each with its own batch. More steps reduce the overhead
             of the trainer per step. `global_step`, `max_steps`, schedules and checkpoints count optimizer steps.
             Settings that Lightning counts in batches (`val_check_interval`, `limit_train_batches`, callbacks) count
-            calls.
+            calls. None for 1; ``fastcell fit`` on one GPU then takes 10.
+        cuda_graph: on one GPU, with several steps in a call and the cells in a bank, replay each step as one CUDA
+            graph, from the indices of the cells to the new weights (`fastcell.models.replayed_steps`).
         classes: class names in the order of the outputs. ``fastcell fit`` takes them from the data.
         preprocessing: `Preprocessing.to_dict()` of the images. ``fastcell fit`` takes it from the data.
 
@@ -126,7 +129,8 @@ class CellModule(pl.LightningModule):
         tta: bool = False,
         channels_last: bool = True,
         compile_network: bool = False,
-        steps_per_call: int = 1,
+        steps_per_call: int | None = None,
+        cuda_graph: bool = True,
         classes: list[str] | None = None,
         preprocessing: dict[str, Any] | None = None,
     ) -> None:
@@ -147,13 +151,15 @@ class CellModule(pl.LightningModule):
         )
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise invalid("ema_decay", "in [0, 1)", ema_decay, "0.99 averages over about 100 steps")
+        steps_per_call = 1 if steps_per_call is None else steps_per_call
         if steps_per_call < 1:
             raise invalid("steps_per_call", "at least 1", steps_per_call, "8 hides the overhead of the trainer")
         self.automatic_optimization = steps_per_call == 1
         self.classes = list(classes or [])
         self.preprocessing = copy.deepcopy(dict(preprocessing or {}))
         betas = list(betas)
-        self.save_hyperparameters(logger=False)
+        self.cuda_graph = cuda_graph  # of this machine: a checkpoint does not hold it
+        self.save_hyperparameters(ignore=["cuda_graph"], logger=False)
         self.hparams.update(classes=self.classes, preprocessing=self.preprocessing)
 
         num_classes = len(self.classes)
@@ -187,6 +193,7 @@ class CellModule(pl.LightningModule):
         )
         # Adds the part of a teacher to the losses of a batch: losses, logits, batch and its step in the epoch.
         self.add_losses: Callable[[torch.Tensor, torch.Tensor, Batch, int], torch.Tensor] | None = None
+        self._planned = PlannedTraining()
         self._unread = 0  # steps since the last reading
         self._steps_of_epoch = 0
         self.evaluated_confusion: torch.Tensor | None = None
@@ -197,6 +204,11 @@ class CellModule(pl.LightningModule):
         self.logit_shift: torch.Tensor | None
         self.register_buffer("logit_shift", None, persistent=False)
         self.balanced_scores = RunningScores(num_classes)  # with the classes as in training
+
+    @property
+    def has_small_network(self) -> bool:
+        """Whether the network is one of this package, whose activations are small."""
+        return isinstance(self.hparams["network"], str) and self.hparams["network"] in NETWORKS
 
     @property
     def network_name(self) -> str:
@@ -266,7 +278,16 @@ class CellModule(pl.LightningModule):
         shift = getattr(data, "logit_shift", None) if fits and self._is_softmax() else None
         self.logit_shift = None if shift is None else torch.as_tensor(shift).float()
 
-    def training_step(self, batch: Batch | tuple[Batch, ...], batch_idx: int) -> torch.Tensor | None:
+    @property
+    def takes_plans(self) -> bool:
+        """Whether training steps are made from `PlannedSteps` (`fastcell.models.planned_training`)."""
+        is_plain = type(self) is CellModule  # a class of the user may change what a step does
+        return self.cuda_graph and is_plain and not self._draws and can_replay(self)
+
+    def training_step(self, batch: Batch | tuple[Batch, ...] | PlannedSteps, batch_idx: int) -> torch.Tensor | None:
+        if isinstance(batch, PlannedSteps):
+            self._planned.run(self, batch)
+            return None
         if self.automatic_optimization:
             assert isinstance(batch, Batch)
             return self._loss(batch, batch_idx)
@@ -286,13 +307,14 @@ class CellModule(pl.LightningModule):
         self.manual_backward(self._loss(batch, step))
         optimizer.step()
         scheduler.step()
-        self._count_step()
-
-    def _count_step(self) -> None:
         if self.average is not None:
             self.average.update_parameters(self.network)
-        self._unread += 1
-        self._steps_of_epoch += 1
+        self.count_steps(1)
+
+    def count_steps(self, num: int) -> None:
+        """Count optimizer steps for the readings of the training scores."""
+        self._unread += num
+        self._steps_of_epoch += num
 
     def on_train_epoch_start(self) -> None:
         self._steps_of_epoch = 0
@@ -301,16 +323,36 @@ class CellModule(pl.LightningModule):
         """Return this rank's loss of a batch, which is batch `step` of the epoch."""
         if self._draws and has_trainer(self):  # a resumed run has the same dropout as an uninterrupted one
             seed_generators(step_seed("network", self._seed, self.current_epoch, step, self.global_rank))
+        # DDP averages gradients over ranks. With this factor, the average is the weighted mean of the global batch.
+        ranks = self._num_ranks()
+        return self.batch_loss(
+            batch, lambda weight: self._global_weight(weight, step) / ranks, self.train_scores.update, step
+        )
+
+    def batch_loss(
+        self,
+        batch: Batch,
+        total: Callable[[torch.Tensor], torch.Tensor | float],
+        score: Callable[..., None],
+        step: int = 0,
+    ) -> torch.Tensor:
+        """Return the loss () of a batch, the weighted sum over its cells divided by a total weight.
+
+        Args:
+            batch: batch `step` of the epoch.
+            total: function from the weights (B,) of the cells to the total weight.
+            score: function that takes logits, labels, losses and weights, as `RunningScores.update`.
+            step: number of the batch, for a teacher.
+        """
         labels, weight = self._targets(batch)
         logits = self(batch.images)
         losses = self._cell_losses(self._as_trained(logits), labels, self.hparams["label_smoothing"])
         if self.add_losses is not None:
             losses = self.add_losses(losses, logits, batch, step)
-        self.train_scores.update(logits.detach(), labels, losses.detach(), weight)
+        score(logits.detach(), labels, losses.detach(), weight)
         if self.class_weights is not None:
             weight = weight * self.class_weights[labels.clamp_min(0)]
-        # DDP averages gradients over ranks. With this factor, the average is the weighted mean of the global batch.
-        return weighted_mean(losses, weight, self._global_weight(weight, step) / self._num_ranks())
+        return weighted_mean(losses, weight, total(weight))
 
     def _global_weight(self, weight: torch.Tensor, step: int) -> torch.Tensor | float:
         """Return the total weight of batch `step` over all ranks; `weight` (B,) holds the weights on this rank.
@@ -330,7 +372,9 @@ class CellModule(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.automatic_optimization:
-            self._count_step()
+            if self.average is not None:
+                self.average.update_parameters(self.network)
+            self.count_steps(1)
         # Also read at the end of an epoch, unless the last reading was only a few steps ago: the mean of so few steps
         # would be noise.
         all_unread = self._unread == self._steps_of_epoch
@@ -342,6 +386,7 @@ class CellModule(pl.LightningModule):
             self.on_step_done()
 
     def on_train_end(self) -> None:
+        self._planned = PlannedTraining()  # the graph holds memory of the device
         if self._unread:  # the last steps of the run
             self._check_finite(self.train_scores.compute(), "training")
 

@@ -36,9 +36,15 @@ class RunningScores(Metric):
 
     def update(self, logits: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor, weight: torch.Tensor) -> None:
         """Add a batch: logits (B, K), labels (B,) int64, losses (B,) and loss weights (B,) float32."""
-        self.confusion += batch_confusion(logits.argmax(dim=1), labels, weight, self.num_classes)
-        self.loss_sum += (losses.double() * weight).sum()
-        self.weight_sum += weight.double().sum()
+        for name, value in batch_sums(logits, labels, losses, weight).items():
+            getattr(self, name).add_(value)
+
+    def add(self, sums: dict[str, torch.Tensor]) -> None:
+        """Add sums of several batches (`batch_sums`), on the same device."""
+        for name, value in sums.items():
+            getattr(self, name).add_(value)
+        self._update_count += 1
+        self._computed = None
 
     def compute(self) -> dict[str, torch.Tensor]:
         """Return `confusion` (K, K) int64 and scalars `loss`, `accuracy`, `balanced_accuracy` (NaN without cells)."""
@@ -119,6 +125,24 @@ class OwnMetrics(nn.Module):
                 raise invalid(f"metric {name}", "one that gives one number", got, "Give it average: macro")
             values[name] = value.reshape(()).float()
         return values
+
+
+def batch_sums(
+    logits: torch.Tensor, labels: torch.Tensor, losses: torch.Tensor, weight: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Return what a batch adds to each sum of `RunningScores`, by its name, without synchronisation.
+
+    Args:
+        logits: (B, K).
+        labels: (B,) int64, negative if unknown.
+        losses: (B,).
+        weight: (B,) float32, weight in the loss.
+    """
+    return {
+        "confusion": batch_confusion(logits.argmax(dim=1), labels, weight, logits.shape[1]),
+        "loss_sum": (losses.double() * weight).sum(),
+        "weight_sum": weight.double().sum(),
+    }
 
 
 def batch_confusion(

@@ -43,22 +43,44 @@ class WeightAverage(nn.Module):
         """Return what the averaged network returns."""
         return self.module(*inputs, **options)
 
-    @torch.no_grad()
     def update_parameters(self, network: nn.Module) -> None:
         """Take the present weights of `network`, which is on the same device, into the average."""
+        (share,) = self.shares_of_next(1)
+        self.mix(network, share)
+        self.count(1)
+
+    def shares_of_next(self, num: int) -> list[float]:
+        """Return the share that the network gets in each of the next `num` updates; 1 in the first of all."""
+        return [self._share(self._done + ahead) for ahead in range(num)]
+
+    def _share(self, done: int) -> float:
+        if done == 0:
+            return 1.0
+        return 1 - (min(self.decay, (1.0 + done) / (10.0 + done)) if self.decay_rises else self.decay)
+
+    def count(self, num: int) -> None:
+        """Count updates that were made, or are being made, by `mix`."""
+        self._done += num
+
+    @torch.no_grad()
+    def mix(self, network: nn.Module, share: float | torch.Tensor) -> None:
+        """Replace the average by ``average + share * (network - average)``; the host does not wait.
+
+        Args:
+            network: on the device of the average.
+            share: from `shares_of_next`: a number, or () float32 on the device.
+        """
         pairs = list(zip(_tensors(self.module), _tensors(network), strict=True))
-        if self._done == 0:
-            for average, now in pairs:
-                average.copy_(now)
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        if isinstance(share, torch.Tensor):
+            for average, now in floating:
+                average.lerp_(now, share.to(average.dtype))
         else:
-            decay = min(self.decay, (1.0 + self._done) / (10.0 + self._done)) if self.decay_rises else self.decay
-            floating = [pair for pair in pairs if pair[0].is_floating_point()]
-            torch._foreach_lerp_([average for average, _ in floating], [now for _, now in floating], 1 - decay)
-            for average, now in pairs:
-                if not average.is_floating_point():  # counts of batches
-                    average.copy_(average * decay + now * (1 - decay))
+            torch._foreach_lerp_([average for average, _ in floating], [now for _, now in floating], share)
+        for average, now in pairs:
+            if not average.is_floating_point():  # counts of batches
+                average.copy_(average * (1 - share) + now * share)
         self.n_averaged += 1
-        self._done += 1
 
 
 def _tensors(network: nn.Module) -> list[torch.Tensor]:

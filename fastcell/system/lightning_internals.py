@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
+    from pytorch_lightning.core.optimizer import LightningOptimizer
 
 
 def stop_after_step(trainer: pl.Trainer) -> None:
@@ -26,6 +27,12 @@ def replace_stop_check(trainer: pl.Trainer, check: Callable[[], None]) -> None:
 def batches_begun(trainer: pl.Trainer) -> int:
     """Return the number of batches started in the current epoch, including those before the run was resumed."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def count_optimizer_step(optimizer: LightningOptimizer) -> None:
+    """Count a step of manual optimization that was made without a call of `LightningOptimizer.step`."""
+    optimizer._on_before_step()
+    optimizer._on_after_step()
 
 
 def rank_processes(trainer: pl.Trainer) -> list[Any]:

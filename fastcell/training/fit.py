@@ -268,13 +268,15 @@ def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModu
     kind = "synthetic cells" if data.info.synthetic else "cells"
     weights = sum(parameter.numel() for parameter in model.network.parameters())
     size = model.preprocessing["image_size"]
+    together = model.hparams["steps_per_call"]
+    batch = f"batch {data.batch_size}" + (f", {together} steps a call" if together > 1 else "")
     train = data.view("train")
     balanced = None if train is None else describe_balance(train, data.hparams["balance"])
     by_hand = note_labels(data.manifest.marked)
     title = "" if folder is None else f"{printable(run_title(folder, data.info.name, model.network_name))}\n"
     return (
         f"{title}{printable(data.path)}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
-        f"{model.network_name}, {weights:,} weights, {size} x {size} pixels; batch {data.batch_size}, "
+        f"{model.network_name}, {weights:,} weights, {size} x {size} pixels; {batch}, "
         f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
         + ("" if balanced is None else f"\n{printable(balanced)}")
         + (f"\n{by_hand}" if by_hand else "")

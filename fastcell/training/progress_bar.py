@@ -7,17 +7,25 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from fastcell.loading.batch import Batch
+from fastcell.loading.batch import Batch, PlannedSteps
 from fastcell.models.lightning_module import CellModule
 from fastcell.system.messages import print_line
 
 LINE_EVERY_S = 1.0
+_LOADERS = {
+    "train": "train_dataloader",
+    "validate": "val_dataloaders",
+    "test": "test_dataloaders",
+    "predict": "predict_dataloaders",
+}
+"""Attributes of the trainer that hold the loader of a stage."""
 
 
 class Throughput(pl.Callback):
     """Count the cells processed by the model, and the time of each pass from its first batch to its end.
 
-    Cells are counted on arrival, over all ranks and including padding, because exact counts would wait for the device.
+    Cells are counted on arrival, over all ranks and without padding. Corrupt cells count, because only the device knows
+    them. Batches of a loader that does not know its cells count with their padding.
 
     Attributes:
         cells: number of cells by stage (train, validate, test, predict).
@@ -40,13 +48,15 @@ class Throughput(pl.Callback):
     def _start(self, stage: str) -> None:
         self._since[stage] = time.perf_counter()
 
-    def _count(self, trainer: pl.Trainer, stage: str, batch: Batch | tuple[Batch, ...]) -> None:
+    def _count(self, trainer: pl.Trainer, stage: str, batch: Any, batch_idx: int) -> None:
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since.get(stage, now)
         self._since[stage] = now
-        batches = (batch,) if isinstance(batch, Batch) else batch
-        cells = sum(len(one.images) for one in batches)
-        self.cells[stage] = self.cells.get(stage, 0) + cells * trainer.world_size
+        known = getattr(getattr(trainer, _LOADERS[stage], None), "num_cells", None)
+        cells = None if known is None else known(batch_idx)
+        if cells is None:
+            cells = _size(batch) * trainer.world_size
+        self.cells[stage] = self.cells.get(stage, 0) + cells
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start("train")
@@ -70,24 +80,31 @@ class Throughput(pl.Callback):
         self._start("predict")
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._count(trainer, "train", batch)
+        self._count(trainer, "train", batch, batch_idx)
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        self._count(trainer, "validate", batch)
+        self._count(trainer, "validate", batch, batch_idx)
 
     def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        self._count(trainer, "test", batch)
+        self._count(trainer, "test", batch, batch_idx)
 
     def on_predict_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        self._count(trainer, "predict", batch)
+        self._count(trainer, "predict", batch, batch_idx)
+
+
+def _size(batch: Batch | tuple[Batch, ...] | PlannedSteps) -> int:
+    """Return the number of cells in an item of a loader, with its padding."""
+    if isinstance(batch, PlannedSteps):
+        return batch.cells.numel()
+    return sum(len(one.images) for one in ((batch,) if isinstance(batch, Batch) else batch))
 
 
 class EpochLines(pl.Callback):

@@ -20,6 +20,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.errors import DataError, invalid
+from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
 from fastcell.models.own_code import check_code, code_of
 from fastcell.runs.checkpoint import code_of_checkpoint, read_checkpoint
@@ -122,6 +123,10 @@ class ResumePoints(pl.Callback):
     ) -> None:
         found = getattr(trainer, "datamodule", None)
         chosen = {f"data.{name}": value for name, value in getattr(found, "resolved", {}).items()}
+        if isinstance(pl_module, CellModule):
+            chosen["model.steps_per_call"] = pl_module.hparams["steps_per_call"]
+        if isinstance(found, CellDataModule):
+            chosen["data.eval_batch_size"] = found.eval_batch_size
         resolved = {"trainer.precision": str(trainer.precision), **chosen}
         kept = {name: value for name, value in resolved.items() if name in AUTO}
         checkpoint["fastcell_settings"] = {"asked": self.settings, "resolved": kept, "code": self._code}

@@ -39,7 +39,7 @@ _WORDS = {
         trainer.enable_progress_bar trainer.enable_model_summary trainer.deterministic trainer.benchmark
         trainer.inference_mode trainer.profiler trainer.detect_anomaly trainer.default_root_dir
         trainer.enable_autolog_hparams trainer.model_registry
-        model.channels_last model.compile_network
+        model.channels_last model.compile_network model.cuda_graph
         data.path data.predict_split data.bank_gib data.threads data.cache data.cache_gib data.on_bad_cell
         runs resume checkpoint_every_steps checkpoint_every_minutes trust allow_absent""",
 }
@@ -50,6 +50,8 @@ AUTO: dict[str, tuple[Any, ...]] = {
     "data.store": ("auto",),
     "data.transform": ("auto",),
     "data.decoder": ("auto",),
+    "data.eval_batch_size": (None,),
+    "model.steps_per_call": (None,),
     "trainer.precision": (None, "auto"),
 }
 """Arguments whose value can be chosen automatically, and the values that request this choice. It is no change to give

@@ -18,6 +18,9 @@ from fastcell.training.run_bar import RunBar
 OPEN_PRECISIONS = (None, "auto")
 """Values of the precision that request an automatic choice; only ``auto`` measures the speed of a CPU."""
 
+STEPS_PER_CALL = 10
+"""Optimizer steps of a call of the trainer on one GPU."""
+
 _QUIET = {
     "logger": False,
     "enable_checkpointing": False,
@@ -39,6 +42,7 @@ def build_trainer(device: torch.device, **settings: Any) -> pl.Trainer:
         "accelerator": "gpu" if on_gpu else "cpu",
         "devices": [device.index or 0] if on_gpu else 1,
         "precision": machine_precision(on_gpu),
+        "benchmark": True if on_gpu else None,
     }
     return pl.Trainer(**{**_QUIET, **place, **settings})
 
@@ -53,12 +57,16 @@ def machine_precision(on_gpu: bool) -> Any:
 def resolve_settings(
     settings: Any, precision: str | None = None, time_cpu: Callable[[], str] | None = None
 ) -> dict[str, Any]:
-    """Return accelerator, precision and deterministic, with values that suit the machine where the user gave none.
+    """Return the trainer's settings for the machine, with values that suit it where the user gave none.
 
     Args:
         settings: arguments of `pl.Trainer` as attributes; they are not changed.
         precision: value of an automatic precision; None for the default of the machine.
         time_cpu: function that chooses the precision ``auto`` on a CPU.
+
+    Returns:
+        accelerator, precision, deterministic and benchmark. On a GPU that need not be deterministic, cuDNN times its
+        algorithms in the first batches, since all batches have one size.
 
     Raises:
         ArgumentError: a CPU cannot compute in this precision.
@@ -78,7 +86,36 @@ def resolve_settings(
         "accelerator": accelerator,
         "precision": chosen or machine_precision(not on_cpu),
         "deterministic": on_cpu if deterministic is None else deterministic,
+        "benchmark": (None if on_cpu or deterministic else True) if settings.benchmark is None else settings.benchmark,
     }
+
+
+def choose_steps_per_call(settings: Any) -> int:
+    """Return the optimizer steps of a call of the trainer for a run that leaves it open.
+
+    On one GPU, a call of the trainer takes about as long as the step of a small batch, so that several steps are made
+    in a call. Settings that count calls, of which the last one of an epoch is shorter, or that need automatic
+    optimization, keep one step.
+
+    Args:
+        settings: arguments of `pl.Trainer` as attributes.
+    """
+    accelerator = "gpu" if settings.accelerator == "auto" and resources.has_gpu() else settings.accelerator
+    num_gpus = torch.cuda.device_count() if settings.devices in ("auto", -1, "-1") else settings.devices
+    interval, limit = settings.val_check_interval, settings.limit_train_batches
+    is_plain = (
+        str(accelerator) in ("gpu", "cuda")
+        and str(num_gpus) in ("1", "[0]")
+        and settings.num_nodes == 1
+        and settings.accumulate_grad_batches in (None, 1)
+        and not settings.gradient_clip_val
+        and not settings.fast_dev_run
+        and not settings.overfit_batches
+        and not settings.callbacks
+        and (limit is None or isinstance(limit, float))
+        and (interval is None or isinstance(interval, float))
+    )
+    return STEPS_PER_CALL if is_plain else 1
 
 
 def check_trains(settings: Any) -> None:

@@ -106,7 +106,7 @@ def test_a_second_start_goes_on_where_the_first_was_cut_off(checkout, tmp_path, 
     assert first.returncode == (-signal.SIGKILL if kill == signal.SIGKILL else 130)
     wait_for(lambda: not is_alive(pid), 20)
     assert read_state(out)["loader"]["status"] == ("running" if kill == signal.SIGKILL else "interrupted")
-    assert "[2/12] kernel: passed" in said
+    assert "[2/13] kernel: passed" in said
 
     (checkout / "benchmarks" / "go").touch()
     second = start(checkout, out)
@@ -114,7 +114,7 @@ def test_a_second_start_goes_on_where_the_first_was_cut_off(checkout, tmp_path, 
     assert second.returncode == 1, said
     parts = read_state(out)
     status = {name: part["status"] for name, part in parts.items()}
-    gone = dict.fromkeys(("train", "paper", "predict", "latency", "accuracy", "scale"), "skipped")
+    gone = dict.fromkeys(("train", "paper", "predict", "latency", "ranks", "accuracy", "scale"), "skipped")
     done = {
         "smoke": "passed",
         "tests": "skipped",
@@ -125,7 +125,7 @@ def test_a_second_start_goes_on_where_the_first_was_cut_off(checkout, tmp_path, 
     }
     assert status == done | gone
     assert "kernel: passed in an earlier start" in said
-    assert "[6/12] loader: passed in" in said
+    assert "[6/13] loader: passed in" in said
     assert parts["tests"]["reason"] == "0 passed, 0 failed, 1 skipped: no GPU here"
     assert parts["step"]["reason"] == "exit code 3"
     assert parts["scale"]["reason"] == "no such program: benchmarks/scale.py"
@@ -139,7 +139,7 @@ def test_a_second_start_goes_on_where_the_first_was_cut_off(checkout, tmp_path, 
     summary = (out / "gpu_all" / "summary.txt").read_text()
     assert "nothing is left to do" in summary
     assert [line.split()[0] for line in summary.splitlines()[1:-1]] == [
-        *("smoke", "kernel", "train", "paper", "predict", "loader", "latency", "tests", "accuracy", "step"),
+        *("smoke", "kernel", "train", "paper", "predict", "loader", "latency", "tests", "ranks", "accuracy", "step"),
         *("scale", "baselines"),
     ]
     shutil.rmtree(out)  # another machine, with the archive alone

@@ -1,5 +1,6 @@
 """Stalls, the paper's time and the time to an accuracy are computed as their rows say; loaders give what they name."""
 
+import dataclasses
 import json
 import time
 
@@ -19,13 +20,17 @@ def test_a_stall_is_what_is_missing_from_headspace(train, program):
     found = train.as_train_row(row, "cellnet")
     assert (found.stall, found.stall_low, found.stall_high) == pytest.approx((0.2, 0.1, 0.25))
     assert (found.network, found.cells_per_s) == ("cellnet", 80.0)
+    assert found.transform_share == 0
+    assert train.as_train_row(row, "cellnet", 0.002).transform_share == pytest.approx(0.16)
+    assert train.as_train_row(dataclasses.replace(row, contestant="headspace, x"), "gao", 0.002).transform_share == 0
 
 
 def test_contestants_train_on_what_they_name(train, tmp_path):
     data = tmp_path / "cells"
     synthesize(data, 300, 0, jobs=1)
     made = train.make_contestants(data, "cellnet", "32-true", 32, 32, 64, torch.device("cpu"))
-    assert [name.partition(",")[0] for name in made] == ["headspace", "replay", "bank", "stream"]
+    assert 0 < train.time_images(data, "32-true", 32, 32, torch.device("cpu"), num=2) < 1
+    assert [name.rpartition(",")[0] for name in made] == ["headspace", "replay", "bank", "bank, planned", "stream"]
     fixed, replay = (list(made[f"{name}, cellnet:32-true:32"].work.fixed) for name in ("headspace", "replay"))
     assert len(fixed) == 3  # the first is not timed
     assert torch.equal(fixed[0].cell_ids, fixed[1].cell_ids)

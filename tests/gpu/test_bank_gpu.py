@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View, ViewConfig, select
+from fastcell.loading.bank_loader import BankLoader
 from fastcell.loading.datamodule import CellDataModule
-from fastcell.loading.loader import BankLoader, CellLoader
+from fastcell.loading.loader import CellLoader
 from fastcell.loading.order import BankOrder, fill_order
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import training_share
@@ -71,7 +73,12 @@ def test_batches_are_those_of_the_cpu(cells: Manifest, memory: str, decode_on_gp
             assert (one.images - two.images.cpu()).abs().max() <= 1e-5 * float(one.images.abs().max())
 
 
-def test_fused_stream_gives_the_batches_of_the_cpu(cells: Manifest) -> None:
+@pytest.mark.parametrize("layout", ["cell", "block"])
+def test_fused_stream_gives_the_batches_of_the_cpu(cells: Manifest, layout: str, tmp_path: Path) -> None:
+    """Cells that threads decode are copied; those of blocks are read where the file was read to."""
+    if layout == "block":
+        assert synth([str(tmp_path / "blocks"), "--cells", "1000", "--seed", "3", "--layout", "block"]) == 0
+        cells = Manifest.open(tmp_path / "blocks")
     view = select(cells, ViewConfig("train"))
     share, loaders = training_share(len(view), 64), []
     for name in ("cpu", GPU):

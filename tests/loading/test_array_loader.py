@@ -8,7 +8,7 @@ from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError
 from fastcell.loading.array_loader import PoolLoader, make_pool
-from fastcell.loading.loader import BankLoader
+from fastcell.loading.bank_loader import BankLoader
 from fastcell.loading.order import BankOrder, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import evaluation_share

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from fastcell.errors import ArgumentError
-from fastcell.loading.settings import LoaderSettings, check_settings, image_dtype, num_local_processes, settings_on
+from fastcell.loading.settings import (
+    LoaderSettings,
+    check_settings,
+    evaluation_batch,
+    image_dtype,
+    num_local_processes,
+    settings_on,
+)
 
 GOOD: dict[str, Any] = {
     "batch_size": 4,
@@ -27,11 +35,13 @@ GOOD: dict[str, Any] = {
 
 def test_good_settings_pass() -> None:
     check_settings(GOOD)
+    check_settings({**GOOD, "eval_batch_size": None})
     check_settings({**GOOD, "dtype": "bfloat16", "store": "bank", "bank_gib": 0.0, "others": None})
 
 
 @pytest.mark.parametrize(("name", "value", "rule"), [
     ("batch_size", True, "a positive whole number"),
+    ("batch_size", None, "a positive whole number"),
     ("eval_batch_size", 0, "a positive whole number"),
     ("dtype", "int8", "auto or one of float32, bfloat16, float16"),
     ("transform", "cuda", "one of auto, fused, dali"),
@@ -73,3 +83,16 @@ def test_settings_without_a_trainer_are_of_the_cpu() -> None:
     assert found == LoaderSettings(seed=7, threads=3, initial_fill=5)
     assert settings_on(None, 7, GOOD).threads >= 1
     assert num_local_processes(None) == 1
+
+
+@pytest.mark.parametrize(
+    ("gib", "size", "expected"), [(139, 128, 4096), (80, 64, 4096), (8, 128, 512), (24, 128, 2048), (16, 512, 256)]
+)
+def test_evaluation_batches_fit_the_memory_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, gib: int, size: int, expected: int
+) -> None:
+    """An eighth of 8 GiB holds 682 images of 128 pixels at 96 bytes a pixel; 512 is a power of 2."""
+    properties = SimpleNamespace(total_memory=gib << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert evaluation_batch(torch.device("cuda", 0), size) == expected
+    assert evaluation_batch(torch.device("cpu"), size) == 256

@@ -16,6 +16,7 @@ from fixtures.stopped_runs import assert_same_run, fit, fit_until, main, new_run
 
 from fastcell.cli import main as cli
 from fastcell.dataset.manifest import Manifest
+from fastcell.models import lightning_module
 from fastcell.training.resume import POINT_CONTENT, latest_point
 
 
@@ -42,6 +43,25 @@ def test_a_killed_run_ends_as_the_unbroken_one(
     folder = fit_until(monkeypatch, seed.randrange(1, 19), ["fit", f"--resume={folder}"], runs)
     assert main(["fit", f"--resume={folder}"]) == 0
     assert_same_run(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planned", [False, True])
+def test_steps_in_a_call_that_a_machine_chose_are_kept_by_another(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: bool
+) -> None:
+    """As on a GPU, where a call makes several steps, on batches or planned ones; the other machine chooses one."""
+    monkeypatch.setattr(lightning_module, "can_replay", lambda model: planned)
+    choose = "fastcell.cli.lightning_command.choose_steps_per_call"
+    monkeypatch.setattr(choose, lambda settings: 3)
+    whole = fit(data, tmp_path / "whole", "--data.store=bank")
+    runs = tmp_path / "broken"
+    folder = fit_until(monkeypatch, 7, new_run(data, runs, "--data.store=bank"), runs)
+    monkeypatch.setattr(choose, lambda settings: 1)
+    assert main(["fit", f"--resume={folder}"]) == 0
+    assert_same_run(folder, whole)
+    content = torch.load(folder / "last.ckpt", weights_only=True)
+    assert content["hyper_parameters"]["steps_per_call"] == 3
 
 
 def test_a_torn_point_is_left_aside(

@@ -174,6 +174,8 @@ def test_a_longer_run(
         ("data.store", "bank", "stream"),
         ("data.transform", "fused", "dali"),
         ("data.decoder", "threads", "dali"),
+        ("data.eval_batch_size", 4096, 256),
+        ("model.steps_per_call", 10, 1),
         ("trainer.precision", "32-true", "bf16-mixed"),
     ],
 )
