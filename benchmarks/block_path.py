@@ -97,11 +97,11 @@ def make_blocks(path: Path, num: int, side: int) -> Manifest:
 
 
 def as_row(side: int, num: int, rounds: Sequence[tuple[float, float, float]]) -> PathRow:
-    """The lowest time of each kind; what the whole takes beyond reading is the table's."""
+    """The lowest time of each kind; what the whole takes beyond reading, if it is more than noise, is the table's."""
     cpu, reading, wall = (min(times) for times in zip(*rounds, strict=True))
     each = 1e6 / num
     read, whole = reading * each, cpu * each
-    return PathRow(f"{side} x {side} px", num, read, whole - read, 2e6 / whole, num / wall)
+    return PathRow(f"{side} x {side} px", num, read, max(whole - read, 0.0), 2e6 / whole, num / wall)
 
 
 def measure(manifest: Manifest, folder: Path) -> tuple[float, float, float]:
