@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from fastcell.dataset.grey_window import Window
 from fastcell.errors import printable
 from fastcell.inference.backends.fixed_batches import batch_size
-from fastcell.inference.backends.interface import NetworkBackend
 from fastcell.inference.backends.network_files import NetworkFiles
 from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice
 from fastcell.inference.beside_weights import join_content
 from fastcell.inference.classifier import Classifier, load
 from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.live.protocol import UNLIKE_FLAG, UNSURE_FLAG, AnswerStatus
+from fastcell.live.small_batches import FixedBatchNetwork, SmallBatches
 from fastcell.predictions.answer_limits import AnswerLimits, answer_limits
 from fastcell.runs.run_folder import find_checkpoint
 
 logger = logging.getLogger(__name__)
-
-_TIMED_RUNS = 3
 
 
 class LiveAnswers(NamedTuple):
@@ -77,12 +74,12 @@ class LiveClassifier:
         return self.classifier.known is not None
 
     def prepare(self) -> None:
-        """Compile all code before the first cells, and measure up to which number cells run faster one by one."""
+        """Compile all code before the first cells, and measure which sizes of batches are fastest."""
         size = self.classifier.preprocessing.image_size
         backend = self.classifier.backend
-        if backend.name in ("openvino", "onnxruntime") and not isinstance(backend, RestAlone):
+        if backend.name in ("openvino", "onnxruntime") and not isinstance(backend, SmallBatches):
             self.batch = batch_size(size)
-            self.classifier.backend = RestAlone(backend, size)
+            self.classifier.backend = SmallBatches(cast("FixedBatchNetwork", backend), size)
         blank = np.zeros((max(2, self.batch), size, size), np.uint8)
         for count in (len(blank), 1, 1):
             self.classifier.classify_chunk(blank[:count], self.window)
@@ -148,42 +145,6 @@ class LiveClassifier:
         probabilities[places] = found.probabilities
         if found.unlike is not None:
             unlike.scores[places], unlike.off[places] = found.unlike
-
-
-class RestAlone:
-    """Backend that runs the images after the last full batch one by one if this is faster than a padded batch.
-
-    Args:
-        backend: backend with padded batches, see `fastcell.inference.backends.fixed_batches`.
-        size: side of the images [px].
-    """
-
-    def __init__(self, backend: NetworkBackend, size: int) -> None:
-        self.name, self.precision = backend.name, backend.precision
-        self.version = getattr(backend, "version", "")
-        self._backend, self._batch = backend, batch_size(size)
-        images = np.zeros((self._batch, 1, size, size), np.float32)
-        alone, together = (
-            min(self._timed(images[:count]) for _ in range(_TIMED_RUNS + 1)) for count in (1, len(images))
-        )
-        self.most_alone = max(1, int(together / alone))
-        """Maximum number of images that run one by one."""
-
-    def _timed(self, images: np.ndarray) -> float:
-        begin = time.perf_counter()
-        self._backend.run(images)
-        return time.perf_counter() - begin
-
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32."""
-        rest = len(images) % self._batch
-        if not 0 < rest <= self.most_alone:
-            return self._backend.run(images)
-        full = len(images) - rest
-        parts = [self._backend.run(images[:full])] if full else []
-        parts += [self._backend.run(images[place : place + 1]) for place in range(full, len(images))]
-        logits, features = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(features)
 
 
 def open_live(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -265,6 +266,7 @@ def _pitch(values: np.ndarray) -> np.ndarray:
         return np.where(np.isfinite(values) & (values > 0), values, np.float32(np.nan))
 
 
+@cache
 def answer_dtype(num_classes: int) -> np.dtype:
     """Return the layout of an answer of a network with K classes."""
     return np.dtype(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -85,6 +86,9 @@ def serve_cells(live: LiveClassifier, options: ServeOptions, about: dict[str, st
         sys.setswitchinterval(_SWITCH_S)
         addresses = _Addresses.open(options, stack)
         live.prepare()
+        gc.collect()
+        gc.freeze()  # else a collection of the objects of all libraries stops the server for 20 ms or more
+        stack.callback(gc.unfreeze)
         metrics = LiveMetrics(live.classes, options.max_latency_ms / 1000)
         drops = DropLog(options.drop_log)
         batches = MicroBatches(

@@ -11,36 +11,8 @@ import pytest
 from fixtures.live_servers import some_cells
 from fixtures.unpacked_files import FixedNetwork, fixed_classifier
 
-from fastcell.inference.backends.fixed_batches import batch_size
-from fastcell.live.live_classifier import LiveClassifier, RestAlone, open_live
+from fastcell.live.live_classifier import LiveClassifier, open_live
 from fastcell.live.protocol import UNSURE_FLAG, AnswerStatus
-
-
-class Recorder(FixedNetwork):
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        self.sizes.append(len(images))
-        return super().run(images)
-
-
-@pytest.mark.parametrize("most_alone", [1, 5, 50])
-@pytest.mark.parametrize("num", [1, 2, 5, 6, 127, 128, 129, 130, 260, 300])
-def test_the_rest_of_a_batch_runs_alone_where_that_is_faster(num: int, most_alone: int) -> None:
-    recorder = Recorder()
-    backend = RestAlone(recorder, 32)
-    backend.most_alone = most_alone
-    recorder.sizes.clear()
-    assert batch_size(32) == 128
-    images = np.random.default_rng(0).random((num, 1, 32, 32), dtype=np.float32)
-    logits, features = backend.run(images)
-    expected = FixedNetwork().run(images)
-    np.testing.assert_array_equal(logits, expected[0])
-    np.testing.assert_array_equal(features, expected[1])
-    rest = num % 128
-    alone = rest if rest <= most_alone else 0
-    assert recorder.sizes == [num - alone] * (num > alone) + [1] * alone
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, TypeError, OSError])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -41,6 +42,7 @@ def test_a_signal_ends_the_server_after_the_last_answers(tmp_path: Path) -> None
             pass
         with Client(path) as client:
             client.send(some_cells(30))
+            found.append(gc.get_freeze_count() > 0)
             with urllib.request.urlopen(f"{said[0].split()[1]}health", timeout=20) as answer:
                 found.append(answer.status)
             while "fastcell_cells_received_total 30\n" not in read(f"{said[0].split()[1]}metrics"):
@@ -59,7 +61,8 @@ def test_a_signal_ends_the_server_after_the_last_answers(tmp_path: Path) -> None
     options = ServeOptions(path, port=0, http_port=0, drop_log=tmp_path / "dropped.csv")
     counts = serve_cells(LiveClassifier(classifier), options, {}, said.append)
     thread.join()
-    assert found == [200, list(range(30))]
+    assert found == [True, 200, list(range(30))]
+    assert not gc.get_freeze_count()
     assert [line.split()[0] for line in said] == ["http", "stream", "stream"]
     assert (counts.received, counts.answered, counts.dropped, counts.abandoned) == (30, 30, 0, 0)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), sys.getswitchinterval()) == before

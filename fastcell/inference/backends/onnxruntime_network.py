@@ -32,9 +32,14 @@ class OnnxRuntimeNetwork:
         options.log_severity_level = _ERRORS_ONLY
         self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32."""
-        return run_in_batches(self._run_batch, images, batch_size(self._size), self._num_features)
+    def run(self, images: np.ndarray, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32.
+
+        Args:
+            images: the images.
+            batch: images of a batch, see `fastcell.inference.backends.fixed_batches`; None for the best number.
+        """
+        return run_in_batches(self._run_batch, images, batch or batch_size(self._size), self._num_features)
 
     def _run_batch(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         outputs = self._session.run(None, {"images": images})

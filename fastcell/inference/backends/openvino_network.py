@@ -50,8 +50,12 @@ class OpenVinoNetwork:
         self._requests = threading.local()
         self._process = os.getpid()
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, images: np.ndarray, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32.
+
+        Args:
+            images: the images.
+            batch: images of a batch, see `fastcell.inference.backends.fixed_batches`; None for the best number.
 
         Raises:
             FastcellError: the process was forked. It lacks the threads of its parent and would wait for them forever.
@@ -61,7 +65,7 @@ class OpenVinoNetwork:
                 "a network in OpenVINO cannot run in a forked process. Start processes with spawn, or load the run in "
                 "each of them, or take the backend onnxruntime."
             )
-        return run_in_batches(self._run_batch, images, batch_size(self._size), self._num_features)
+        return run_in_batches(self._run_batch, images, batch or batch_size(self._size), self._num_features)
 
     def _run_batch(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         request = self._request(len(images))
