@@ -18,6 +18,7 @@ from coverage_tables import coverages, widths
 from result_files import read_result, result_paths
 from unlike_tables import unlike_tables
 
+from fastcell.inference.backends.agreement import LEAST_SAME
 from fastcell.stats.intervals import FEW_GROUPS
 
 BENCHMARKS_DIR = Path(__file__).resolve().parent
@@ -475,18 +476,25 @@ def _fine_tunings(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _backends(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each network, size and backend; agreement beside the speed."""
-    titles = ["cells", "network", "backend", "us a cell", "x torch fp32", "class of torch", "balanced accuracy, points"]
-    lines = [_line(titles), "|---|---|---|" + "--:|" * 4]
-    for row in rows:
-        network = f"{row['network']}, {row['size']} px"
-        same, change = "", ""
-        if row["compared"]:
-            same = f"{row['same'] / row['compared']:.2%} of {row['compared']:,}"
-            change = f"{-100 * row['loss']:+.2f} ({-100 * row['high']:+.2f}..{-100 * row['low']:+.2f})"
-        speed = [f"{row['network_us']:,.1f}", f"{row['speedup']:.1f}"]
-        lines.append(_line([row["cells"], network, row["backend"], *speed, same, change]))
+    """A line for each network and size, a column for each backend: time, and agreement beside it."""
+    names = list(dict.fromkeys(row["backend"] for row in rows))
+    runs = list(dict.fromkeys((row["cells"], row["network"], row["size"]) for row in rows))
+    found = {(row["cells"], row["network"], row["size"], row["backend"]): row for row in rows}
+    lines = [_line(["cells", "compared", "network", *names]), "|---|--:|---|" + "--:|" * len(names)]
+    for cells, network, size in runs:
+        each = [found.get((cells, network, size, name)) for name in names]
+        compared = max(row["compared"] for row in each if row is not None)
+        values = ["" if row is None else _backend(row) for row in each]
+        lines.append(_line([cells, f"{compared:,}", f"{network}, {size} px", *values]))
     return lines
+
+
+def _backend(row: dict[str, Any]) -> str:
+    if not row["compared"]:
+        return f"{row['network_us']:,.1f}"
+    same = row["same"] / row["compared"]
+    shown = f"**{same:.1%}**" if same >= LEAST_SAME else f"{same:.1%}"
+    return f"{row['network_us']:,.1f}, {shown}"
 
 
 def _stages(rows: list[dict[str, Any]]) -> list[str]:

@@ -93,6 +93,8 @@ _WITH_TORCH = {"fit", "distill", "validate", "test", "predict", "explain", "repo
 _LEAST_ADDRESS_SPACE = 1_000_000 << 10
 """Address space that is too small for torch and Lightning, which would end in a segmentation fault instead of an error.
 """
+_COMPILER = "fastcell.ops.cpu.compiled_loops"
+"""Logger that tells when loops are compiled; the module itself is loaded with the first loop."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _PLACES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -200,9 +202,9 @@ def _run(args: list[str]) -> int:
         return _fail(_explain_memory(), 2)
     library_settings.limit_spinning()
     command: Callable[[list[str]], int] = importlib.import_module(f"fastcell.cli.{name}").main
-    from fastcell.system.messages import safe_output
+    from fastcell.system.messages import log_printed, safe_output
 
-    with safe_output(), nullcontext() if name in HANDLE_SIGNALS else _termination_raised():
+    with safe_output(), log_printed(_COMPILER), nullcontext() if name in HANDLE_SIGNALS else _termination_raised():
         status = command(rest)
     sys.stdout.flush()
     return status

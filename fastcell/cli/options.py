@@ -11,8 +11,10 @@ from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
 
 if TYPE_CHECKING:
+    from fastcell.live.live_classifier import LiveClassifier
     from fastcell.sources.registry import ReadOptions
     from fastcell.splits.make_splits import SplitOptions
+    from fastcell.system.messages import Say
 
 Data = Annotated[str, Spelled("DATA")]
 DataOrDefault = Annotated[str | None, Spelled("DATA")]
@@ -69,6 +71,48 @@ class ReadingArguments(NamedTuple):
 
         values = self._asdict() | {"tile": None if self.tile is None else _tile(self.tile), "pattern": pattern}
         return ReadOptions(**values)
+
+
+class LiveArguments(NamedTuple):
+    """Options for opening a run for cells as they come.
+
+    Attributes:
+        min_confidence: minimum confidence of a prediction, 0 to 1; cells with less are unsure
+        accuracy: accuracy to reach, such as 0.95; sets the minimum confidence so that predictions for validation cells
+            have this accuracy
+        window: grey levels of 16-bit cells that become black and white [default: those of the run]
+        backend: program that runs the network; auto: the fastest that agrees with torch [default: earlier choice of
+            auto for this run, else torch]
+        precision: arithmetic of the network
+        trust: packages whose code the network of the run may import, separated by commas
+    """
+
+    min_confidence: float | None = None
+    accuracy: float | None = None
+    window: Window = None
+    backend: Literal["auto", "torch", "onnxruntime", "openvino"] | None = None
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    trust: Trust = None
+
+    def open(self, run: str, threads: int | None, say: Say) -> LiveClassifier:
+        """Open a run, and say which limits its answers have.
+
+        Args:
+            run: run folder or checkpoint.
+            threads: threads of the preprocessing and the network; None for all cores.
+            say: function that receives the lines for the user.
+
+        Raises:
+            ArgumentError: an option breaks its rule.
+            DataError: the checkpoint is missing or damaged.
+        """
+        from fastcell.live.live_classifier import open_live
+
+        values = self._asdict() | {"trust": packages_of(self.trust)}
+        live, limits = open_live(run, threads=threads, **values)
+        for line in limits.lines:
+            say(line)
+        return live
 
 
 class EngineArguments(NamedTuple):

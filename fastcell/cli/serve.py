@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fastcell.cli.next_steps import data_of_run, show_next
-from fastcell.cli.options import File, Run, Trust, Window, check_least, packages_of
+from fastcell.cli.options import File, LiveArguments, Run, check_least
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
@@ -31,14 +31,9 @@ def serve(
     queue: int = 4096,
     when_full: Literal["wait", "drop"] = "wait",
     drop_log: Annotated[str, Spelled("FILE")] = "dropped.csv",
-    min_confidence: float | None = None,
-    accuracy: float | None = None,
-    window: Window = None,
-    backend: Literal["auto", "torch", "onnxruntime", "openvino"] | None = None,
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+    opening: LiveArguments = LiveArguments(),  # noqa: B008, immutable
     threads: int | None = None,
     token_file: File = None,
-    trust: Trust = None,
 ) -> int:
     """Classify cells while an instrument records them. Programs send cells over a socket and receive predictions in the
     same order, or send images and arrays by HTTP. After SIGTERM or Ctrl-C the server answers the cells that it has
@@ -57,16 +52,9 @@ def serve(
         when_full: reaction to a full queue: wait (the sender waits) or drop (new cells are dropped, and the answer says
             so)
         drop_log: CSV file for the ids of dropped cells, created when the first cell is dropped
-        min_confidence: minimum confidence of a prediction, 0 to 1; cells with less are unsure
-        accuracy: accuracy to reach, such as 0.95; sets the minimum confidence so that predictions for validation cells
-            have this accuracy
-        window: grey levels of 16-bit cells that become black and white [default: those of the run]
-        backend: program that runs the network; auto: the fastest that agrees with torch [default: earlier choice of
-            auto for this run, else torch]
-        precision: arithmetic of the network
+        opening: classification
         threads: threads that classify [default: number of cores minus one]
         token_file: file with the token that clients must send
-        trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
         fastcell serve runs/20260131-142501-donors-cellnet
@@ -80,7 +68,6 @@ def serve(
     if http is not None and http < -1:
         raise invalid("--http", "a port, 0 or -1", http, "0 takes a free port, -1 none")
     from fastcell.live.drop_log import check_drop_log
-    from fastcell.live.live_classifier import open_live
     from fastcell.live.serve import ServeOptions, serve_cells
     from fastcell.system import library_settings, resources
 
@@ -90,18 +77,7 @@ def serve(
     library_settings.raise_malloc_thresholds()
     say = print_remark if stdin else print_line
     workers = threads or max(1, resources.num_cpus() - 1)
-    live, limits = open_live(
-        run,
-        backend=backend,
-        precision=precision,
-        threads=workers,
-        trust=packages_of(trust),
-        window=window,
-        min_confidence=min_confidence,
-        accuracy=accuracy,
-    )
-    for line in limits.lines:
-        say(line)
+    live = opening.open(run, workers, say)
     program = live.classifier.backend
     if program.name == "torch":
         live.classifier.threads, workers = workers, 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastcell.cli.next_steps import after_predict, show_next
-from fastcell.cli.options import Out, ReadingArguments, Run, Trust, Window, check_least, packages_of
+from fastcell.cli.options import LiveArguments, Out, ReadingArguments, Run, check_least
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
@@ -22,16 +22,11 @@ def watch(
     *,
     until_idle: float | None = None,
     poll: float = 1.0,
-    min_confidence: float | None = None,
-    accuracy: float | None = None,
+    opening: LiveArguments = LiveArguments(),  # noqa: B008, immutable
     pattern: Annotated[str | None, Spelled("P")] = None,
-    window: Window = None,
     um_per_px: float | None = None,
     reading: ReadingArguments = ReadingArguments(),  # noqa: B008, immutable
-    backend: Literal["auto", "torch", "onnxruntime", "openvino"] | None = None,
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
     threads: int | None = None,
-    trust: Trust = None,
 ) -> int:
     """Classify the cells of a folder of images, an .rtdc file or a folder of IFCB bins while an instrument writes it.
     Each cell is classified once, incomplete files are tried again later, and the final table is the same as from
@@ -43,18 +38,11 @@ def watch(
         out: table to write at the end: .csv, .parquet or .fcs
         until_idle: end after this time without changes [s] [default: end at SIGTERM or Ctrl-C]
         poll: interval between two checks for new cells [s]
-        min_confidence: minimum confidence of a prediction, 0 to 1; cells with less are unsure
-        accuracy: accuracy to reach, such as 0.95; sets the minimum confidence so that predictions for validation cells
-            have this accuracy
+        opening: classification
         pattern: position of class and group in the paths, as of pack, such as '{group}/{name}'
-        window: grey levels that become black and white, for 16-bit images [default: those of the run]
         um_per_px: pixel size of cells whose file does not give one [um per pixel]
         reading: reading
-        backend: program that runs the network; auto: the fastest that agrees with torch [default: earlier choice of
-            auto for this run, else torch]
-        precision: arithmetic of the network
         threads: threads of the preprocessing [default: all cores]
-        trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
         fastcell watch runs/20260131-142501-donors-cellnet /data/today --out today.parquet
@@ -68,7 +56,6 @@ def watch(
     if not Path(folder).exists():
         raise invalid("FOLDER", "a folder or file that exists", folder, "Watch the folder in which it will appear")
     from fastcell.inference.source_cells import open_cells
-    from fastcell.live.live_classifier import open_live
     from fastcell.live.watch import WatchTask
     from fastcell.live.watch import watch as watch_source
     from fastcell.predictions.from_source import closing_lines
@@ -79,20 +66,8 @@ def watch(
     library_settings.quiet()
     target = check_output(out)
     options = reading.read(pattern)
-    live, limits = open_live(
-        run,
-        backend=backend,
-        precision=precision,
-        threads=threads,
-        trust=packages_of(trust),
-        window=window,
-        min_confidence=min_confidence,
-        accuracy=accuracy,
-    )
-    for line in limits.lines:
-        print_line(line)
+    live = opening.open(run, threads, print_line)
     depth, checkpoint = live.classifier.preprocessing.depth, find_checkpoint(Path(run))
-
     task = WatchTask(
         live.classifier,
         lambda: open_cells(folder, read=options, window=live.window, um_per_px=um_per_px, depth=depth),

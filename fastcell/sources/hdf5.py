@@ -6,8 +6,11 @@ written, as in the file of an interrupted acquisition, as zeros. Here its cells 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +35,10 @@ _RUN_CELLS = 64  # a library call takes longer than decoding this many cells
 _RUN_BYTES = 1 << 20
 _MOST_TEXT = 256
 _WRITTEN = "already open for write"
+_TRIES = 28
+"""Readings of metadata that another process is writing, until the checksum fits. The library waits 1 ns after the first
+one and then twice as long each time, 0.3 s in all; by its default of 100 readings a damaged file is read for ever.
+"""
 _TEXT_LIMIT_S = 60.0
 _TEXT_READER = """
 import ctypes, json, resource, sys, h5py
@@ -302,9 +309,22 @@ def _open(h5py: Any, path: str) -> Any:
         if _WRITTEN not in str(error):
             raise
         try:
-            return h5py.File(path, "r", locking=False, swmr=True)
+            return _open_growing(h5py, path)
         except OSError:
             raise error from None
+
+
+def _open_growing(h5py: Any, path: str) -> Any:
+    """Open a file that another process writes in the mode SWMR, with a limit on the time for its metadata."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_file_locking(False, True)
+    with contextlib.suppress(AttributeError), h5py._objects.phil:  # h5py does not offer the function
+        limit = ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts
+        limit.argtypes = (ctypes.c_int64, ctypes.c_uint)
+        limit(access.id, _TRIES)
+    flags = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
+    return h5py.File(h5py.h5f.open(os.fsencode(path), flags, fapl=access))
 
 
 def _h5py(path: str) -> Any:

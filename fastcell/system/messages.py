@@ -72,6 +72,22 @@ class LineHandler(logging.Handler):
 
 
 @contextmanager
+def log_printed(name: str) -> Iterator[None]:
+    """Print the records of a logger, from the level INFO on, to stderr inside the context, and nowhere else."""
+    log, handler = logging.getLogger(name), LineHandler(print_remark)
+    before = log.level, log.propagate
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
+@contextmanager
 def safe_output() -> Iterator[None]:
     """Make warnings, and log records that no handler takes, safe for a terminal inside the context."""
     format_warning, last_handler = warnings.formatwarning, logging.lastResort

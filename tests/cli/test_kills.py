@@ -31,6 +31,7 @@ COMPARED = {
     "split": "split data --name x --no-near --jobs 2",
     "predict": "predict run data --out out.parquet",
     "predict, 2 ranks": f"predict run data --out out.parquet {TWO}",
+    "watch": "watch run images --out out.parquet --until-idle 1 --poll 0.2",
     "convert": "convert p.parquet out.fcs --data data",
     "verify": "verify data --jobs 2 --list out.csv",
     "count": "count p.parquet run --out out.csv",

@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fixtures.live_servers import frame_of, some_cells
+from fixtures.processes import living_after
 from fixtures.unpacked_files import assert_equal_tables
 
 from fastcell import Client, load
@@ -292,7 +293,7 @@ def test_servers_killed_at_any_moment_lose_nothing_silently(
     kills = 0
     words = [str(trained_run), "--socket", str(path), "--http", "-1", "--threads", "1"]
     while todo:
-        process = start(words, stdout=-3)
+        process = start(words, stdout=-3, start_new_session=True)
         wait_for(path, process)
         ending = signal.SIGKILL if kills % 2 else signal.SIGTERM
         timer = threading.Timer(rng.uniform(0.0, 0.15), process.send_signal, [ending])
@@ -313,6 +314,7 @@ def test_servers_killed_at_any_moment_lose_nothing_silently(
         if kills <= 20:
             timer.join()
             assert process.wait(60) == (0 if ending == signal.SIGTERM else -9)
+            assert living_after(process.pid, 20) == []
         else:
             process.terminate()
             assert process.wait(60) == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fixtures.processes import living_after
 from fixtures.unpacked_files import assert_equal_tables, make_flat_folder
 
 from fastcell.cli.main import main
@@ -139,10 +140,11 @@ def test_a_watch_killed_20_times_has_each_cell_once(trained_run: Path, tmp_path:
     words = [sys.executable, "-m", "fastcell", "watch", str(trained_run), str(watched), "--out", str(out)]
     words += ["--poll", "0.05", "--threads", "1"]
     for _ in range(20):
-        process = subprocess.Popen(words, stdout=-3)
+        process = subprocess.Popen(words, stdout=-3, start_new_session=True)
         time.sleep(rng.uniform(1.0, 8.0))
         process.kill()
         assert process.wait() == -9
+        assert living_after(process.pid, 20) == []
     last = subprocess.Popen([*words, "--until_idle", "5"], stdout=-3)
     assert last.wait(280) == 0
     assert writer.wait(10) == 0

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fastcell.dataset.open_files import look_again, stamp_of
-from fastcell.errors import DataError
+from fastcell.errors import BadCell, DataError
 from fastcell.sources.hdf5 import (
+    close_files,
     describe_images,
     image_shape,
     load_images,
@@ -33,6 +34,38 @@ def test_texts_that_the_library_cannot_read_in_time(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("fastcell.sources.hdf5._TEXT_LIMIT_S", 0.001)
     with pytest.raises(DataError, match=r"a.h5 cannot be read \(the texts of /labels\)"):
         open_source(tmp_path / "a.h5", options=ReadOptions(format="arrays")).scan()
+
+
+def written_in_swmr(path: Path) -> bytes:
+    """Return the bytes of a file of `PIXELS` that a process has open in the mode SWMR."""
+    with h5py.File(path, "w", libver="latest", locking=False) as file:
+        shown = file.create_dataset("events/image", (0, 7, 11), "u1", chunks=(8, 7, 11), maxshape=(None, 7, 11))
+        file.swmr_mode = True
+        shown.resize(50, 0)
+        shown[:] = PIXELS
+        file.flush()
+        return path.read_bytes()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("block", [b"OHDR", b"EAHD", b"EAIB", b"EADB"])
+def test_damage_in_a_file_that_is_being_written_ends_the_reading(tmp_path: Path, block: bytes) -> None:
+    """By default the library reads metadata with a wrong checksum 100 times and waits twice as long each time."""
+    data = bytearray(written_in_swmr(tmp_path / "now.h5"))
+    path = tmp_path / "cells.rtdc"
+    path.write_bytes(data)
+    assert load_cell(path, 49).tobytes() == PIXELS[49].tobytes()
+    data[data.rindex(block) + 9] ^= 255
+    path.write_bytes(data)
+    with pytest.raises((DataError, BadCell), match="cells.rtdc cannot be read|damaged"):
+        load_cell(path, 49)
+
+
+def load_cell(path: Path, number: int) -> np.ndarray:
+    look_again()
+    close_files()
+    source = open_source(path)
+    return source.load(source.scan().items[number])
 
 
 @pytest.mark.parametrize(

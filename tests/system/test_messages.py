@@ -12,6 +12,7 @@ from fastcell.errors import ArgumentError, DataError
 from fastcell.system.messages import (
     LineHandler,
     explained,
+    log_printed,
     print_error,
     print_line,
     print_traceback,
@@ -75,6 +76,19 @@ def test_remarks_of_a_logger_are_lines_on_stdout(capsys: pytest.CaptureFixture[s
     logger.addHandler(LineHandler())
     logger.info("bank: %d cells", 5)
     assert capsys.readouterr() == ("bank: 5 cells\n", "")
+
+
+def test_a_log_is_printed_inside_the_context_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("fastcell.a.room")
+    before = log.level, log.propagate, list(log.handlers)
+    log.info("before")
+    with log_printed("fastcell.a.room"):
+        log.info("inside\nof it")
+        log.debug("too much")
+    log.info("behind")
+    assert (log.level, log.propagate, log.handlers) == before
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "inside\\nof it\n")
 
 
 def test_lines_and_errors_are_safe_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ import ast
 import functools
 import hashlib
 import io
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ INLINE = {**INTERNAL, "forceinline": True}
 
 #: Allow sums to be reordered for vector instructions. The compiler must not assume that NaN does not occur.
 FAST = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}}
+
+logger = logging.getLogger(__name__)
 
 _ROOT = __name__.partition(".")[0]
 _HASH_BYTES = 16
@@ -179,3 +182,15 @@ class _LoopCache(FunctionCache):  # type: ignore[misc]
         super().__init__(function)
         stamp = self._impl.locator.get_source_stamp()
         self._cache_file = _CheckedFile(self._cache_path, self._impl.filename_base, stamp)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            _announce()
+        return found
+
+
+@functools.cache
+def _announce() -> None:
+    """Log once in a process that code is compiled now."""
+    logger.info("compiling code for this processor; this takes some seconds, once")

@@ -177,17 +177,16 @@ def transform_cells(
     }
     cells = [column for _, column in columns_of_rules.values()]
     pixel_types = _PIXEL_TYPES[np.dtype(dtype)]
-    bad, rule = find_bad_cell(*cells, size, pixel_types[0].itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
+    bad, rule, is_varied = find_bad_cell(*cells, size, pixel_types[0].itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
     if bad >= 0:
         (name, column), (good, way_out) = columns_of_rules[rule], _CELL_RULES[rule]
         raise invalid(f"{name}[{bad}]", good, column[bad].tolist(), way_out)
     cells.append(_plain(noise_seed))
     images, flat_images = out.reshape(count, size, size), out.reshape(count, size * size)
+    variant = True if antialias else None, True if is_varied else None
 
     def run(begin: int, end: int) -> None:
-        transform_range(
-            *cells, images, flat_images, pixel_types, number, True if antialias else None, float(eps), begin, end
-        )
+        transform_range(*cells, images, flat_images, pixel_types, number, *variant, float(eps), begin, end)
 
     if threads == 1 or count == 1:
         run(0, count)
@@ -253,25 +252,31 @@ def transform_pool(
 def find_bad_cell(  # type: ignore[no-untyped-def]
     addresses, heights, widths, matrices, fill, blur_sigma, noise_std, size, alignment, most_coordinate, most_blur
 ):
-    """Return the row of the first cell that breaks a rule and the number of the rule; -1 and 0 if all are good."""
+    """Return the row of the first cell that breaks a rule and the number of the rule; -1 and 0 if all are good.
+
+    The third value tells whether any cell needs more than an axis-aligned map: rotation, shear, blur or noise.
+    """
+    is_varied = False
     for b in range(addresses.shape[0]):
         if addresses[b] == 0 or addresses[b] % alignment != 0:
-            return b, ADDRESS
+            return b, ADDRESS, is_varied
         if heights[b] < 1:
-            return b, HEIGHT
+            return b, HEIGHT, is_varied
         if widths[b] < 1:
-            return b, WIDTH
+            return b, WIDTH, is_varied
         for axis in range(2):
             row = matrices[b, axis]
             if not (abs(row[0]) + abs(row[1])) * size + abs(row[2]) < most_coordinate:
-                return b, MATRIX
+                return b, MATRIX, is_varied
         if math.isinf(fill[b]):
-            return b, FILL
+            return b, FILL, is_varied
         if not 0 <= blur_sigma[b] <= most_blur:
-            return b, BLUR_SIGMA
+            return b, BLUR_SIGMA, is_varied
         if not 0 <= noise_std[b] < math.inf:
-            return b, NOISE_STD
-    return -1, 0
+            return b, NOISE_STD, is_varied
+        if matrices[b, 0, 1] != 0.0 or matrices[b, 1, 0] != 0.0 or blur_sigma[b] > 0 or noise_std[b] > 0:
+            is_varied = True
+    return -1, 0, is_varied
 
 
 @entry(**OPTIONS, **FAST)
@@ -289,6 +294,7 @@ def transform_range(  # type: ignore[no-untyped-def]
     types_of,
     mode,
     antialias,
+    varied,
     eps,
     begin,
     end,
@@ -296,8 +302,9 @@ def transform_range(  # type: ignore[no-untyped-def]
     """Transform cells begin..end of a batch; arguments as in `transform_cells`, none checked.
 
     out is float32 (B, S, S); flat_out is the same memory as (B, S * S). types_of holds three empty arrays: of the pixel
-    type, and of the unsigned integers of twice and four times its width. antialias is True or None: numba removes the
-    branch that None excludes, so the filters are compiled only if they are used.
+    type, and of the unsigned integers of twice and four times its width. antialias and varied are True or None: numba
+    removes the branches that None excludes, so the filters are compiled only if they are used, and rotation, shear,
+    blur and noise only if a cell of the batch has one of them.
     """
     size = out.shape[1]
     pixel, pair, quad = types_of
@@ -329,19 +336,22 @@ def transform_range(  # type: ignore[no-untyped-def]
             )
             if plain:
                 continue
-        elif fits_q20(matrix, size, height, width) and (height + 2) * (width + 1) + 2 <= pairs.shape[0]:
-            total = sample_affine(
-                source, height, width, matrix, fill[b], pairs, quads, offset, weight, at, ahead, image
-            )
-            if plain:
-                gain, shift = gain_and_shift(total / (size * size), mode, eps)
-                normalize_in_place(flat, shift, gain)
-                continue
         else:
-            sample_large(source, height, width, matrix, 1.0, 1.0, fill[b], image)
-        if blur_sigma[b] > 0:
-            blur(image, np.float64(blur_sigma[b]), lines)
-        if noise_std[b] > 0:
-            add_noise(image, F32(noise_std[b]), noise_seed[b], uniforms, normals)
+            if varied is not None:
+                if fits_q20(matrix, size, height, width) and (height + 2) * (width + 1) + 2 <= pairs.shape[0]:
+                    total = sample_affine(
+                        source, height, width, matrix, fill[b], pairs, quads, offset, weight, at, ahead, image
+                    )
+                    if plain:
+                        gain, shift = gain_and_shift(total / (size * size), mode, eps)
+                        normalize_in_place(flat, shift, gain)
+                        continue
+                else:
+                    sample_large(source, height, width, matrix, 1.0, 1.0, fill[b], image)
+        if varied is not None:
+            if blur_sigma[b] > 0:
+                blur(image, np.float64(blur_sigma[b]), lines)
+            if noise_std[b] > 0:
+                add_noise(image, F32(noise_std[b]), noise_seed[b], uniforms, normals)
         shift, gain = shift_and_gain(flat, mode, eps)
         normalize_in_place(flat, shift, gain)

@@ -323,6 +323,27 @@ def test_result_does_not_depend_on_threads_or_batch(count):
     np.testing.assert_array_equal(last[0], whole[-1])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("mode", ["divide", "subtract", "standardize"])
+def test_a_cell_has_the_same_bits_beside_a_rotated_one(mode, antialias, dtype):
+    """Batches without rotation, blur and noise have compiled code of their own."""
+    for size in (24, 64, 65):
+        for fill in (NAN, 30.0):
+            cells = [random_cell(*shape, seed=n, dtype=dtype) for n, shape in enumerate(SHAPES)] * 2
+            maps = [stretch(*cell.shape, size) for cell in cells[: len(SHAPES)]]
+            maps += [np.array([[1, 0, 0.25 * (n % 3)], [0, 1, 0]]) for n in range(len(SHAPES))]
+            alone = transform(cells, maps, size, mode, fill, antialias=antialias)
+            others = [turned(9, 9, size, 30), turned(*cells[-1].shape, size, 5)]
+            sigma, std = np.zeros(len(cells) + 2), np.zeros(len(cells) + 2)
+            sigma[-2], std[-2] = 1.5, 3.0
+            beside = transform(
+                [*cells, random_cell(9, 9, dtype=dtype), cells[-1]], [*maps, *others], size, mode, fill, sigma, std,
+                antialias=antialias,
+            )  # fmt: skip
+            assert alone.tobytes() == beside[:-2].tobytes()
+
+
 def test_empty_batch():
     assert transform([], np.zeros((0, 2, 3))).shape == (0, 128, 128)
 
