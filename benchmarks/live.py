@@ -114,13 +114,14 @@ def send(address: str, rate: float, seconds: float, side: int) -> dict[str, Any]
                 sent += 1
                 take(1)
                 continue
-            due = int((now - start) * rate)
+            due = int((now - start) * rate) + 1  # cell n is due at n / rate
             if due > sent:
                 numbers = np.arange(sent, min(due, sent + len(cells)))
                 times = ((start + numbers / rate) * 1e9).astype(np.uint64)
                 client.send(cells[numbers % len(cells)], numbers, times=times)
                 sent = int(numbers[-1]) + 1
-            if select.select([client], [], [], TICK_S)[0]:
+            until_next = start + sent / rate - time.perf_counter()
+            if select.select([client], [], [], min(max(until_next, 0.0), TICK_S))[0]:
                 take(0)
         while client.unanswered:
             take(1)
