@@ -12,6 +12,7 @@ import numpy as np
 from fastcell.inference.unlike.feature_names import IMAGE_FEATURES
 from fastcell.inference.unlike.image_features import network_image_features
 from fastcell.inference.unlike.training_cells import TrainingCells
+from fastcell.ops.cpu.copy import copy_cells
 from fastcell.ops.cpu.transform import transform_pool
 from fastcell.ops.jpeg import decode_jpegs
 from fastcell.ops.random_draws import change_words
@@ -20,10 +21,11 @@ _SIDE = 16
 
 
 def compile_loops() -> None:
-    """Compile the loops for 8-bit cells that are not in the cache: JPEG, transform, augmentation, unlike cells."""
+    """Compile the loops for 8-bit cells that are not in the cache: JPEG, transform with and without changes, unlike cells."""
     pixels = _decode()
     for blur in (0.0, 1.0):  # cells without and with rotation, blur and noise have code of their own
         images = _transform(pixels, blur)
+    copy_cells(np.full(1, pixels.ctypes.data, np.int64), np.ones(1, np.int64), np.empty(1, np.uint8))
     change_words(0, 0, np.arange(2))
     _score(images)
 
