@@ -21,7 +21,7 @@ _SIDE = 16
 
 
 def compile_loops() -> None:
-    """Compile the loops for 8-bit cells that are not in the cache: JPEG, transform with and without changes, unlike cells."""
+    """Compile the loops for 8-bit cells that are not in the cache: JPEG, transform, augmentation, unlike cells."""
     pixels = _decode()
     for blur in (0.0, 1.0):  # cells without and with rotation, blur and noise have code of their own
         images = _transform(pixels, blur)
