@@ -75,7 +75,7 @@ def test_the_latency_target_bounds_the_batches() -> None:
     assert block.left == 0
     queue.close()
     assert sum(network.sizes) == metrics.answered == 200
-    assert all(after <= 2 * before for before, after in itertools.pairwise(network.sizes))
+    assert all(after <= 2 * before + 1 for before, after in itertools.pairwise(network.sizes))  # 1.5 counts as 1
     assert max(network.sizes) <= 19  # 1 ms a cell: more than 10 would take more than half of 20 ms, and shrink the next
     over = [following for size, following in itertools.pairwise(network.sizes) if size > 10]
     assert all(following <= 10 for following in over)

@@ -159,10 +159,18 @@ def test_a_signal_ends_a_server_whose_standard_input_stays_open(
     with open(reading, "rb") as source, open(tmp_path / "out", "wb") as sink:
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=source))
         monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=sink))
-        timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGTERM])
-        timer.start()
+        answer = answer_dtype(2).itemsize
+
+        def end() -> None:
+            limit = time.monotonic() + 60
+            while (tmp_path / "out").stat().st_size <= answer and time.monotonic() < limit:  # a greeting and an answer
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=end)
+        thread.start()
         counts = serve_cells(LiveClassifier(fixed_classifier()), options, {}, lambda line: None)
-        timer.join()
+        thread.join()
         os.close(writing)
         time.sleep(0.05)  # the thread that reads ends with the pipe
     assert counts.answered == 1
