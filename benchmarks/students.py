@@ -31,7 +31,7 @@ class Student:
         cells: what was classified.
         num_cells: number of test cells.
         student: network and image size.
-        trained: number of epochs, and whether a teacher was there.
+        trained: number of epochs, whether a teacher was there, and how the cell was fitted unless stretched.
         backend: program and precision.
         student_us: processor time of the network per cell in one thread [us].
         teacher_accuracy, accuracy: of all test cells.
@@ -72,8 +72,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def score(cells: str, teacher: Path, student: Path) -> list[Student]:
     """Return a row for each backend."""
     environment = json.loads((student / "environment.json").read_text())
-    epochs = yaml.safe_load((student / "config.yaml").read_text())["trainer"]["max_epochs"]
-    trained = f"{epochs} epochs" + ("" if environment.get("teacher") else " without a teacher")
+    config = yaml.safe_load((student / "config.yaml").read_text())
+    trained = f"{config['trainer']['max_epochs']} epochs" + ("" if environment.get("teacher") else " without a teacher")
+    if config["data"]["fit"] != "stretch":
+        trained += f", fit {config['data']['fit']}"
     scores = score_student(student, find_checkpoint(teacher), BACKENDS)
     first, *others = scores.networks
     rows = []
