@@ -23,7 +23,12 @@ from fastcell.dataset.shard_reader import Stored
 from fastcell.errors import BadCell
 from fastcell.loading.ragged_cells import PixelViews, RaggedCells
 from fastcell.loading.stores.reading import Piece, PieceReader
+from fastcell.ops.cpu.compiled_loops import is_compiled
+from fastcell.ops.cpu.jpeg.decode import decode_range
 from fastcell.ops.jpeg import decode_jpegs
+
+MOST_SINGLE = 20_000
+"""Cells that a command decodes one by one before it compiles the loops for JPEG, which takes seconds."""
 
 
 class CellDecoder:
@@ -45,6 +50,14 @@ class CellDecoder:
         self._window = None if levels is None else (levels[0], levels[1])
         encodings = pc.index_in(manifest.table.column("encoding"), value_set=pa.array(ENCODINGS))
         self.encodings = encodings.fill_null(-1).to_numpy().astype(np.int8)
+        self._single, self._in_loops = 0, False
+
+    def _takes_loops(self, num: int) -> bool:
+        """Return whether `num` further cells are to be decoded in compiled loops; the pixels are the same without."""
+        if not self._in_loops:
+            self._in_loops = self._single >= MOST_SINGLE or is_compiled(decode_range)
+            self._single += num
+        return self._in_loops
 
     def decode_into(
         self,
@@ -71,7 +84,7 @@ class CellDecoder:
         """
         found: dict[int, str] = {}
         is_done = np.zeros(len(slots), bool)
-        if self.depth == 8:
+        if self.depth == 8 and self._takes_loops(len(slots)):
             real = np.flatnonzero(taken[slots] >= 0)
             some = slots[real]
             places = taken[some]

@@ -16,6 +16,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles, Stored
 from fastcell.loading.decode_cpu import CellDecoder, ThreadDecoding, other_sides, take_stored, take_stored_as_pool
 from fastcell.loading.stores.reading import PieceReader
+from fastcell.ops.jpeg import decode_jpegs
 
 Make = Callable[..., Manifest]
 Tagged = Callable[[int], np.ndarray]
@@ -47,6 +48,34 @@ def test_cells_are_written_where_they_belong(
     for start, cell in zip(starts, cells, strict=True):
         want[start : start + cell.size] = cell.astype(pixels.dtype).ravel() * factor
     np.testing.assert_array_equal(pixels, want)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_few_cells_do_not_wait_for_the_compiler(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    """Loops that are not in the cache are compiled once many cells have been decoded; the pixels are the same."""
+    calls: list[int] = []
+
+    def looped(*arrays: np.ndarray) -> np.ndarray:
+        calls.append(len(arrays[1]))
+        return decode_jpegs(*arrays)
+
+    monkeypatch.setattr("fastcell.loading.decode_cpu.is_compiled", lambda function: compiled)
+    monkeypatch.setattr("fastcell.loading.decode_cpu.decode_jpegs", looped)
+    monkeypatch.setattr("fastcell.loading.decode_cpu.MOST_SINGLE", 5)
+    manifest = make_dataset(12, encoding="jpg")
+    stored, taken = read(manifest), np.arange(4)
+    heights, widths = (manifest.column(name)[IDS].astype(np.int32) for name in ("height", "width"))
+    sizes = heights.astype(np.int64) * widths
+    decoder, found = CellDecoder(manifest, 8), []
+    for turn in range(3):
+        pixels = np.zeros(sizes.sum(), np.uint8)
+        assert decoder.decode_into(pixels, np.cumsum(sizes) - sizes, stored, taken, heights, widths, np.arange(4)) == {}
+        found.append(pixels.tobytes())
+        assert len(calls) == (turn + 1 if compiled else turn // 2)
+    assert len(set(found)) == 1
+    assert any(found[0])
 
 
 def test_what_cannot_be_decoded_has_a_reason(make_dataset: Make) -> None:

@@ -66,6 +66,11 @@ def entry(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+def is_compiled(function: Any) -> bool:
+    """Return whether a function decorated with `entry` has been compiled for any signature, here or on disk."""
+    return bool(function.overloads or function._cache._cache_file._load_index())
+
+
 def source_modules(module: str) -> set[str]:
     """Return the names of all modules of this package that can contribute code to the loops of a module.
 
