@@ -66,6 +66,8 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds |= {"read_us": _block_paths, "apart": _ranks}
     kinds = {
         "student_us": _students,
+        "scored_by": _dropped,
+        "installed_mb": _sizes,
         "mb_per_million_cells": _peaks,
         "zoomed_in": _recipes,
         "decision_shift": _shifts,
