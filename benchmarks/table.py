@@ -627,7 +627,7 @@ def _origin(result: dict[str, Any], path: str) -> str:
         load = [machine[f"load_average_{when}"][0] for when in ("start", "end")]
         device += f", load {load[0]:.1f} at the start and {load[1]:.1f} at the end"
     return (
-        f"{result['data']}; {settings}. {device}; {versions}; commit {result['commit']}, {result['date'][:10]}: "
+        f"{'; '.join(filter(None, (result['data'], settings)))}. {device}; {versions}; commit {result['commit']}, {result['date'][:10]}: "
         f"[result]({path})."
     )
 
