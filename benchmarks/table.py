@@ -626,10 +626,8 @@ def _origin(result: dict[str, Any], path: str) -> str:
     if "load_average_start" in machine:
         load = [machine[f"load_average_{when}"][0] for when in ("start", "end")]
         device += f", load {load[0]:.1f} at the start and {load[1]:.1f} at the end"
-    return (
-        f"{'; '.join(filter(None, (result['data'], settings)))}. {device}; {versions}; commit {result['commit']}, {result['date'][:10]}: "
-        f"[result]({path})."
-    )
+    what = "; ".join(filter(None, (result["data"], settings)))
+    return f"{what}. {device}; {versions}; commit {result['commit']}, {result['date'][:10]}: [result]({path})."
 
 
 def main(argv: list[str]) -> int:
