@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from fastcell.dataset.manifest import Manifest
-from fastcell.packing.finish_dataset import finish_dataset
-from fastcell.packing.records import ShardResult
-from fastcell.storage.staging import staging
+from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.parquet import write_parquet
+from fastcell.dataset.schema import SCHEMA
+from fastcell.storage.staging import put_in_place, staging
+from fastcell.storage.whole_files import write_text
 
 SHARD_CELLS = 10_000
+_PART_SHARDS = 100
 
 
 def make_rows(base: Manifest, out: Path, num_rows: int, shard_cells: int = SHARD_CELLS) -> Manifest:
-    """A data set of `num_rows` rows over the stored cells of `base`: its tars under many names, by links.
+    """The data set that `write_rows` writes."""
+    return Manifest.open(write_rows(base, out, num_rows, shard_cells))
+
+
+def write_rows(base: Manifest, out: Path, num_rows: int, shard_cells: int = SHARD_CELLS) -> Path:
+    """Write a data set of `num_rows` rows over the stored cells of `base`: its tars under many names, by links.
 
     Keys and pixel hashes differ in every row, as they do in a set without copies; byte hashes are those of the bytes.
 
@@ -28,30 +37,43 @@ def make_rows(base: Manifest, out: Path, num_rows: int, shard_cells: int = SHARD
         num_rows: a multiple of `shard_cells`.
         shard_cells: cells of a shard.
     """
-    sides = base.split()
-    edges = np.searchsorted(base.shard_index, np.arange(len(base.info.shards) + 1))
-    rng = np.random.default_rng(0)
-    results, split = [], []
+    shards, edges = base.info.shards, base.shard_edges
+    assert edges is not None
+    sides, rng = base.split_codes(), np.random.default_rng(0)
+    if num_rows % shard_cells or any(shard["num_cells"] != shard_cells for shard in shards):
+        raise ValueError(f"num_rows must be a multiple of {shard_cells:,}, got {num_rows:,}")
+    numbers = range(num_rows // shard_cells)
+    names = [f"shard-{number:06d}.tar" for number in numbers]
+
+    def rows(number: int) -> pa.Table:
+        rows = base.table.slice(int(edges[number % len(shards)]), shard_cells)
+        hashes = pa.py_buffer(rng.bytes(16 * shard_cells))
+        columns = {
+            "cell_id": pa.array(np.arange(number * shard_cells, (number + 1) * shard_cells)),
+            "key": pc.binary_join_element_wise(f"{number:04d}", rows.column("key").cast(pa.string()), "/"),
+            "shard": pa.array([names[number]] * shard_cells, pa.string()),
+            "pixel_hash": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), shard_cells, [None, hashes]),
+        }
+        for column, values in columns.items():
+            rows = rows.set_column(rows.schema.get_field_index(column), column, values)
+        return rows.cast(SCHEMA)
+
+    def parts() -> Iterator[pa.Table]:
+        for first in range(0, len(numbers), _PART_SHARDS):
+            yield pa.concat_tables(map(rows, numbers[first : first + _PART_SHARDS])).combine_chunks()
+
     with staging(out) as folder:
-        for number, first in enumerate(range(0, num_rows, shard_cells)):
-            shard = number % len(base.info.shards)
-            begin, end = int(edges[shard]), min(int(edges[shard + 1]), int(edges[shard]) + num_rows - first)
-            if end < edges[shard + 1]:
-                raise ValueError(f"num_rows must be a multiple of {shard_cells:,}, got {num_rows:,}")
-            name = f"shard-{number:06d}.tar"
-            os.link(base.shard_path(shard), folder / name)
-            rows = base.table.slice(begin, end - begin)
-            columns = {
-                "key": pa.array([f"{number:04d}/{key}" for key in rows.column("key").to_pylist()]),
-                "shard": pa.array([name] * len(rows)),
-                "pixel_hash": pa.FixedSizeBinaryArray.from_buffers(
-                    pa.binary(16), len(rows), [None, pa.py_buffer(rng.bytes(16 * len(rows)))]
-                ),
-            }
-            for column, values in columns.items():
-                rows = rows.set_column(rows.schema.get_field_index(column), column, values)
-            size = base.info.shards[shard]["bytes"]
-            results.append(ShardResult(name, size, rows, base.quarantine().slice(0, 0)))
-            split.append(sides[begin:end])
-        info = replace(base.info, shards=[], name=f"{num_rows:,} rows")
-        return finish_dataset(folder, out, results, info, {"default": np.concatenate(split)})
+        for number, name in enumerate(names):
+            os.link(base.shard_path(number % len(shards)), folder / name)
+        whole = np.tile(sides, -(-num_rows // len(sides)))[:num_rows]
+        write_split(folder, "default", whole)
+        write_parquet(folder / "manifest.parquet", parts())
+        info = replace(
+            base.info,
+            name=f"{num_rows:,} rows",
+            num_cells=num_rows,
+            num_quarantined=0,
+            shards=[{**shards[number % len(shards)], "name": name} for number, name in enumerate(names)],
+        )
+        write_text(folder / "dataset.json", info.to_json())
+        return put_in_place(folder, out.resolve())

@@ -1,4 +1,4 @@
-"""What grows with the number of cells, and with which exponent: from ten thousand rows of a manifest to ten million.
+"""What grows with the number of cells, and with which exponent: from ten thousand rows of a manifest to thirty million.
 
 Rows are many, stored cells few: the tars of a synthetic set are linked under many names, and the manifest, written by
 the library, has a row for each name and cell. So shards, offsets, keys and hashes are those of a set of that size, but
@@ -7,11 +7,17 @@ order of a run: open the manifest, select the training cells, choose the store a
 batch; then, without decoding, the order of an epoch of the stream and of a bank, the hash that a checkpoint carries,
 and the table of predictions of all cells as a file.
 
+Memory of a process is what it holds alone (`Anonymous` of /proc/self/smaps_rollup) and pages of files that it has
+mapped, which all processes of a machine share; those of imported libraries are not counted. `two ranks` is what a
+process holds alone (`Private_*`) and shares (`Shared_*`) while two ranks of one training have their first batch at the
+same time. Manifests of a million rows or more are mapped: the first opening makes the mapped files, later ones use
+them.
+
 Exponents are slopes of log CPU time (or memory) over log rows, from the sizes in the upper two decades, with Student's
 95 % interval. A slope below 1 has a fixed cost in it; `per row` is what a row adds between the two largest sizes.
 `--part ranks` measures loading by one and two processes and says what a model makes of more (`ranks.py`).
 
-    python benchmarks/scale.py [--max-rows 10000000] [--stored 20000] [--rounds 2] [--part growth|ranks]
+    python benchmarks/scale.py [--max-rows 30000000] [--stored 20000] [--rounds 2] [--part growth|ranks]
 """
 
 from __future__ import annotations
@@ -19,11 +25,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,16 +39,19 @@ from typing import Any
 import numpy as np
 import ranks
 from harness import Result
-from linked_rows import SHARD_CELLS, make_rows
+from linked_rows import SHARD_CELLS, write_rows
 from scipy import stats
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.simulator.synth import synthesize
 from fastcell.system import library_settings
+from fastcell.system.resources import cache_dir
 
-SIZES = [10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000]
+SIZES = [10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 30_000_000]
+COMPUTED_ROWS = 100_000_000
 WHAT = {
-    "open": "Manifest.open: read, check every row",
+    "first open": "Manifest.open of a new set: read, check every row; from a million rows on write the mapped files",
+    "open": "Manifest.open of a set that was opened before",
     "select": "read the split, select the training cells",
     "loader": "choose the store, set up reader and transform of the stream",
     "first batch": "from asking for it: 256 cells read, hashed, decoded, resized",
@@ -49,9 +60,13 @@ WHAT = {
     "order, bank": "order of filling, permutation, indices of every batch, one epoch",
     "fingerprint": "hash of the training cells, once in a run, for its checkpoints",
     "predictions": "table of all cells from given probabilities, written as Parquet",
-    "memory, start": "most memory up to the first batch, that of the imported libraries not counted",
+    "memory, start": "memory that the process holds alone at the first batch, that of imported libraries not counted",
+    "memory, most": "most memory up to the first batch, mapped pages of files included, likewise",
+    "two ranks, alone": "memory that each of two ranks holds alone at the first batch, likewise",
+    "two ranks, shared": "memory that each of two ranks shares with the other at the first batch, likewise",
     "memory, predictions": "most memory up to the predictions, likewise",
     "manifest": "bytes of manifest.parquet",
+    "mapped files": "bytes of the mapped files in the cache folder",
 }
 
 
@@ -71,6 +86,8 @@ class Growth:
         exponent_low, exponent_high: Student's 95 % interval; None with fewer than three sizes.
         fitted_from: rows.
         per_row: growth of `cpu` per row between the two largest sizes [ns, or bytes].
+        computed_rows: `COMPUTED_ROWS`.
+        at_computed: `cpu` at that many rows, computed from the largest size and `per_row`.
         num_rounds: n at each size.
     """
 
@@ -87,6 +104,8 @@ class Growth:
     exponent_high: float | None
     fitted_from: int
     per_row: float
+    computed_rows: int
+    at_computed: float
     num_rounds: int
 
 
@@ -98,20 +117,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="processes for each size (%(default)s)")
     parser.add_argument("--part", choices=("growth", "ranks"), default="growth", help="(%(default)s)")
     parser.add_argument("--scratch", type=Path, help="folder for the sets (the system's temporary folder)")
+    parser.add_argument("--keep", action="store_true", help="use the sets that are in --scratch, and keep them there")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--rank", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.rank is not None:
+        print(json.dumps(measure_rank(options.measure, int(options.rank[0]), Path(options.rank[1]))))
+        return
     if options.measure is not None:
         print(json.dumps(measure(options.measure)))
         return
     if options.make is not None:
-        print(len(make_rows(Manifest.open(options.make[0]), Path(options.make[1]), int(options.make[2]))))
+        print(json.dumps(make(Manifest.open(options.make[0]), Path(options.make[1]), int(options.make[2]))))
         return
     if options.max_rows < SIZES[1] or options.stored < SHARD_CELLS:
         parser.error(f"--max-rows must be at least {SIZES[1]:,}, --stored {SHARD_CELLS:,}")
-    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        stored = options.stored // SHARD_CELLS * SHARD_CELLS
-        base = synthesize(Path(folder) / "stored", stored, 0, shard_cells=SHARD_CELLS, jobs=1)
+    scratch = nullcontext(options.scratch) if options.keep else tempfile.TemporaryDirectory(dir=options.scratch)
+    with scratch as folder:
+        os.environ["FASTCELL_CACHE_DIR"] = str(Path(folder) / "cache")
+        stored, place = options.stored // SHARD_CELLS * SHARD_CELLS, Path(folder) / "stored"
+        base = Manifest.open(place) if place.exists() else synthesize(place, stored, 0, shard_cells=SHARD_CELLS, jobs=1)
         if options.part == "growth":
             sizes = [size for size in SIZES if size <= options.max_rows]
             rows = run_growth(base, Path(folder), sizes, options.rounds)
@@ -126,20 +152,76 @@ def main() -> None:
 def run_growth(base: Manifest, folder: Path, sizes: Sequence[int], rounds: int) -> list[Growth]:
     """Make the sets, measure them in turns, fit."""
     paths = {size: folder / f"rows-{size}" for size in sizes}
+    made = {}
     for size, path in paths.items():
-        start = time.perf_counter()
-        _ask("--make", base.path, path, size)
-        print(f"  {size:,} rows made in {time.perf_counter() - start:.1f} s", flush=True)
+        facts = path.with_suffix(".json")
+        if not facts.exists():
+            shutil.rmtree(path, ignore_errors=True)
+            facts.write_text(_ask("--make", base.path, path, size))
+        made[size] = json.loads(facts.read_text())
+        print(f"  {size:,} rows made; first opened in {made[size]['first open'][0]:.1f} s", flush=True)
     found: dict[int, list[dict[str, list[float]]]] = {size: [] for size in sizes}
     for turn in range(-1, rounds):  # the first round fills caches
         for size, path in paths.items():
             if turn < 0 and size > sizes[0]:
                 continue
-            values = json.loads(_ask("--measure", path))
+            values = made[size] | json.loads(_ask("--measure", path)) | _ask_two_ranks(path)
             print(f"  round {turn + 1}, {size:,} rows: first batch after {values['start'][0]:.2f} s", flush=True)
             if turn >= 0:
                 found[size].append(values)
     return [fit_growth(name, sizes, [[values[name] for values in found[size]] for size in sizes]) for name in WHAT]
+
+
+def make(base: Manifest, path: Path, num_rows: int) -> dict[str, list[float]]:
+    """Make a set; time [s] of opening it for the first time, and bytes of its files [MB], each twice."""
+    write_rows(base, path, num_rows)
+    wall, cpu = time.perf_counter(), time.process_time()
+    Manifest.open(path)
+    first = [time.perf_counter() - wall, time.process_time() - cpu]
+    mapped = 0
+    for facts in (cache_dir() / "manifests").glob("*/facts.json"):
+        told = json.loads(facts.read_text())
+        mapped += sum(told["files"].values()) * (Path(told["path"]).parent == path.absolute())
+    size = (path / "manifest.parquet").stat().st_size
+    return {"first open": first, "manifest": [size / 1e6] * 2, "mapped files": [mapped / 1e6] * 2}
+
+
+def _ask_two_ranks(path: Path) -> dict[str, list[float]]:
+    """Memory of two ranks that are there at the same time [MB], each twice: the larger one of what they hold alone."""
+    with tempfile.TemporaryDirectory() as meeting:
+        command = [sys.executable, __file__, "--measure", str(path), "--rank"]
+        ranks = [
+            subprocess.Popen([*command, str(rank), meeting], stdout=subprocess.PIPE, text=True) for rank in range(2)
+        ]
+        told = [json.loads(rank.communicate()[0].splitlines()[-1]) for rank in ranks]
+    return {name: [max(values[name] for values in told)] * 2 for name in told[0]}
+
+
+def measure_rank(path: Path, rank: int, meeting: Path) -> dict[str, float]:
+    """Memory of one of two ranks of a training at its first batch [MB], while the other one has its own."""
+    library_settings.quiet()
+    library_settings.raise_malloc_thresholds()
+    import torch
+
+    from fastcell.loading.datamodule import CellDataModule
+
+    torch.set_num_threads(1)
+    before = _rollup_mb()
+    module = CellDataModule(str(path), store="stream", transform="fused", threads=1, balance="none")
+    module._rank = lambda: (rank, 2)  # type: ignore[method-assign]
+    module.setup("fit")
+    batches = iter(module.train_dataloader())
+    next(batches)
+    for phase in ("there", "measured"):
+        (meeting / f"{phase}-{rank}").touch()
+        while not (meeting / f"{phase}-{1 - rank}").exists():
+            time.sleep(0.01)
+        if phase == "there":
+            now = _rollup_mb()
+    return {
+        f"two ranks, {what}": sum(now[f"{kind}_{state}"] - before[f"{kind}_{state}"] for state in ("Clean", "Dirty"))
+        for what, kind in (("alone", "Private"), ("shared", "Shared"))
+    }
 
 
 def _ask(*arguments: object) -> str:
@@ -174,7 +256,7 @@ def measure(path: Path) -> dict[str, list[float]]:
         found[name] = [time.perf_counter() - wall, time.process_time() - cpu]
         return done
 
-    before = _memory_mb("VmRSS")
+    before, alone = _memory_mb("VmRSS"), _rollup_mb()["Anonymous"]
     module = CellDataModule(str(path), store="stream", transform="fused", threads=1, balance="none")
     manifest = step("open", lambda: module.manifest)
     step("select", lambda: module.setup("fit"))
@@ -183,7 +265,8 @@ def measure(path: Path) -> dict[str, list[float]]:
     step("first batch", lambda: next(iter(loader)))  # and ends the threads that read ahead
     names = ("open", "select", "loader", "first batch")
     found["start"] = [sum(found[name][kind] for name in names) for kind in (0, 1)]
-    found["memory, start"] = [_memory_mb("VmHWM") - before] * 2
+    found["memory, start"] = [_rollup_mb()["Anonymous"] - alone] * 2
+    found["memory, most"] = [_memory_mb("VmHWM") - before] * 2
 
     def bank_order() -> None:
         view = module.view("train")
@@ -193,7 +276,7 @@ def measure(path: Path) -> dict[str, list[float]]:
         for first in range(0, order.steps, 256):
             order.batches(1, first, min(first + 256, order.steps))
 
-    step("order, stream", lambda: loader.reader.order.mixed(1))
+    step("order, stream", lambda: sum(map(len, loader.reader.order.spans(1, 0, 1))))
     step("order, bank", bank_order)
     step("fingerprint", SharedData(module.view).hashes)
     ids = np.arange(len(manifest))
@@ -206,8 +289,13 @@ def measure(path: Path) -> dict[str, list[float]]:
     step("predictions", predictions)
     (path / "predictions.parquet").unlink()
     found["memory, predictions"] = [_memory_mb("VmHWM") - before] * 2
-    found["manifest"] = [(path / "manifest.parquet").stat().st_size / 1e6] * 2
     return found
+
+
+def _rollup_mb() -> dict[str, float]:
+    """Memory of this process by kind [MB], /proc/self/smaps_rollup."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    return {name: int(rest.split()[0]) * 1024 / 1e6 for name, rest in (line.split(":", 1) for line in lines)}
 
 
 def _memory_mb(name: str) -> float:
@@ -223,7 +311,8 @@ def fit_growth(name: str, sizes: Sequence[int], rounds: list[list[list[float]]])
     rows = np.array(sizes)
     upper = rows >= rows[-1] / 100
     slope, low, high = fit_exponent(rows[upper], cpu[upper])
-    is_time = name not in ("manifest",) and not name.startswith("memory")
+    is_time = name not in ("manifest", "mapped files") and not name.startswith(("memory", "two ranks"))
+    per_row = float((cpu[-1] - cpu[-2]) / (rows[-1] - rows[-2]))
     return Growth(
         quantity=name,
         what=WHAT[name],
@@ -237,7 +326,9 @@ def fit_growth(name: str, sizes: Sequence[int], rounds: list[list[list[float]]])
         exponent_low=low,
         exponent_high=high,
         fitted_from=int(rows[upper][0]),
-        per_row=float((cpu[-1] - cpu[-2]) / (rows[-1] - rows[-2])) * (1e9 if is_time else 1e6),
+        per_row=per_row * (1e9 if is_time else 1e6),
+        computed_rows=COMPUTED_ROWS,
+        at_computed=float(cpu[-1]) + per_row * (COMPUTED_ROWS - sizes[-1]),
         num_rounds=values.shape[1],
     )
 
@@ -254,12 +345,14 @@ def fit_exponent(rows: np.ndarray, values: np.ndarray) -> tuple[float, float | N
 def print_growth(rows: Sequence[Growth]) -> None:
     """A line for each quantity."""
     head = "".join(f"{size:>12,}" for size in rows[0].rows)
-    print(f"\n{'':<22}{head}{'exponent':>10}{'95 %':>15}{'per row':>12}")
+    computed = f"({COMPUTED_ROWS:,})"
+    print(f"\n{'':<22}{head}{computed:>15}{'exponent':>10}{'95 %':>15}{'per row':>12}")
     for row in rows:
         values = "".join(f"{value:>12.3f}" for value in row.values)
         interval = "" if row.exponent_low is None else f"{row.exponent_low:.2f}..{row.exponent_high:.2f}"
         each = f"{row.per_row:,.0f} {'ns' if row.unit == 's' else 'B'}"
-        print(f"{f'{row.quantity} [{row.unit}]':<22}{values}{row.exponent:>10.2f}{interval:>15}{each:>12}")
+        name = f"{row.quantity} [{row.unit}]"
+        print(f"{name:<22}{values}{row.at_computed:>15.1f}{row.exponent:>10.2f}{interval:>15}{each:>12}")
 
 
 if __name__ == "__main__":

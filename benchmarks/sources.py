@@ -4,9 +4,10 @@ Contestants are the kinds of file that `pack` reads, written here with cells of 
 same size; each round packs all of them anew, on one core, from a warm file cache. `read` is the reader alone, in the
 order in which `pack` asks for the cells; `pack` is everything: reading, decoding, hashing, measuring, writing.
 
-Memory is the peak of a process that packs a small file, and one that packs a file of ten times the cells.
+Memory is the peak of a process that packs a small file, and one that packs a file of five or ten times the cells. The
+folder of JPEG files has images of the size of simulated cells and is packed in the cell layout, all others in blocks.
 
-    python benchmarks/sources.py [--cells 20000] [--rounds 5]
+    python benchmarks/sources.py [--cells 20000] [--rounds 5] [--only .jpg]
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -37,12 +39,14 @@ from fastcell.system import library_settings
 
 SIDES = (48, 64)  # of a region of interest of common instruments
 RTDC_SIDES = (80, 250)
+JPG_SIDES = (49, 284)  # of simulated cells
 NO_SPLIT = SplitOptions(None)
+JPG = "folder of .jpg"
 PEAK = """
 import sys
 from fastcell.packing.pack import pack
 from fastcell.splits.make_splits import SplitOptions
-pack(sys.argv[1], sys.argv[2], layout="block", jobs=1, split=SplitOptions(None))
+pack(sys.argv[1], sys.argv[2], layout=sys.argv[3], jobs=1, split=SplitOptions(None))
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) * 1024)  # ru_maxrss would begin with the size of the parent
 """
@@ -50,7 +54,7 @@ print(int(status["VmHWM"].split()[0]) * 1024)  # ru_maxrss would begin with the 
 
 @dataclass
 class PeakRow:
-    """Peak memory [MB] of packing `small_cells` and ten times as many, of `cell_bytes` each."""
+    """Peak memory [MB] of packing `small_cells` and `large_cells`, of `cell_bytes` each."""
 
     contestant: str
     small_cells: int
@@ -154,6 +158,16 @@ def write_tiff_images(folder: Path, num: int) -> Path:
     return folder / "images"
 
 
+def write_jpegs(folder: Path, num: int) -> Path:
+    """A folder of grey JPEG files of 1.5 to 2.5 kB, one per cell, in the cell layout."""
+    (folder / "images" / "A").mkdir(parents=True)
+    cells = make_cells(min(num, 2000), JPG_SIDES)
+    for number in range(num):
+        cell = cells[number % len(cells)] - np.uint8(number // len(cells))  # all different
+        cv2.imwrite(str(folder / "images" / "A" / f"{number:06d}.jpg"), cell, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return folder / "images"
+
+
 def write_mat(folder: Path, num: int) -> Path:
     """A MATLAB array of version 6, H x W x N."""
     cells = make_cells(num, SIDES).transpose(0, 2, 1)
@@ -176,6 +190,7 @@ KINDS: dict[str, Callable[[Path, int], Path]] = {
     ".tif, deflate": write_tiff_deflate,
     ".tif, LZW": write_tiff_lzw,
     "folder of .tif": write_tiff_images,
+    JPG: write_jpegs,
     "IFCB bin": write_ifcb,
     ".rtdc, zstd": write_rtdc,
 }
@@ -186,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=20_000, help="in each file (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
-    parser.add_argument("--only", default="", help="files whose name contains this, beside .npy; no memory")
+    parser.add_argument("--only", default="", help="files whose name contains this, beside .npy")
     parser.add_argument("--keep", action="store_true", help="print, do not write results")
     options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -195,7 +210,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         rows = measure_rates(folder / "rates", options.cells, options.rounds, options.only)
-        peaks = [] if options.only else measure_peaks(folder / "peaks", options.cells)
+        peaks = measure_peaks(folder / "peaks", options.cells, options.only)
     for read_or_pack in ("read", "pack"):
         print_rows([row for row in rows if row.contestant.startswith(read_or_pack)], f"{read_or_pack} .npy")
     print(f"\n{'peak memory':<20}{'cells':>12}{'MB':>8}{'cells':>12}{'MB':>8}{'MB per million':>16}")
@@ -206,12 +221,13 @@ def main() -> None:
         )
     if options.keep:
         return
-    settings: dict[str, object] = {"cells": options.cells, "sides": SIDES, "rtdc_sides": RTDC_SIDES, "layout": "block"}
+    sides: dict[str, object] = {"sides": SIDES, "rtdc_sides": RTDC_SIDES, "jpg_sides": JPG_SIDES}
+    settings: dict[str, object] = {"cells": options.cells, **sides, "layout": f"block; {JPG}: cell"}
     data = "blobs on noise, written by the benchmark"
     name = f"sources-{options.only.strip('.')}" if options.only else "sources"
     print(f"wrote {Result(name, data, settings, rows).save()}")
     if peaks:
-        print(f"wrote {Result('sources-memory', data, settings, peaks).save()}")
+        print(f"wrote {Result(name.replace('sources', 'sources-memory'), data, settings, peaks).save()}")
 
 
 def measure_rates(folder: Path, num: int, rounds: int, only: str = "") -> list[Row]:
@@ -225,7 +241,7 @@ def measure_rates(folder: Path, num: int, rounds: int, only: str = "") -> list[R
         path = write(place, num)
         what = (write.__doc__ or "").strip().splitlines()[0]
         contestants[f"read {name}"] = what, lambda path=path: read(path)  # type: ignore[misc]
-        contestants[f"pack {name}"] = what, lambda path=path, out=place / "out": pack_anew(path, out)  # type: ignore[misc]
+        contestants[f"pack {name}"] = what, partial(pack_anew, path, place / "out", layout_of(name))
     turns = time_turns(contestants, rounds)
     rows = []
     for kind in ("read", "pack"):
@@ -245,33 +261,35 @@ def read(path: Path) -> int:
     return len(listing.items)
 
 
-def pack_anew(path: Path, out: Path) -> int:
+def layout_of(name: str) -> str:
+    return "cell" if name == JPG else "block"
+
+
+def pack_anew(path: Path, out: Path, layout: str) -> int:
     """The data set, from nothing."""
     shutil.rmtree(out, ignore_errors=True)
-    return len(pack(path, out, layout="block", jobs=1, split=NO_SPLIT))
+    return len(pack(path, out, layout=layout, jobs=1, split=NO_SPLIT))
 
 
-def measure_peaks(folder: Path, num: int) -> list[PeakRow]:
+def measure_peaks(folder: Path, num: int, only: str = "") -> list[PeakRow]:
     """Peak memory of packing by processes of their own."""
     rows = []
-    for name in (".npy", ".h5, gzip", "IFCB bin", ".rtdc, zstd"):
+    for name in (".npy", ".h5, gzip", "IFCB bin", ".rtdc, zstd", JPG):
+        if only not in name:
+            continue
         peaks = []
-        for factor in (1, 10):
-            place = folder / f"{name.replace(' ', '_')}-{factor}"
+        sizes = (num if name == JPG else num // 2, num * 5)  # compiled loops decode both folders of JPEG
+        for size in sizes:
+            place = folder / f"{name.replace(' ', '_')}-{size}"
             place.mkdir(parents=True)
-            path = KINDS[name](place, num // 2 * factor)
-            done = subprocess.run(
-                [sys.executable, "-c", PEAK, str(path), str(place / "out")], capture_output=True, text=True, check=True
-            )
+            path = KINDS[name](place, size)
+            command = [sys.executable, "-c", PEAK, str(path), str(place / "out"), layout_of(name)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
             peaks.append(int(done.stdout) / 1e6)
             shutil.rmtree(place)
-        sides = RTDC_SIDES if "rtdc" in name else SIDES
-        more = num // 2 * 9
-        rows.append(
-            PeakRow(
-                name, num // 2, num * 5, sides[0] * sides[1], peaks[0], peaks[1], (peaks[1] - peaks[0]) / more * 1e6
-            )
-        )
+        sides = RTDC_SIDES if "rtdc" in name else JPG_SIDES if name == JPG else SIDES
+        slope = (peaks[1] - peaks[0]) / (sizes[1] - sizes[0]) * 1e6
+        rows.append(PeakRow(name, *sizes, sides[0] * sides[1], peaks[0], peaks[1], slope))
     return rows
 
 

@@ -385,12 +385,12 @@ def _latencies(rows: list[dict[str, Any]]) -> list[str]:
 
 def _growth(rows: list[dict[str, Any]]) -> list[str]:
     sizes = " | ".join(f"{size:,}" for size in rows[0]["rows"])
-    lines = [
-        f"| rows: | {sizes} | exponent (95 %) | one row adds | |",
-        f"|---|{'--:|' * len(rows[0]['rows'])}--:|--:|---|",
-    ]
+    computed = [f"{rows[0]['computed_rows']:,} (computed)"] if "computed_rows" in rows[0] else []
+    heads = [sizes, *computed, "exponent (95 %)", "one row adds"]
+    lines = [f"| rows: | {' | '.join(heads)} | |", f"|---|{'--:|' * (len(rows[0]['rows']) + len(heads) - 1)}---|"]
     for row in rows:
-        values = " | ".join(f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in row["values"])
+        measured = [*row["values"], *([row["at_computed"]] if computed else [])]
+        values = " | ".join(f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in measured)
         low, high = row["exponent_low"], row["exponent_high"]
         exponent = f"{row['exponent']:.2f}" + ("" if low is None else f" ({low:.2f}..{high:.2f})")
         each = f"{row['per_row']:,.0f} {'ns' if row['unit'] == 's' else 'B'}"

@@ -145,7 +145,7 @@ def read_sample(
         ArgumentError: `jobs` is not a number of threads.
     """
     num, num_classes = len(rows), len(manifest.info.classes)
-    columns = manifest.table.select(["encoding", "height", "width", "depth", "channels", "key"]).take(rows)
+    columns = manifest.select_cells(["encoding", "height", "width", "depth", "channels", "key"], rows)
     facts = {name: columns.column(name).to_numpy(zero_copy_only=False) for name in columns.column_names}
     out = _Arrays(num, num_classes)
     own = threading.local()

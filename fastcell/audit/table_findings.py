@@ -129,7 +129,7 @@ def duplicate_finding(manifest: Manifest, copies: Duplicates) -> Finding:
         places = ", ".join(f"{count:,} sets in {name!r}" for name, count in across.items())
         says += f" In two subsets of a split: {places}."
     if twofold:
-        keys = manifest.table.column("key").take(twofold[0][:2]).to_pylist()
+        keys = manifest.select_cells(["key"], twofold[0][:2]).column("key").to_pylist()
         says += f" {len(twofold):,} sets carry two classes, e.g. {' and '.join(keys)}."
     if len(blank):
         says += f" {len(blank):,} sets of images of one grey level are not counted: empty frames."

@@ -344,7 +344,7 @@ def _images(
     manifest: Manifest, rows: np.ndarray, times: np.ndarray, recipe: Recipe, augmentation: Augmentation, seed: int
 ) -> Iterator[Record]:
     """Yield all images of some cells, cell by cell."""
-    cells = manifest.table.select(["key", "class", "group", "collection"]).take(rows).to_pylist()
+    cells = manifest.select_cells(["key", "class", "group", "collection"], rows).to_pylist()
     for row, count, cell, pixels in zip(rows.tolist(), times.tolist(), cells, read_cells(manifest, rows), strict=True):
         for copy, image in enumerate(augmented_images(manifest, row, pixels, count, recipe, augmentation, seed)):
             key = f"{cell['key']}#{copy}"

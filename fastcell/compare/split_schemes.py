@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.manifest import Manifest, subset_codes
 from fastcell.errors import ArgumentError, invalid
 from fastcell.splits.by_group import MAX_GROUP_FOLDS, k_folds, leave_one_group_out
 from fastcell.splits.obstacles import Obstacle, find_obstacles, origins_of, usable_cells
@@ -32,10 +32,12 @@ class SplitManifest(Manifest):
     @classmethod
     def of(cls, manifest: Manifest, subsets: Mapping[str, np.ndarray]) -> SplitManifest:
         """Return a manifest with these splits in addition to its own."""
-        return cls(manifest.path, manifest.info, manifest.table, manifest.marked, manifest.remote, dict(subsets))
+        return cls.like(manifest, subsets=dict(subsets))
 
-    def split(self, name: str = "default") -> np.ndarray:
-        return self.subsets[name] if name in self.subsets else super().split(name)
+    def split_codes(self, name: str = "default") -> np.ndarray:
+        if name not in self.subsets:
+            return super().split_codes(name)
+        return subset_codes(self.subsets[name])
 
     def split_names(self) -> list[str]:
         return sorted({*self.subsets, *super().split_names()})

@@ -50,10 +50,9 @@ def _digests(stored: Stored, places: np.ndarray) -> bytes:
 
 
 def hashes_of(manifest: Manifest) -> np.ndarray:
-    """Return the byte hash of every cell as (N, 16) uint8, without a copy."""
-    column = manifest.table.column("byte_hash").combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.binary(16))
+    """Return the byte hash of every cell as (N, 16) uint8, without a copy if the manifest is whole."""
+    chunks = manifest.table.column("byte_hash").chunks
+    column = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], pa.binary(16))
     values = np.frombuffer(column.buffers()[1] or b"", np.uint8)
     return values[16 * column.offset : 16 * (column.offset + len(column))].reshape(-1, 16)
 

@@ -90,16 +90,28 @@ def oversample(rows: np.ndarray, labels: np.ndarray, seed: int, cap: float | Non
     Returns:
         (m,) int64, the balanced rows in ascending order.
     """
+    return np.sort(np.repeat(rows, repeat_counts(labels, seed, cap)))
+
+
+def repeat_counts(labels: np.ndarray, seed: int, cap: float | None = None) -> np.ndarray:
+    """Return how often `oversample` repeats each row, (n,) of the smallest unsigned type that holds the numbers.
+
+    Args:
+        labels: (n,) integers, class of each row, -1 for none.
+        seed: seed of the random choice.
+        cap: largest mean number of repeats of a cell, at least 1; None for no limit.
+    """
     counts = np.bincount(labels[labels >= 0])
     target = int(counts.max(initial=0))
-    balanced = [rows[labels < 0]]
+    wanted = [target if cap is None else min(target, int(cap * int(count))) for count in counts]
+    most = max((want // int(count) + 1 for want, count in zip(wanted, counts, strict=True) if count), default=1)
+    repeats = np.ones(len(labels), np.min_scalar_type(most))
     for label in np.flatnonzero(counts):
-        cells = rows[labels == label]
-        wanted = target if cap is None else min(target, int(cap * len(cells)))
-        whole, rest = divmod(wanted, len(cells))
-        extra = np.random.default_rng([seed, 2, int(label)]).permutation(cells)[:rest]
-        balanced += [np.repeat(cells, whole), extra]
-    return np.sort(np.concatenate(balanced))
+        cells = np.flatnonzero(labels == label)
+        whole, rest = divmod(wanted[label], len(cells))
+        repeats[cells] = whole
+        repeats[np.random.default_rng([seed, 2, int(label)]).permutation(cells)[:rest]] += 1
+    return repeats
 
 
 def logit_shift(repeats: npt.ArrayLike) -> np.ndarray:
@@ -130,8 +142,13 @@ def class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
     Returns:
         (K,) float32, scaled so that the mean weight over the labelled rows is 1; 0 for a class without rows.
     """
-    counts = np.bincount(labels[labels >= 0], minlength=num_classes).astype(np.float64)
+    return weights_of_counts(np.bincount(labels[labels >= 0], minlength=num_classes))
+
+
+def weights_of_counts(counts: np.ndarray) -> np.ndarray:
+    """Return the loss weights of `class_weights`, given (K,) numbers of rows of the classes."""
+    counts = counts.astype(np.float64)
     present = counts > 0
-    weights = np.zeros(num_classes)
+    weights = np.zeros(len(counts))
     weights[present] = counts.sum() / (present.sum() * counts[present])
     return weights.astype(np.float32)

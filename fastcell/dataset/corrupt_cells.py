@@ -88,7 +88,7 @@ class CorruptCells:
                 f"{self.manifest.place} is the right folder, and its disk",
             )
         by_shard: dict[int, Counter[str]] = defaultdict(Counter)
-        for shard, reason in zip(self.manifest.shard_index[list(news)].tolist(), news.values(), strict=True):
+        for shard, reason in zip(self.manifest.shards_of(np.array(list(news))).tolist(), news.values(), strict=True):
             by_shard[shard][reason] += 1
         for shard, found in by_shard.items():
             logger.warning(
@@ -127,7 +127,7 @@ class CorruptCells:
 def corrupt_cells_table(manifest: Manifest, reasons: dict[int, str]) -> pa.Table:
     """Return the table of `CorruptCells.table` for reasons by cell_id."""
     ids = sorted(reasons)
-    cells = manifest.table.select(["cell_id", "key", "shard", "class"]).take(pa.array(ids, pa.int64()))
+    cells = manifest.select_cells(["cell_id", "key", "shard", "class"], ids)
     return cells.append_column("reason", pa.array([reasons[cell_id] for cell_id in ids], pa.string()))
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastcell.dataset.manifest_checks import check_features
 from fastcell.dataset.parquet import read_parquet
+from fastcell.dataset.rows.manifest_checks import check_features
 from fastcell.errors import DataError, invalid
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import one_name, storable

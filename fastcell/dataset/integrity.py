@@ -165,7 +165,7 @@ class IntegrityReport:
         Columns: cell_id (int64), key, shard, class (null: no class), reason.
         """
         order = np.argsort(self.cell_ids, kind="stable")
-        table = self.manifest.table.select(["cell_id", "key", "shard", "class"]).take(self.cell_ids[order])
+        table = self.manifest.select_cells(["cell_id", "key", "shard", "class"], self.cell_ids[order])
         reasons = pa.array([REASONS[code] for code in self.codes[self.codes != WHOLE][order]], pa.string())
         return table.append_column("reason", reasons)
 
@@ -196,7 +196,7 @@ class IntegrityReport:
         return [*lines, *_ended_table(rows), "", f"lost: {keys}{more}"]
 
     def _checked(self, column: str) -> dict[str | None, int]:
-        return _counts(self.manifest.table.column(column).take(pa.array(self.rows)))
+        return _counts(self.manifest.select_cells([column], self.rows).column(column))
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str | None, int]:
@@ -213,8 +213,8 @@ def _ended_table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _columns(manifest: Manifest, rows: Rows | None) -> _Cells:
-    table = manifest.table.select(["shard", "offset", "bytes", "byte_hash"])
-    table = table if rows is None else table.take(pa.array(rows))
+    wanted = ["shard", "offset", "bytes", "byte_hash"]
+    table = manifest.table.select(wanted) if rows is None else manifest.select_cells(wanted, rows)
     shard, hashes = table.column("shard"), table.column("byte_hash")
     offset, size = (table.column(name).fill_null(-1).to_numpy() for name in ("offset", "bytes"))
     names = shard.unique().drop_null()

@@ -21,32 +21,36 @@ Files of a packed data set::
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fastcell.dataset.dataset_info import DatasetInfo, info_in, read_info, remote_at
+from fastcell.dataset.decode import ENCODINGS
 from fastcell.dataset.instrument_features import read_feature_names, read_instrument_features
-from fastcell.dataset.manifest_checks import (
-    check_blocks,
-    check_info,
-    check_manifest_rows,
-    check_quality,
-    check_quarantine,
-    check_split_table,
-)
 from fastcell.dataset.marks.corrected_labels import corrected_classes, corrected_column, marked_cells
 from fastcell.dataset.marks.replay import MarkedCells
-from fastcell.dataset.parquet import read_parquet, write_parquet
+from fastcell.dataset.parquet import GROUP_ROWS, join_parts, read_parquet, read_parquet_parts, write_parquet
+from fastcell.dataset.rows.cell_labels import CellLabels
+from fastcell.dataset.rows.manifest_checks import (
+    ManifestChecks,
+    check_blocks,
+    check_quality,
+    check_quarantine,
+    check_split_part,
+)
+from fastcell.dataset.rows.mapped_manifest import FEWEST_MAPPED_ROWS, MappedRows, map_rows
+from fastcell.dataset.rows.take_rows import take_rows
 from fastcell.dataset.schema import (
     BLOCKS_SCHEMA,
-    FORMAT_VERSION,
     LAYOUTS,
     QUALITY_SCHEMA,
     QUARANTINE_SCHEMA,
@@ -55,10 +59,8 @@ from fastcell.dataset.schema import (
     SPLITS,
 )
 from fastcell.dataset.tables.read_table import read_text_columns
-from fastcell.errors import ArgumentError, DataError
-from fastcell.remote.addresses import scheme_of
+from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.remote.object_cache import ObjectCache
-from fastcell.storage.formats import check_format
 from fastcell.storage.places import check_output_folder, local_path
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.text import html_text, printable
@@ -83,83 +85,10 @@ __all__ = [
     "write_split",
 ]
 
-_MOST_INFO_BYTES = 1 << 26
+AnyManifest = TypeVar("AnyManifest", bound="Manifest")
+
 _MOST_SHOWN = 4  # names of classes in a line
 _MOST_ROWS_SHOWN = 20
-
-
-@dataclass
-class DatasetInfo:
-    """Description of a data set; the content of ``dataset.json``.
-
-    Attributes:
-        name: shown in reports.
-        classes: class names in the order of their labels; empty for a data set without classes.
-        layout: ``cell`` (one cell per record) or ``block`` (several hundred cells per record).
-        shards: one ``{"name", "bytes", "num_cells"}`` per tar, in stored order.
-        num_cells: number of rows of the manifest.
-        num_quarantined: number of rows of the quarantine table when the data set was made.
-        window: [low, high], grey levels of 16-bit sources that map to 0 and 255; None for 8-bit sources.
-        um_per_px: micrometres per raw pixel if all cells share one value; None if unknown or different between cells.
-        synthetic: True if the cells come from a simulator.
-        generator: name and version of that simulator.
-        seed: random seed of the stored order of the cells.
-        created_by: program and version.
-        source: where the cells come from, as given when packing.
-        licence: licence of the cells, as given when packing.
-        command: command that packs the same set; empty if another command made it.
-        shards_at: address that the names of the shards are relative to; None for the place of the data set.
-        format_version: version of this file layout.
-    """
-
-    name: str
-    classes: list[str] = field(default_factory=list)
-    layout: str = "cell"
-    shards: list[dict[str, Any]] = field(default_factory=list)
-    num_cells: int = 0
-    num_quarantined: int = 0
-    window: list[float] | None = None
-    um_per_px: float | None = None
-    synthetic: bool = False
-    generator: str | None = None
-    seed: int = 0
-    created_by: str = ""
-    source: str = ""
-    licence: str = ""
-    command: str = ""
-    shards_at: str | None = None
-    format_version: int = FORMAT_VERSION
-
-    def to_json(self) -> str:
-        """Return the text of ``dataset.json``."""
-        values = asdict(self)
-        if self.shards_at is None:
-            del values["shards_at"]
-        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, path: Path) -> DatasetInfo:
-        """Parse the text of ``dataset.json``.
-
-        Args:
-            text: content of the file.
-            path: path of the file, for error messages.
-
-        Raises:
-            DataError: the text is not JSON, has another format version, lacks fields, or has an invalid value.
-        """
-        try:
-            values = json.loads(text)
-            made_by = str(values.get("created_by", "")).removeprefix("fastcell ")
-            check_format("data set", values.get("format_version", "none"), path, made_by)
-            names = {item.name for item in fields(cls)}
-            known = {name: value for name, value in values.items() if name in names}
-            check_info(known, path)
-            return cls(**known)
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(
-                f"{path} is not a dataset.json of fastcell ({error}). Pack or index the data again."
-            ) from None
 
 
 @dataclass(frozen=True, repr=False)
@@ -173,6 +102,7 @@ class Manifest:
         marked: marks in ``marks.jsonl`` at the time of opening; None without marks.
         remote: the data set at its address, or the shards there of a data set on this machine; None if all is on this
             machine. For a data set at an address, `path` is a copy of its tables.
+        mapped: mapped columns of a large data set; None for a smaller one or for some of its rows, in memory.
     """
 
     path: Path
@@ -180,6 +110,7 @@ class Manifest:
     table: pa.Table
     marked: MarkedCells | None = None
     remote: RemoteDataset | None = None
+    mapped: MappedRows | None = field(default=None, init=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], cache: ObjectCache | None = None) -> Manifest:
@@ -195,21 +126,33 @@ class Manifest:
             DataError: the folder holds no data set, the data set is damaged or has another format version, its rows
                 have invalid offsets or sizes, or its marks are damaged.
         """
-        remote = _opened(path, cache)
+        remote = remote_at(path, cache)
         folder = local_path("DATA", path) if remote is None else remote.folder
-        info = _info_in(folder, str(remote or path))
+        info = info_in(folder, str(remote or path))
         remote = shards_of(info, folder, remote, cache)
-        table = read_parquet(folder / "manifest.parquet", SCHEMA)
-        check_manifest_rows(table, info, folder / "manifest.parquet")
+        mapped = _mapped(folder, info) if info.num_cells >= FEWEST_MAPPED_ROWS else None
+        if mapped is None:
+            table = _read_rows(folder / "manifest.parquet", info)
+        else:
+            table = mapped.table
         marked = marked_cells(folder, table)
         if marked is not None:
             info = replace(info, classes=corrected_classes(info.classes, marked))
             column = corrected_column(table.column("class"), marked)
             table = table.set_column(SCHEMA.get_field_index("class"), "class", column)
         manifest = cls(folder, info, table, marked, remote)
-        if info.layout == "block":
+        object.__setattr__(manifest, "mapped", mapped)
+        if info.layout == "block" and mapped is None:
             manifest.blocks()
         return manifest
+
+    @classmethod
+    def like(cls: type[AnyManifest], manifest: Manifest, **more: Any) -> AnyManifest:
+        """Return a manifest of this class with the rows of another one, given the further fields of the class."""
+        given = {item.name: getattr(manifest, item.name) for item in fields(Manifest) if item.init}
+        made = cls(**given, **more)
+        object.__setattr__(made, "mapped", manifest.mapped)
+        return made
 
     @property
     def place(self) -> str:
@@ -281,6 +224,10 @@ class Manifest:
         """
         return self.table.column(name).to_numpy(zero_copy_only=False)
 
+    def select_cells(self, names: Sequence[str], cell_ids: npt.ArrayLike) -> pa.Table:
+        """Return some columns of some cells, in the order of `cell_ids`, (n,) integers."""
+        return take_rows(self.table.select(list(names)), cell_ids)
+
     def recorded_classes(self) -> pa.ChunkedArray:
         """Return the (N,) classes in ``manifest.parquet``, ignoring labels by hand; null for a cell without a class.
 
@@ -295,7 +242,26 @@ class Manifest:
     @cached_property
     def labels(self) -> np.ndarray:
         """(N,) int64, index into ``info.classes``, -1 for a cell without a class."""
+        return self.class_codes.astype(np.int64)
+
+    @cached_property
+    def class_codes(self) -> np.ndarray:
+        """(N,) signed integers of the smallest type, index into ``info.classes``, -1 for a cell without a class."""
+        if self.mapped is not None and self.marked is None:
+            return self.mapped.class_codes
         return self._codes("class", self.info.classes)
+
+    @property
+    def cell_labels(self) -> CellLabels:
+        """Labels by cell_id, int64, in a byte or two for each cell."""
+        return CellLabels(self.class_codes, np.append(np.arange(len(self.info.classes)), -1))
+
+    @cached_property
+    def encoding_codes(self) -> np.ndarray:
+        """(N,) int8, index of the cell's encoding in `fastcell.dataset.decode.ENCODINGS`, -1 for another one."""
+        if self.mapped is not None:
+            return self.mapped.encoding_codes
+        return self._codes("encoding", list(ENCODINGS))
 
     @cached_property
     def groups(self) -> np.ndarray | None:
@@ -309,7 +275,27 @@ class Manifest:
     @cached_property
     def shard_index(self) -> np.ndarray:
         """(N,) int64, index into ``info.shards``."""
-        return self._codes("shard", [shard["name"] for shard in self.info.shards])
+        return self._codes("shard", [shard["name"] for shard in self.info.shards]).astype(np.int64)
+
+    @cached_property
+    def shard_edges(self) -> np.ndarray | None:
+        """(S + 1,) int64, first row of each shard and N; None for a selection of the rows of a data set."""
+        edges = np.cumsum([0, *(shard["num_cells"] for shard in self.info.shards)])
+        return edges if edges[-1] == len(self) else None
+
+    def shards_of(self, cell_ids: np.ndarray) -> np.ndarray:
+        """Return the index into ``info.shards`` of each cell, (n,) int64; cell_ids count through the shards."""
+        if self.shard_edges is None:
+            return self.shard_index[cell_ids]  # type: ignore[no-any-return]
+        return np.searchsorted(self.shard_edges, cell_ids, "right") - 1
+
+    def rows_of(self, shard: int) -> slice:
+        """Return the rows of a shard, which are adjacent."""
+        edges = self.shard_edges
+        begin, end = (
+            np.searchsorted(self.shard_index, (shard, shard + 1)) if edges is None else edges[shard : shard + 2]
+        )
+        return slice(int(begin), int(end))
 
     def rows_by_shard(self) -> list[np.ndarray]:
         """Return the cell_ids of each shard that has cells, (n,) int64 each."""
@@ -359,16 +345,30 @@ class Manifest:
             ArgumentError: no split has this name; the message lists the existing names.
             DataError: the file is damaged, or does not match the manifest.
         """
+        return np.array([*SPLITS, ""])[self.split_codes(name)]
+
+    def split_codes(self, name: str = "default") -> np.ndarray:
+        """Read a split as numbers.
+
+        Returns:
+            (N,) int8, index into `SPLITS` of each cell's subset, -1 for none.
+
+        Raises:
+            ArgumentError, DataError: as for `split`.
+        """
         there = self.split_names()
         if name not in there:
             raise ArgumentError(f"split_name must be one of {', '.join(there) or '(none)'}, got {name!r}.")
         path = self.path / "splits" / f"{name}.parquet"
-        table = read_parquet(path, SPLIT_SCHEMA, most_rows=len(self))
-        check_split_table(table, len(self), path)
-        subsets = np.full(len(self), "", dtype="<U5")
-        numbers = pc.index_in(table.column("split"), value_set=pa.array(SPLITS)).to_numpy()
-        subsets[table.column("cell_id").to_numpy()] = np.array(SPLITS)[numbers]
-        return subsets
+        codes, num_rows = np.full(len(self), -1, np.int8), 0
+        for part in read_parquet_parts(path, SPLIT_SCHEMA, most_rows=len(self)):
+            check_split_part(part, len(self), path)
+            numbers = pc.index_in(part.column("split"), value_set=pa.array(SPLITS)).to_numpy()
+            codes[part.column("cell_id").to_numpy()] = numbers
+            num_rows += part.num_rows
+        if sum(np.count_nonzero(some >= 0) for some in np.array_split(codes, len(codes) // GROUP_ROWS + 1)) < num_rows:
+            raise DataError(f"{path}: cell_id must stand once for each cell. Make the split again.")
+        return codes
 
     def split_names(self) -> list[str]:
         """Return the names of the splits of the data set, sorted."""
@@ -435,10 +435,14 @@ class Manifest:
         Raises:
             DataError: the file has no columns ``cell_id`` and ``verdict``, has invalid values, or names a cell twice.
         """
-        keep = np.ones(len(self), dtype=bool)
+        bits = self.verdict_bits()
+        return np.ones(len(self), bool) if bits is None else np.unpackbits(bits, count=len(self)).view(bool)
+
+    def verdict_bits(self) -> np.ndarray | None:
+        """Read the verdicts of ``verdicts.csv`` as `numpy.packbits` of `verdicts`; None if the file does not exist."""
         path = self.path / "verdicts.csv"
         if not path.exists():
-            return keep
+            return None
         if not path.is_file():
             raise DataError(f"{path} must be a file. Correct or remove it.")
         table = read_text_columns(path, ("cell_id", "verdict"), "Correct or remove it")
@@ -455,15 +459,16 @@ class Manifest:
                 f"{path}: verdicts must be keep or drop, of cells in the manifest, got {words[row].as_py()!r} for "
                 f"{told[row].as_py()!r}. Correct or remove it."
             )
-        counts = np.bincount(ids.to_numpy(), minlength=len(self))
+        named, counts = np.unique(ids.to_numpy(), return_counts=True)
         if (counts > 1).any():
-            cell = int(np.argmax(counts > 1))
+            cell = int(named[np.argmax(counts > 1)])
             told = words.filter(pc.equal(ids, cell)).to_pylist()
             raise DataError(
                 f"{path}: cell {cell} must have one verdict, got {', '.join(told)}. Leave one of the lines."
             )
+        keep = np.ones(len(self), bool)
         keep[ids.filter(pc.equal(words, "drop")).to_numpy()] = False
-        return keep
+        return np.packbits(keep)
 
     def blocks(self) -> pa.Table:
         """Return the rows of `BLOCKS_SCHEMA`, in stored order (block layout only).
@@ -482,27 +487,35 @@ class Manifest:
 
     def _codes(self, name: str, values: list[str]) -> np.ndarray:
         index = pc.index_in(self.table.column(name), value_set=pa.array(values, pa.string()))
-        return index.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        kind = np.min_scalar_type(-len(values) - 1)
+        return index.fill_null(-1).to_numpy(zero_copy_only=False).astype(kind)  # type: ignore[no-any-return]
+
+
+def _mapped(folder: Path, info: DatasetInfo) -> MappedRows | None:
+    """Return the mapped rows of a large data set; None if the cache folder cannot hold them."""
+
+    def check(table: pa.Table) -> None:
+        if info.layout == "block":
+            path = folder / "blocks.parquet"
+            check_blocks(read_parquet(path, BLOCKS_SCHEMA, most_rows=len(table)), table, info, path)
+
+    return map_rows(folder / "manifest.parquet", info, check)
+
+
+def _read_rows(path: Path, info: DatasetInfo) -> pa.Table:
+    """Read and check the rows of a manifest, in parts, and return them as one chunk for each column."""
+    checks, parts = ManifestChecks(info, path), []
+    for part in read_parquet_parts(path, SCHEMA):
+        checks.add(part)
+        parts.append(part)
+    checks.finish()
+    return join_parts(parts, SCHEMA)
 
 
 @lru_cache(maxsize=2)
 def open_once(place: str) -> Manifest:
     """Return a data set; a worker that gets many tasks opens it once."""
     return Manifest.open(place)
-
-
-def read_info(path: str | os.PathLike[str], cache: ObjectCache | None = None) -> DatasetInfo:
-    """Read only ``dataset.json`` of a folder or address ``path`` (fast: reads no Parquet file).
-
-    Args:
-        path: folder or address.
-        cache: cache of a data set at an address; None for the default one.
-
-    Raises:
-        DataError: the folder or the file does not exist, or the file cannot be read.
-    """
-    remote = _opened(path, cache)
-    return _info_in(Path(path) if remote is None else remote.folder, str(remote or path))
 
 
 def shards_of(
@@ -518,42 +531,15 @@ def shards_of(
     return remote.with_shards_at(info.shards_at)
 
 
-def _opened(path: str | os.PathLike[str], cache: ObjectCache | None) -> RemoteDataset | None:
-    """Return the data set at an address, with its tables copied; None for a path of this machine."""
-    text = os.fspath(path)
-    if scheme_of(text) is None or Path(text).exists():
-        return None
-    from fastcell.remote.remote_dataset import RemoteDataset
-
-    return RemoteDataset.open(text, ObjectCache.of() if cache is None else cache)
-
-
-def _info_in(folder: Path, place: str) -> DatasetInfo:
-    """Read ``dataset.json`` in a folder; `place` is what the user calls the folder."""
-    file = folder / "dataset.json"
-    try:
-        if file.exists() and (not file.is_file() or file.stat().st_size > _MOST_INFO_BYTES):
-            raise DataError(
-                f"{file} must be a file of at most {_MOST_INFO_BYTES:,} bytes. Pack or index the data again."
-            )
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        what = "no such folder" if not folder.is_dir() else "no dataset.json in it"
-        raise DataError(
-            f"{place} is not a packed data set ({what}). Make one with `fastcell pack SRC {place}`, or "
-            f"`fastcell index {place}` for WebDataset tars that are there."
-        ) from None
-    except (NotADirectoryError, UnicodeDecodeError):
-        raise DataError(f"{place} is not a packed data set. Make one with `fastcell pack SRC OUT`.") from None
-    return DatasetInfo.from_json(text, file)
-
-
 def write_manifest(path: Path, table: pa.Table, info: DatasetInfo) -> None:
     """Write ``manifest.parquet``, then ``dataset.json``.
 
     ``dataset.json`` is written last because a folder without it does not count as a data set.
     """
-    write_parquet(path / "manifest.parquet", table.cast(SCHEMA))
+    table = table.cast(SCHEMA)
+    starts = range(0, max(table.num_rows, 1), GROUP_ROWS)
+    parts = (table.slice(start, GROUP_ROWS).combine_chunks() for start in starts)
+    write_parquet(path / "manifest.parquet", parts)
     replace_file(path / "dataset.json", lambda file: file.write_text(info.to_json(), encoding="utf-8"))
 
 
@@ -563,14 +549,35 @@ def write_split(path: Path, name: str, subsets: np.ndarray) -> None:
     Args:
         path: folder of the data set.
         name: name of the split.
-        subsets: (N,) str, subset of each cell in the order of cell_id; cells with an empty subset are left out.
+        subsets: (N,) str, subset of each cell in the order of cell_id; cells with an empty subset are left out. Or
+            (N,) int8 as from `subset_codes`.
     """
-    ids = np.flatnonzero(subsets != "")
+    codes = subsets if subsets.dtype == np.int8 else subset_codes(subsets)
     (path / "splits").mkdir(exist_ok=True)
-    table = pa.table(
-        {"cell_id": pa.array(ids, pa.int64()), "split": pa.array(subsets[ids], pa.string())}, schema=SPLIT_SCHEMA
-    )
-    write_parquet(path / "splits" / f"{name}.parquet", table)
+    names = pa.array(SPLITS)
+
+    def parts() -> Iterator[pa.Table]:
+        for begin in range(0, max(len(codes), 1), GROUP_ROWS):
+            places = np.flatnonzero(codes[begin : begin + GROUP_ROWS] >= 0)
+            ids = pa.array(places + begin, pa.int64())
+            yield pa.table([ids, names.take(pa.array(codes[begin + places]))], schema=SPLIT_SCHEMA)
+
+    write_parquet(path / "splits" / f"{name}.parquet", parts())
+
+
+def subset_codes(subsets: np.ndarray) -> np.ndarray:
+    """Return the index into `SPLITS` of (N,) str subsets as (N,) int8, -1 for an empty one.
+
+    Raises:
+        ArgumentError: a subset has another name.
+    """
+    codes = np.full(len(subsets), -1, np.int8)
+    for number, name in enumerate(SPLITS):
+        codes[subsets == name] = number
+    unknown = (codes < 0) & (subsets != "")
+    if unknown.any():
+        raise invalid("split", f"one of {', '.join(SPLITS)}, or empty", str(subsets[unknown][0]), "Name it so")
+    return codes
 
 
 def write_quarantine(path: Path, table: pa.Table) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +15,10 @@ from fastcell.errors import DataError
 from fastcell.storage.whole_files import replace_file
 
 _HINT = "Pack or index the data again"
+PART_ROWS = 1 << 16
+"""Rows of a part of a large table: some megabytes."""
+GROUP_ROWS = 1 << 20
+"""Rows of a row group of the files that are written."""
 _FREE_BYTES = 1 << 26  # a table up to this size is always accepted
 _FREE_ROWS = 1 << 20
 _MOST_ROWS = 16  # rows per byte of the file: ascending keys take 0.7 bytes each, hashes 16
@@ -35,29 +41,93 @@ def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hi
     Raises:
         DataError: the file is missing or damaged, has other columns, or claims more than it can hold.
     """
-    if not path.is_file():
-        raise DataError(f"{path} is missing or no file. {hint}.")
-    try:
+    with _readable(path, hint):
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             num_rows = check_claims(path, size, pq.read_metadata(file), most_rows, hint)
-        texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        if num_rows > _FREE_ROWS:  # keys are all different: reading ten million as a dictionary takes 5 s longer
-            texts = [name for name in texts if name != "key"]
         table = pq.read_table(
-            path, columns=schema.names, partitioning=None, read_dictionary=texts, page_checksum_verification=True
+            path,
+            columns=schema.names,
+            partitioning=None,
+            read_dictionary=_dictionaries(schema, num_rows),
+            page_checksum_verification=True,
         )
         table = table.select(schema.names)
         _check_texts(path, size, table, hint)
         table = table.cast(schema).combine_chunks()
         table.validate(full=True)
+    return table
+
+
+def read_parquet_parts(
+    path: Path, schema: pa.Schema, most_rows: int | None = None, hint: str = _HINT, part_rows: int = PART_ROWS
+) -> Iterator[pa.Table]:
+    """Read the columns of `schema` as `read_parquet` does, but yield the rows in parts of at most `part_rows`.
+
+    Raises:
+        DataError: the file is missing or damaged, has other columns, or claims more than it can hold.
+    """
+    with _readable(path, hint):
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            num_rows = check_claims(path, size, pq.read_metadata(file), most_rows, hint)
+        opened = pq.ParquetFile(
+            path, read_dictionary=_dictionaries(schema, num_rows), page_checksum_verification=True, pre_buffer=False
+        )
+        parts = opened.iter_batches(part_rows, columns=schema.names, use_threads=False)
+    with opened:
+        while True:
+            with _readable(path, hint):
+                batch = next(parts, None)
+                if batch is None:
+                    return
+                table = pa.Table.from_batches([batch]).select(schema.names)
+                _check_texts(path, size, table, hint)
+                table = table.cast(schema).combine_chunks()
+                table.validate(full=True)
+            yield table
+
+
+def join_parts(parts: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Return the rows of parts as a table of one chunk for each column, and empty the list.
+
+    One column after another is copied and let go of, so that memory holds no column twice but one. A column of text of
+    more than 2 GiB has several chunks.
+    """
+    if len(parts) == 1:
+        return parts.pop()
+    columns = [[part.column(name) for part in parts] for name in schema.names]
+    parts.clear()
+    joined = []
+    for field in schema:
+        chunks = [chunk for column in columns.pop(0) for chunk in column.chunks]
+        joined.append(pa.table([pa.chunked_array(chunks, field.type)], names=["x"]).combine_chunks().column(0))
+        del chunks
+    return pa.Table.from_arrays(joined, schema=schema)
+
+
+def _dictionaries(schema: pa.Schema, num_rows: int) -> list[str]:
+    """Return the columns to read as dictionaries: of text, but not keys of a large table.
+
+    Keys are all different: reading ten million as a dictionary takes 5 s longer.
+    """
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    return [name for name in texts if name != "key" or num_rows <= _FREE_ROWS]
+
+
+@contextmanager
+def _readable(path: Path, hint: str) -> Iterator[None]:
+    """Turn errors of Arrow about a damaged file into `DataError`."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing or no file. {hint}.")
+    try:
+        yield
     except PermissionError:
         raise
     except (pa.ArrowException, KeyError, ValueError, OSError, OverflowError) as error:
         if isinstance(error, pa.ArrowMemoryError) or "Failed to launch worker thread" in str(error):
             raise MemoryError(str(error)) from None
         raise DataError(f"{path} cannot be read ({first_line(error)}). {hint}.") from None
-    return table
 
 
 def check_claims(
@@ -111,6 +181,21 @@ def first_line(error: Exception) -> str:
     return text[0][:300].rstrip(".")
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file atomically: it exists completely or not at all. Every page has a CRC-32."""
-    replace_file(path, lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True))
+def write_parquet(path: Path, table: pa.Table | Iterable[pa.Table]) -> None:
+    """Write a Parquet file atomically: it exists completely or not at all. Every page has a CRC-32.
+
+    Args:
+        path: path of the file.
+        table: the table, or its parts in their order, at least one; every part of `GROUP_ROWS` rows or the last one
+            gives the same bytes as the whole table.
+    """
+    parts = iter([table] if isinstance(table, pa.Table) else table)
+
+    def write(file: Path) -> None:
+        first = next(parts)
+        with pq.ParquetWriter(file, first.schema, compression="zstd", write_page_checksum=True) as writer:
+            writer.write_table(first, GROUP_ROWS)
+            for part in parts:
+                writer.write_table(part, GROUP_ROWS)
+
+    replace_file(path, write)

@@ -69,7 +69,6 @@ class ShardFiles:
     ) -> None:
         self._manifest, self._by_range = manifest, by_range
         self._allocate = allocate or partial(np.empty, dtype=np.uint8)
-        self._shard = manifest.shard_index
         self._offset, self._bytes = manifest.column("offset"), manifest.column("bytes")
         self._open: OrderedDict[int, int] = OrderedDict()
         self._stamps = stamps
@@ -83,9 +82,10 @@ class ShardFiles:
         if not len(cell_ids):
             none = np.empty(0, np.int64)
             return Stored(none, np.empty(0, np.uint8), none, none, {})
-        order = np.lexsort((self._offset[cell_ids], self._shard[cell_ids]))
+        shard = self._manifest.shards_of(cell_ids)
+        order = np.lexsort((self._offset[cell_ids], shard))
         in_file = cell_ids[order]
-        shard, begin = self._shard[in_file], self._offset[in_file]
+        shard, begin = shard[order], self._offset[in_file]
         end = begin + self._bytes[in_file]
         new = np.ones(len(in_file), bool)
         gap = begin[1:] - end[:-1]

@@ -37,7 +37,7 @@ def read_cells(manifest: Manifest, rows: Iterable[int], verify: bool = True, dep
     """
     ids = np.fromiter(rows, np.int64)
     columns = ("key", "shard", "offset", "bytes", "encoding", "height", "width", "byte_hash")
-    table = manifest.table.select(columns).take(ids).to_pylist()
+    table = manifest.select_cells(columns, ids).to_pylist()
     window = None if manifest.info.window is None else (manifest.info.window[0], manifest.info.window[1])
     files: dict[str, int] = {}
     try:

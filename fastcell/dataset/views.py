@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from fastcell.dataset.class_balance import check_balance, class_weights, oversample, resolve_balance
+from fastcell.dataset.class_balance import check_balance, repeat_counts, resolve_balance, weights_of_counts
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.row_set import RowSet
 from fastcell.dataset.schema import SPLITS
 from fastcell.errors import ArgumentError, invalid
+
+_PART = 1 << 20  # rows that are looked at together
 
 
 @dataclass(frozen=True, repr=False)
@@ -22,26 +27,27 @@ class SteadyManifest(Manifest):
     """
 
     source: Manifest = field(kw_only=True)
-    kept: dict[str, np.ndarray] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, manifest: Manifest) -> SteadyManifest:
         """Return a steady manifest of the same data set and the same splits."""
-        return cls(manifest.path, manifest.info, manifest.table, manifest.marked, manifest.remote, source=manifest)
+        return cls.like(manifest, source=manifest)
 
-    def split(self, name: str = "default") -> np.ndarray:
+    def split_codes(self, name: str = "default") -> np.ndarray:
         key = f"split {name}"
         if key not in self.kept:
-            self.kept[key] = self.source.split(name)
-        return self.kept[key].copy()
+            self.kept[key] = self.source.split_codes(name)
+            self.kept[key].flags.writeable = False
+        return self.kept[key]
 
     def split_names(self) -> list[str]:
         return self.source.split_names()
 
-    def verdicts(self) -> np.ndarray:
+    def verdict_bits(self) -> np.ndarray | None:
         if "verdicts" not in self.kept:
-            self.kept["verdicts"] = self.source.verdicts()
-        return self.kept["verdicts"].copy()
+            self.kept["verdicts"] = self.source.verdict_bits()
+        return self.kept["verdicts"]
 
     def reread(self) -> None:
         """Read the files again at the next call."""
@@ -101,31 +107,68 @@ class View:
 
     Attributes:
         manifest: manifest of the data set.
-        rows: (n,) int64, cell_ids in stored order; a cell that is used twice occurs twice.
+        cells: the rows: a set in stored order, or (n,) int64 cell_ids in any order; a cell that is used twice occurs
+            twice.
         class_weights: (K,) float32, loss weights with mean 1 over the rows; None if all classes have equal weight.
     """
 
     manifest: Manifest
-    rows: np.ndarray
+    cells: RowSet | np.ndarray
     class_weights: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.cells)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(n,) int64, cell_ids of all rows; made anew from a set, 8 bytes for each row."""
+        return self.part(0, len(self))
+
+    def part(self, begin: int, stop: int) -> np.ndarray:
+        """Return the cell_ids of the rows `begin` to `stop`, exclusive, of the view, (m,) int64."""
+        return self.cells[begin:stop] if isinstance(self.cells, np.ndarray) else self.cells.part(begin, stop)
+
+    def parts(self, begin: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Yield the cell_ids of the rows `begin` to `stop`, exclusive, in their order, some at a time."""
+        stop = len(self) if stop is None else min(stop, len(self))
+        for first in range(begin, stop, _PART):
+            yield self.part(first, min(first + _PART, stop))
+
+    def different(self) -> Iterator[np.ndarray]:
+        """Yield the different cell_ids of the view in stored order, some at a time."""
+        if isinstance(self.cells, np.ndarray):
+            yield np.unique(self.cells)
+            return
+        for begin in range(0, len(self.manifest), _PART):
+            yield np.flatnonzero(self.cells.distinct(begin, min(begin + _PART, len(self.manifest)))) + begin
+
+    def shard_starts(self, begin: int, stop: int) -> np.ndarray:
+        """Return the places at which rows of another shard begin, (m,) int64, among the rows `begin` to `stop`.
+
+        Places count from `begin`; the first one is 0.
+        """
+        edges = self.manifest.shard_edges
+        if isinstance(self.cells, np.ndarray) or edges is None:
+            return np.flatnonzero(np.diff(self.manifest.shards_of(self.part(begin, stop)), prepend=-1))
+        places = np.unique(self.cells.places_of(edges[:-1]))
+        return np.append(0, places[(places > begin) & (places < stop)] - begin)
 
     @property
     def labels(self) -> np.ndarray:
         """(n,) int64, index into the data set's classes, -1 for a cell without a class."""
-        return self.manifest.labels[self.rows]
+        return self.manifest.cell_labels[self.rows]
 
     def class_counts(self) -> np.ndarray:
         """Return the number of rows per class, (K,) int64, including repeats."""
-        labels = self.labels
-        return np.bincount(labels[labels >= 0], minlength=len(self.manifest.info.classes))
+        return self._count(self.parts())
 
     def cell_counts(self) -> np.ndarray:
         """Return the number of different cells per class, (K,) int64."""
-        labels = self.manifest.labels[np.unique(self.rows)]
-        return np.bincount(labels[labels >= 0], minlength=len(self.manifest.info.classes))
+        return self._count(self.different())
+
+    def _count(self, parts: Iterator[np.ndarray]) -> np.ndarray:
+        num_classes, labels = len(self.manifest.info.classes), self.manifest.cell_labels
+        return sum((_count_classes(labels[rows], num_classes) for rows in parts), np.zeros(num_classes, np.int64))
 
     def emphasis(self) -> np.ndarray | None:
         """Return the weight of a cell of each class in training, (K,) float32: mean number of repeats, or loss weight.
@@ -146,28 +189,50 @@ def select(manifest: Manifest, config: ViewConfig) -> View:
     Raises:
         ArgumentError: the selection is empty, or `subsample` exceeds the number of cells.
     """
-    keep = np.ones(len(manifest), dtype=bool)
-    banned = manifest.quarantine().column("cell_id").drop_null().to_numpy()
-    keep[banned] = False
-    if config.split is not None:
-        keep &= manifest.split(config.split_name) == config.split
-    if config.quality:
-        keep &= manifest.verdicts()
-    if config.labelled:
-        keep &= manifest.labels >= 0
-    rows = np.flatnonzero(keep)
+    cells = RowSet.of_masks(_masks(manifest, config))
     if config.subsample is not None:
-        rows = _subsample(rows, manifest.labels[rows], config.subsample, config.seed)
-    if len(rows) == 0:
+        rows = cells.part(0, len(cells))
+        keep = np.zeros(len(manifest), bool)
+        keep[_subsample(rows, manifest.class_codes[rows], config.subsample, config.seed)] = True
+        cells = RowSet(keep)
+    if not len(cells):
         what = "labelled cell" if config.labelled else "cell"
         where = "" if config.split is None else f" in the {config.split} subset of split {config.split_name!r}"
         raise ArgumentError(f"{manifest.place} has no {what}{where}. Look at it with `fastcell info {manifest.place}`.")
-    labels, num_classes = manifest.labels[rows], len(manifest.info.classes)
-    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+    view = View(manifest, cells)
+    counts = view.class_counts()
     balance, cap = resolve_balance(config.balance, config.balance_cap, counts)
     if balance == "oversample":
-        return View(manifest, oversample(rows, labels, config.seed, cap))
-    return View(manifest, rows, class_weights(labels, num_classes) if balance == "weights" else None)
+        rows = view.rows
+        repeats = repeat_counts(manifest.class_codes[rows], config.seed, cap)
+        each = np.zeros(len(manifest), repeats.dtype)
+        each[rows] = repeats
+        return View(manifest, RowSet(each))
+    return View(manifest, cells, weights_of_counts(counts) if balance == "weights" else None)
+
+
+def _masks(manifest: Manifest, config: ViewConfig) -> Iterator[np.ndarray]:
+    """Yield which cells a view may have, (n,) bool, for adjacent cells of the manifest, some at a time."""
+    banned = np.sort(manifest.quarantine().column("cell_id").drop_null().to_numpy())
+    kept = manifest.verdict_bits() if config.quality else None
+    subsets = None if config.split is None else manifest.split_codes(config.split_name)
+    for begin in range(0, len(manifest), _PART):
+        end = min(begin + _PART, len(manifest))
+        mask = np.ones(end - begin, bool)
+        if kept is not None:
+            mask &= np.unpackbits(kept[begin // 8 : -(-end // 8)], count=end - begin).view(bool)
+        if subsets is not None:
+            mask &= subsets[begin:end] == SPLITS.index(config.split)  # type: ignore[arg-type]
+        if config.labelled:
+            mask &= manifest.class_codes[begin:end] >= 0
+        first, last = np.searchsorted(banned, (begin, end))
+        mask[banned[first:last] - begin] = False
+        yield mask
+
+
+def _count_classes(codes: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the number of cells per class, (K,) int64, given (n,) class numbers, -1 for none."""
+    return np.bincount(codes[codes >= 0], minlength=num_classes)
 
 
 def _subsample(rows: np.ndarray, labels: np.ndarray, amount: int | float, seed: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fastcell.dataset.corrupt_cells import stand_in
+from fastcell.dataset.rows.cell_labels import CellLabels
 from fastcell.dataset.views import View
 from fastcell.loading.batch import Batch, PlannedSteps
 from fastcell.loading.geometry import Geometry
@@ -53,7 +54,7 @@ class BankLoader(BatchLoader):
         config: LoaderSettings = LoaderSettings(),
         *,
         augmentation: Augmentation | None = None,
-        labels: np.ndarray | None = None,
+        labels: CellLabels | np.ndarray | None = None,
         where: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         super().__init__(config, where)
@@ -71,7 +72,7 @@ class BankLoader(BatchLoader):
             device_id=config.device_id,
             rank=getattr(order, "rank", 0),
         )
-        self._labels = view.manifest.labels if labels is None else labels
+        self._labels = view.manifest.cell_labels if labels is None else labels
         self._columns: tuple[CellPool, torch.Tensor, torch.Tensor] | None = None
         self._sides: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 

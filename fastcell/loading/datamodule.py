@@ -20,6 +20,7 @@ from fastcell.dataset.corrupt_cells import CorruptCells, OnBadCell
 from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest, read_info
 from fastcell.dataset.marks.journal import MARKS_FILE
+from fastcell.dataset.rows.cell_labels import CellLabels
 from fastcell.dataset.schema import SubsetName
 from fastcell.dataset.views import SteadyManifest, View, ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
@@ -539,15 +540,15 @@ class CellDataModule(pl.LightningDataModule):
             "memory": placement.memory,
             "num_parts": placement.num_parts,
             "transform": resolve_transform(config.transform, self.preprocessing, config.device_id),
-            "decoder": choose_decoding(decoder, self.manifest, view.rows, cells, config.device_id),
+            "decoder": choose_decoding(decoder, self.manifest, view.parts(), cells, config.device_id),
             "threads": config.threads,
         }
 
-    def _labels(self) -> np.ndarray:
-        """Return the class number of every cell of the manifest, (N,) int64; -1 without a label."""
+    def _labels(self) -> CellLabels:
+        """Return the class number of every cell of the manifest; -1 without a label."""
         numbers = {name: number for number, name in enumerate(self.classes)}
         table = np.array([numbers.get(name, -1) for name in self.info.classes] + [-1], dtype=np.int64)
-        return table[self.manifest.labels]
+        return CellLabels(self.manifest.class_codes, table)
 
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -43,7 +43,11 @@ def preferred_decoder(decoder: str, transform: str) -> str:
 
 
 def choose_decoding(
-    decoder: str, manifest: Manifest, rows: np.ndarray, cells: CellDecoder, device_id: int | None
+    decoder: str,
+    manifest: Manifest,
+    rows: np.ndarray | Iterator[np.ndarray],
+    cells: CellDecoder,
+    device_id: int | None,
 ) -> str:
     """Choose how to decode the cells of one rank.
 
@@ -51,7 +55,7 @@ def choose_decoding(
         decoder: ``dali``, ``threads``, or ``auto`` for DALI on a GPU and threads on a CPU. Threads decode all rows if
             DALI cannot decode one of the cells.
         manifest: manifest of the data set.
-        rows: (n,) int64 cell_ids.
+        rows: (n,) int64 cell_ids, or an iterator of such arrays.
         cells: encodings of the cells and bits per grey level to return.
         device_id: GPU that DALI decodes on, or None for the CPU.
 
@@ -63,17 +67,28 @@ def choose_decoding(
     """
     if decoder not in DECODERS:
         raise invalid("decoder", f"one of {', '.join(DECODERS)}", decoder, "Leave it at auto")
-    encodings = cells.encodings[rows]
-    if manifest.info.layout == "block" and (encodings == ENCODINGS.index("raw")).all():
+    block = manifest.info.layout == "block"
+    if not block and (decoder == "threads" or (decoder == "auto" and device_id is None)):
+        return "threads"
+    found = {_choose(manifest, some, cells) for some in ([rows] if isinstance(rows, np.ndarray) else rows)}
+    if block and found == {"stored"}:
         return "stored"
     if decoder == "threads" or (decoder == "auto" and device_id is None):
         return "threads"
+    return "dali" if found == {"dali"} and cells.depth == 8 else "threads"
+
+
+def _choose(manifest: Manifest, rows: np.ndarray, cells: CellDecoder) -> str:
+    """Return ``stored`` if the bytes of all rows are pixels, ``dali`` if DALI can decode them, else ``threads``."""
+    encodings = cells.encodings[rows]
+    if (encodings == ENCODINGS.index("raw")).all():
+        return "stored"
     plain = np.isin(encodings, [ENCODINGS.index(name) for name in _DALI_ENCODINGS])
     channels = manifest.column("channels")[rows]
     plain &= (encodings != ENCODINGS.index("png")) | (channels <= _GREY_CHANNELS)
     plain &= (encodings != ENCODINGS.index("jpg")) | (channels <= _JPEG_CHANNELS)
     deep = manifest.column("depth")[rows] > 8
-    return "dali" if plain.all() and not deep.any() and cells.depth == 8 else "threads"
+    return "dali" if plain.all() and not deep.any() else "threads"
 
 
 def make_decoding(

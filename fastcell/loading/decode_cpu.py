@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from fastcell.dataset.corrupt_cells import blank_cell
 from fastcell.dataset.decode import ENCODINGS, decode
@@ -48,8 +46,7 @@ class CellDecoder:
         self._heights, self._widths = manifest.column("height"), manifest.column("width")
         levels = manifest.info.window
         self._window = None if levels is None else (levels[0], levels[1])
-        encodings = pc.index_in(manifest.table.column("encoding"), value_set=pa.array(ENCODINGS))
-        self.encodings = encodings.fill_null(-1).to_numpy().astype(np.int8)
+        self.encodings = manifest.encoding_codes
         self._single, self._in_loops = 0, False
 
     def _takes_loops(self, num: int) -> bool:

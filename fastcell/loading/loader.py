@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.dataset.rows.cell_labels import CellLabels
 from fastcell.dataset.views import View
 from fastcell.loading.batch import Batch, PlannedSteps
 from fastcell.loading.batch_augmentation import BatchAugmentation
@@ -234,7 +235,7 @@ class CellLoader(BatchLoader):
         *,
         shuffle: bool = False,
         augmentation: Augmentation | None = None,
-        labels: np.ndarray | None = None,
+        labels: CellLabels | np.ndarray | None = None,
         where: Callable[[], tuple[int, int]] | None = None,
         reader: CellReader | None = None,
         corrupt_cells: CorruptCells | None = None,
@@ -242,7 +243,7 @@ class CellLoader(BatchLoader):
         super().__init__(config, where)
         self.view, self.share, self._shuffle = view, share, shuffle
         self.batch_size = share.batch
-        self._labels = view.manifest.labels if labels is None else labels
+        self._labels = view.manifest.cell_labels if labels is None else labels
         self._make_transform = partial(
             make_transform,
             config.transform,

@@ -10,14 +10,18 @@ slice of the batch; if a rank has whole parts, it takes their cells. The batches
 Stream (`StreamOrder`). The rows of a rank are cut once from the stored order of the view. An epoch permutes their
 shards and mixes the rows within spans. Together with the seeded order in which cells are packed, this makes an epoch
 random. A span is read in file order while the previous one is decoded. A rank reads the same cells in every epoch, in
-another order.
+another order. Spans are computed one after another, so that the order of any number of rows takes the memory of a span;
+a bank keeps its permutation, 4 bytes for each cell of which it holds the pixels.
 
 Evaluation (`StoredOrder`) uses the rows in stored order.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -203,66 +207,148 @@ def fill_order(view: View, seed: int) -> np.ndarray:
     Returns:
         (n,) int64.
     """
+    rows = view.rows
     if view.manifest.info.layout == "block":
-        return view.rows
-    shard = view.manifest.shard_index
+        return rows
     order = np.random.default_rng([seed, 6]).permutation(len(view.manifest.info.shards))
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    return view.rows[np.argsort(place[shard[view.rows]], kind="stable")]
+    return rows[np.argsort(place[view.manifest.shards_of(rows)], kind="stable")]
 
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """The order in which the rows of one rank pass through a stream.
+    """The order in which the rows of one rank pass through a stream; computed span by span, never as a whole.
 
     Attributes:
-        rows: (n,) int64, rows of the view for this rank in stored order, repeats allowed, at least one.
-        shards: (n,) int, number of the shard of each row.
-        share: part of the view for this rank and the size of its batches.
+        view: view over all ranks, in stored order, repeats allowed.
+        share: part of the view for this rank, at least one row, and the size of its batches.
         seed: seed of the order.
         shuffle: use another order of the shards in every epoch; else the stored order.
         span: mixing span in rows, rounded down to whole batches; None does not mix.
     """
 
-    rows: np.ndarray
-    shards: np.ndarray
+    view: View
     share: Share
     seed: int = 0
     shuffle: bool = False
     span: int | None = None
 
-    def unmixed(self, epoch: int) -> np.ndarray:
-        """Return the rows shard by shard, (n,) int64."""
-        if not self.shuffle:
-            return self.rows
-        starts = np.flatnonzero(np.diff(self.shards, prepend=-1))
-        parts = np.split(self.rows, starts[1:])
-        order = np.random.default_rng([self.seed, epoch, 0]).permutation(len(parts))
-        return np.concatenate([parts[number] for number in order])
+    def __len__(self) -> int:
+        return max(len(self.share), 1)  # with more ranks than rows: one row as padding
 
-    def mixed(self, epoch: int) -> np.ndarray:
-        """Return the rows in the order of an epoch, (n,) int64."""
-        order = self.unmixed(epoch)
-        if self.span is None:
-            return order
-        rng = np.random.default_rng([self.seed, epoch, 1, self.share.rank])
-        order = np.roll(order, rng.integers(len(order)))  # else few shards would give the same spans in every epoch
-        span = self.share.whole_batches(self.span)
-        return np.concatenate([rng.permutation(order[begin : begin + span]) for begin in range(0, len(order), span)])
+    @property
+    def start(self) -> int:
+        """Place of the first row in the view."""
+        return self.share.start if len(self.share) else 0
 
-    def padded(self, epoch: int) -> np.ndarray:
-        """Return the rows in the order of an epoch, followed by padding up to whole batches.
+    @property
+    def rows(self) -> np.ndarray:
+        """(n,) int64, all rows of the rank in stored order."""
+        return self.view.part(self.start, self.start + len(self))
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """(m + 1,) int64, places of the rank's rows at which a shard begins, and their number."""
+        return np.append(self.view.shard_starts(self.start, self.start + len(self)), len(self))
+
+    def spans(self, epoch: int, first: int, steps_at_once: int) -> Iterator[np.ndarray]:
+        """Yield the rows of an epoch from step `first` on in whole batches, padded at the end.
 
         The padding repeats the rows drawn just before it, because batch normalisation also uses padding.
 
-        Returns:
-            int64, length steps * batch or more.
+        Args:
+            epoch: number of the epoch.
+            first: first step.
+            steps_at_once: steps of an array without mixing; with mixing an array is a mixing span.
+
+        Yields:
+            (n,) int64.
         """
-        order, share = self.mixed(epoch), self.share
-        whole = len(order) // share.batch * share.batch
-        padding = order[:whole][::-1] if whole else order
-        return np.concatenate([order, np.resize(padding, max(share.steps * share.batch - len(order), 0))])
+        batch, total = self.share.batch, max(self.share.steps * self.share.batch, len(self))
+        runs = self._runs(epoch)
+        if self.span is not None:
+            yield from self._mixed_spans(epoch, first * batch, runs)
+            return
+        for begin in range(first * batch, total, steps_at_once * batch):
+            end = min(begin + steps_at_once * batch, total)
+            rows = self._part(runs, min(begin, len(self)), min(end, len(self)))
+            yield np.append(rows, self._padding(runs, max(begin - len(self), 0), end - len(self)))
+
+    def _mixed_spans(self, epoch: int, skip: int, runs: _Runs) -> Iterator[np.ndarray]:
+        assert self.span is not None
+        num, length = len(self), self.share.whole_batches(self.span)
+        rng = np.random.default_rng([self.seed, epoch, 1, self.share.rank])
+        shift = int(rng.integers(num))  # else few shards would give the same spans in every epoch
+        last: deque[np.ndarray] = deque(maxlen=2)
+        for begin in range(0, num, length):
+            end = min(begin + length, num)
+            if end <= skip - 2 * length:  # only the draws of the generator count
+                rng.permutation(end - begin)
+                continue
+            rows = rng.permutation(self._around(runs, begin - shift, end - shift))
+            if end == num:
+                rows = np.append(rows, self._mixed_padding(np.concatenate([*last, rows])))
+            if begin + len(rows) > skip:
+                yield rows[max(skip - begin, 0) :]
+            last.append(rows)
+
+    def _mixed_padding(self, drawn: np.ndarray) -> np.ndarray:
+        """Return the padding up to whole batches, given the last rows of an epoch: at most a batch."""
+        size, batch = self.share.steps * self.share.batch - len(self), self.share.batch
+        whole = len(self) // batch * batch
+        source = drawn[: len(drawn) - (len(self) - whole)][::-1] if whole else drawn
+        return np.resize(source, max(size, 0))
+
+    def _padding(self, runs: _Runs, begin: int, end: int) -> np.ndarray:
+        """Return the padding from place `begin` to `end` behind the rows of an order that is not mixed."""
+        if end <= begin:
+            return np.empty(0, np.int64)
+        whole = len(self) // self.share.batch * self.share.batch
+        size = whole or len(self)
+        if end <= size:
+            source = self._part(runs, size - end, size - begin) if whole else self._part(runs, begin, end)
+            return source[::-1] if whole else source
+        source = self._part(runs, 0, size)
+        return (source[::-1] if whole else source)[np.arange(begin, end) % size]
+
+    def _runs(self, epoch: int) -> _Runs:
+        """Return the rows of the shards in the order of an epoch."""
+        begins, lengths = self._starts[:-1], np.diff(self._starts)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch, 0]).permutation(len(begins))
+            begins, lengths = begins[order], lengths[order]
+        return _Runs(begins, np.append(0, np.cumsum(lengths)))
+
+    def _around(self, runs: _Runs, begin: int, end: int) -> np.ndarray:
+        """Return the rows from place `begin`, which may be negative, to `end`; the last place is before the first."""
+        if begin < 0 < end:
+            return np.append(self._part(runs, begin + len(self), len(self)), self._part(runs, 0, end))
+        offset = len(self) if begin < 0 else 0
+        return self._part(runs, begin + offset, end + offset)
+
+    def _part(self, runs: _Runs, begin: int, end: int) -> np.ndarray:
+        """Return the rows from place `begin` to `end` of an order of runs."""
+        parts = [np.empty(0, np.int64)]
+        number = int(np.searchsorted(runs.places, begin, "right")) - 1
+        while begin < end:
+            until = min(end, int(runs.places[number + 1]))
+            at = self.start + int(runs.begins[number]) + begin - int(runs.places[number])
+            parts.append(self.view.part(at, at + until - begin))
+            begin, number = until, number + 1
+        return np.concatenate(parts)
+
+
+class _Runs(NamedTuple):
+    """Runs of adjacent rows in an order.
+
+    Attributes:
+        begins: (m,) int64, first row of each run, counted from the first row of the rank.
+        places: (m + 1,) int64, place of each run in the order, and the number of rows.
+    """
+
+    begins: np.ndarray
+    places: np.ndarray
 
 
 @dataclass(frozen=True)

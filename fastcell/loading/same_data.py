@@ -118,8 +118,11 @@ class SharedData:
 
 def hash_cells(view: View) -> str:
     """Return a hash of the rows of a view and the bytes of their cells: 32 hexadecimal digits (BLAKE2b, 128 bits)."""
-    digest = blake2b(view.rows.tobytes(), digest_size=16)
-    digest.update(hashes_of(view.manifest)[view.rows].tobytes())
+    digest, hashes = blake2b(digest_size=16), hashes_of(view.manifest)
+    for rows in view.parts():
+        digest.update(rows.tobytes())
+    for rows in view.parts():
+        digest.update(hashes[rows].tobytes())
     return digest.hexdigest()
 
 
@@ -128,7 +131,10 @@ def cells_and_labels(view: View | None) -> str:
     if view is None:
         return "none"
     digest = blake2b(hash_cells(view).encode(), digest_size=4)
-    digest.update(json.dumps(view.manifest.info.classes).encode() + view.labels.tobytes())
+    digest.update(json.dumps(view.manifest.info.classes).encode())
+    labels = view.manifest.cell_labels
+    for rows in view.parts():
+        digest.update(labels[rows].tobytes())
     return f"{len(view):,} cells, hash {digest.hexdigest()}"
 
 

@@ -17,11 +17,12 @@ def border_median(pixels: np.ndarray) -> float:
         Median in the unit of `pixels`: the middle value, or the mean of the two middle values.
     """
     if min(pixels.shape) == 1:
-        frame = np.sort(pixels, axis=None)
+        frame = pixels.flatten()
     else:
-        frame = np.sort(np.concatenate((pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1])))
-    middle = len(frame) // 2
-    return (int(frame[middle]) + int(frame[(len(frame) - 1) // 2])) / 2
+        frame = np.concatenate((pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]))
+    lower, upper = (len(frame) - 1) // 2, len(frame) // 2
+    frame.partition((lower, upper) if lower < upper else lower)
+    return (int(frame[lower]) + int(frame[upper])) / 2
 
 
 def outside_levels(border_medians: np.ndarray, fit: str) -> np.ndarray | None:
@@ -34,4 +35,4 @@ def outside_levels(border_medians: np.ndarray, fit: str) -> np.ndarray | None:
     Returns:
         (N,) float32, the border medians. None for ``stretch``, which repeats the edge pixels of the cell instead.
     """
-    return None if fit == "stretch" else border_medians.astype(np.float32)
+    return None if fit == "stretch" else border_medians.astype(np.float32, copy=False)

@@ -29,6 +29,29 @@ def decode_jpegs(
     produces. On a big-endian processor all cells are skipped. The interpreter lock is released.
 
     Args:
+        data, starts, sizes, heights, widths, out, offsets: as for `unused_bits`.
+
+    Returns:
+        (B,) bool, True for the cells that were decoded. The pixels of the other cells in `out` are undefined.
+
+    Raises:
+        ArgumentError: a cell extends beyond `data` or `out`, or an array has the wrong dtype, shape or layout.
+    """
+    return unused_bits(data, starts, sizes, heights, widths, out, offsets) >= 0
+
+
+def unused_bits(
+    data: npt.NDArray[np.uint8],
+    starts: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    heights: npt.NDArray[np.int32],
+    widths: npt.NDArray[np.int32],
+    out: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """Decode cells as `decode_jpegs` does, and return how much of each scan its pixels leave.
+
+    Args:
         data: (bytes,) uint8, contiguous, holds the encoded cells.
         starts: (B,) int64, first byte of each cell in `data`.
         sizes: (B,) int64, encoded size of each cell [bytes].
@@ -37,7 +60,8 @@ def decode_jpegs(
         offsets: (B,) int64, first pixel of each cell in `out`.
 
     Returns:
-        (B,) bool, True for the cells that were decoded. The pixels of the other cells in `out` are undefined.
+        (B,) int64, number of bits after the last pixel of each scan, below 8 for a file that is whole; below 0 for the
+        cells that were not decoded, whose pixels in `out` are undefined.
 
     Raises:
         ArgumentError: a cell extends beyond `data` or `out`, or an array has the wrong dtype, shape or layout.
@@ -71,9 +95,9 @@ def decode_jpegs(
             row = int(np.argmin(inside))
             rule = f"inside of the {memory.size} bytes with the whole cell"
             raise invalid(f"{name}[{row}]", rule, int(first[row]), "Check it against the sizes")
-    is_done = np.zeros(count, np.bool_)
+    unused = np.full(count, -1, np.int64)
     if sys.byteorder != "little":
-        return is_done
+        return unused
     decode_range(
         data.ctypes.data,
         first_bytes,
@@ -83,8 +107,8 @@ def decode_jpegs(
         out.ctypes.data,
         first_pixels,
         ZIGZAG.ctypes.data,
-        is_done,
+        unused,
         0,
         count,
     )
-    return is_done
+    return unused

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from fastcell import __version__
 from fastcell.dataset.block_layout import FIRST_CELL_POSITION
 from fastcell.dataset.instrument_features import Features, write_features
-from fastcell.dataset.manifest import DatasetInfo, Manifest, write_manifest, write_quarantine, write_split
+from fastcell.dataset.manifest import DatasetInfo, Manifest, subset_codes, write_manifest, write_quarantine, write_split
 from fastcell.dataset.parquet import write_parquet
 from fastcell.dataset.schema import BLOCKS_SCHEMA, SCHEMA
 from fastcell.errors import DataError, invalid
@@ -41,8 +41,9 @@ def finish_dataset(
             without a cell are dropped.
         info: name, classes, layout and so on. This function fills in shards and counts, and `um_per_px` if all cells
             share one value.
-        splits: for each split name the subsets, either (N,) str in the order of cell_id or a mapping from key to
-            subset. In the block layout, the split `default` is taken from the blocks unless it is given here.
+        splits: for each split name the subsets, in the order of cell_id as (N,) str or as (N,) int8 from
+            `fastcell.dataset.manifest.subset_codes`, or as a mapping from key to subset. In the block layout, the split
+            `default` is taken from the blocks unless it is given here.
         quarantine: further rows of `QUARANTINE_SCHEMA`, e.g. for files that could not be read.
         features: features from the instrument, by key.
 
@@ -83,10 +84,8 @@ def write_sidecars(
     if blocks is not None:
         write_parquet(folder / "blocks.parquet", blocks)
         _number_blocks(folder, blocks)
-        subsets = np.repeat(
-            blocks.column("split").to_numpy(zero_copy_only=False), blocks.column("num_cells").to_numpy()
-        )
-        splits = {"default": subsets.astype(str), **(splits or {})}
+        subsets = subset_codes(blocks.column("split").to_numpy(zero_copy_only=False).astype(str))
+        splits = {"default": np.repeat(subsets, blocks.column("num_cells").to_numpy()), **(splits or {})}
     for name, given in (splits or {}).items():
         write_split(folder, name, _in_stored_order(given, table))
     if bad.num_rows:
@@ -106,7 +105,7 @@ def number_cells(results: Sequence[ShardResult]) -> tuple[pa.Table, pa.Table | N
         The manifest rows with cell_ids and block numbers, and the rows of `BLOCKS_SCHEMA` with `first_cell`. The second
         table is None in the cell layout.
     """
-    table = pa.concat_tables([result.rows for result in results]).combine_chunks()
+    table = pa.concat_tables([result.rows for result in results])  # without a copy
     table = table.set_column(0, "cell_id", pa.array(np.arange(table.num_rows), pa.int64()))
     if results[0].blocks is None:
         return table, None
@@ -166,4 +165,4 @@ def _in_stored_order(subsets: np.ndarray | Mapping[str, str], table: pa.Table) -
         raise invalid(
             "splits", f"one subset for each of the {table.num_rows} cells", len(subsets), "Give a mapping by key"
         )
-    return np.asarray(subsets).astype("<U5")
+    return np.asarray(subsets) if np.asarray(subsets).dtype == np.int8 else np.asarray(subsets).astype("<U5")

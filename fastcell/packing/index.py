@@ -248,4 +248,6 @@ def _subsets(
     named = groups if any(groups) else None
     keys = table.column("key").to_pylist()
     splits = make_splits(labels, named, options)
-    return keep_exact_copies_together(base, results, info, keys, splits, labels, named, options, remote=remote)
+    return keep_exact_copies_together(
+        base, results, info, keys.__getitem__, np.arange(len(keys)), splits, labels, named, options, remote=remote
+    )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.manifest import DatasetInfo, Manifest
-from fastcell.packing.finish_dataset import number_cells
 from fastcell.packing.records import ShardResult
 from fastcell.remote.remote_dataset import RemoteDataset
 from fastcell.splits.copies.exact import exact_sets
@@ -22,7 +21,8 @@ def keep_exact_copies_together(
     base: Path,
     results: Sequence[ShardResult],
     info: DatasetInfo,
-    keys: Sequence[str],
+    key_of: Callable[[int], str],
+    places: np.ndarray,
     splits: Splits,
     labels: np.ndarray,
     groups: Sequence[str | None] | np.ndarray | None,
@@ -40,7 +40,8 @@ def keep_exact_copies_together(
         base: folder that the shard names are relative to.
         results: one result per shard.
         info: description of the data set; its window is used.
-        keys: (N,) keys of the cells, in the order of the splits.
+        key_of: function that returns the key of a cell by its place in the splits.
+        places: (M,) int64, place in the splits of each row of the results.
         splits: the splits made so far, by name, each (N,) str.
         labels: (N,) int, the strata of the split.
         groups: (N,) group names, None or empty for a cell without group; or None if there are no groups.
@@ -53,16 +54,15 @@ def keep_exact_copies_together(
     """
     if not any((subsets != "").any() for name, subsets in splits.items() if name not in given):
         return splits, []
-    table, _ = number_cells(results)
+    table = pa.concat_tables([result.rows for result in results])  # numbers of cells and blocks are not needed
     whole = _with_whole_paths(table, base) if remote is None else table
     found = exact_sets(Manifest(base, info, whole, remote=remote))
     if not len(found):
         return splits, []
-    place = {key: number for number, key in enumerate(keys)}
-    cells = np.array([place[key] for key in table.column("key").take(found.cell_ids).to_pylist()], np.int64)
-    copies = Copies(np.full(len(keys), -1, np.int64), np.zeros(len(keys), bool))
+    cells = places[found.cell_ids]
+    copies = Copies(np.full(len(labels), -1, np.int64), np.zeros(len(labels), bool))
     copies.sets[cells], copies.blank[cells] = found.sets, found.blank
-    remade, notes = make_leakproof_splits(labels, groups, options, copies, keys.__getitem__)
+    remade, notes = make_leakproof_splits(labels, groups, options, copies, key_of)
     sets = f"{len(found):,} set{'s' * (len(found) != 1)}"
     notes.insert(0, f"{len(cells):,} cells are exact copies, some rotated or mirrored, in {sets}.")
     for name in given:
@@ -74,6 +74,9 @@ def _with_whole_paths(table: pa.Table, base: Path) -> pa.Table:
     """Return the rows with absolute shard paths, because `..` after a folder `base` that does not exist yet cannot be
     resolved.
     """
+    different = table.column("shard").unique()
+    if not any(name.startswith("../") for name in different.to_pylist()):
+        return table
     names = table.column("shard").combine_chunks().dictionary_encode()
     paths = [os.path.normpath(base / name) for name in names.dictionary.to_pylist()]
     whole = pa.DictionaryArray.from_arrays(names.indices, pa.array(paths, pa.string())).cast(pa.string())

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.manifest import DatasetInfo, Manifest, subset_codes
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import BadCell, StrictError, invalid
 from fastcell.packing.dataset_name import name_dataset
@@ -41,6 +43,7 @@ from fastcell.packing.shard_layout import (
 from fastcell.packing.unify_names import similar_names, unify_names
 from fastcell.packing.write_shards import write_shards
 from fastcell.sources.base import Listing, Source, SourceItem
+from fastcell.sources.listings.item_columns import ItemColumns, SomeItems
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.splits.make_splits import SplitOptions, make_splits
 from fastcell.splits.obstacles import FEWEST_SPLIT_CELLS, Origin, describe_few_groups, find_obstacles, refuse_obstacles
@@ -85,9 +88,10 @@ class SourceRecords:
 
     def records(self, items: Iterable[SourceItem]) -> Iterator[Record]:
         """Yield the records of cells, in their order; an unreadable cell becomes a record with its `BadCell`."""
-        return (self._record(item) for item in items)
+        name = self.source.name  # looks at the disk
+        return (self._record(item, name) for item in items)
 
-    def _record(self, item: SourceItem) -> Record:
+    def _record(self, item: SourceItem, name: str) -> Record:
         data: bytes | np.ndarray | BadCell
         try:
             data = self.source.load(item)
@@ -103,7 +107,7 @@ class SourceRecords:
             item.group,
             item.collection or self.collection,
             self.um_per_px if math.isnan(item.um_per_px) else item.um_per_px,
-            self.source.name,
+            name,
         )
 
 
@@ -251,16 +255,25 @@ def pack(
             licence=one_name(licence),
             command=one_name(command),
         )
-        keys = [one_name(item.key) for item in listing.items]
-        given = list(listing.splits)
+        places = _stored_places(shards, results)
         splits, notes = keep_exact_copies_together(
-            stage.data_dir, results, info, keys, splits, *_strata(listing), options, given
+            stage.data_dir,
+            results,
+            info,
+            partial(_stored_key, listing.items),
+            places,
+            splits,
+            *_strata(listing),
+            options,
+            list(listing.splits),
         )
         for note in notes:
             say(f"note: {note}")
         check.splits(splits)  # again, for copies that are kept together
-        by_key = {title: dict(zip(keys, subsets.tolist(), strict=True)) for title, subsets in splits.items()}
-        return finish_dataset(stage.data_dir, out, results, info, by_key, rejected, listing.features)
+        stored = {title: subset_codes(subsets)[places] for title, subsets in splits.items()}
+        features = listing.features
+        del listing, check, splits, shards  # not needed any more, tens of bytes for each cell
+        return finish_dataset(stage.data_dir, out, results, info, stored, rejected, features)
 
 
 def _check(
@@ -301,9 +314,8 @@ class _SplitCheck:
     def of(
         cls, listing: Listing, options: SplitOptions, collection: str | None, what: str, allowed: bool
     ) -> _SplitCheck:
-        labels, groups = _strata(listing)
-        columns = {"group": groups, "collection": [item.collection or collection for item in listing.items]}
-        found = {name: Origin.of(pa.array(column or [], pa.string())) for name, column in columns.items()}
+        labels = _labels(listing)
+        found = {"group": _origin(listing, "group", None), "collection": _origin(listing, "collection", collection)}
         origins = {name: origin for name, origin in found.items() if origin is not None}
         allowed = allowed or int(np.count_nonzero(labels >= 0)) < FEWEST_SPLIT_CELLS
         return cls(listing, labels, origins, what, options.shares or (), allowed)
@@ -334,7 +346,7 @@ class _SplitCheck:
 
     def _refuse(self, splits: list[np.ndarray]) -> None:
         obstacles = find_obstacles(self.labels, self.listing.classes, splits, self.origins)
-        few = describe_few_groups((item.group for item in self.listing.items), self.shares)
+        few = describe_few_groups(_columns(self.listing).different("group"), self.shares)
         only = f"with --split none, {few} (then fastcell split --group-by none)" if few else ""
         refuse_obstacles(obstacles, self.what, only)
 
@@ -343,7 +355,7 @@ def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None
     """Return the split options, without shares if no cell is labelled and there are fewer groups than subsets, as for a
     recording to be classified.
     """
-    groups = {item.group for item in listing.items}
+    groups = _columns(listing).different("group")
     asked = sum(share > 0 for share in options.shares or ())
     if listing.classes or options.folds or None in groups or len(groups) >= asked:
         return options
@@ -359,21 +371,50 @@ def _subsets(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
 
 def _strata(listing: Listing) -> tuple[np.ndarray, list[str | None] | None]:
     """Return the class number and the group of each cell of a listing; the groups are None if no cell has one."""
-    number = {name: i for i, name in enumerate(listing.classes)}
-    labels = np.array([number.get(item.class_name or "", -1) for item in listing.items], dtype=np.int64)
-    groups = [item.group for item in listing.items]
-    return labels, groups if any(groups) else None
+    columns = _columns(listing)
+    return _labels(listing), columns.column("group") if any(columns.different("group")) else None
+
+
+def _stored_key(items: Sequence[SourceItem], place: int) -> str:
+    return str(one_name(items[place].key))
+
+
+def _columns(listing: Listing) -> ItemColumns:
+    return ItemColumns.of(listing.items)
+
+
+def _labels(listing: Listing) -> np.ndarray:
+    """Return the class number of each cell of a listing, (N,) int64, -1 for a cell without a class."""
+    number, columns = {name: i for i, name in enumerate(listing.classes)}, _columns(listing)
+    of_value = np.array([number.get(name or "", -1) for name in columns.different("class_name")], np.int64)
+    return of_value[columns.numbers("class_name")] if len(columns) else np.empty(0, np.int64)
+
+
+def _origin(listing: Listing, name: str, default: str | None) -> Origin | None:
+    """Return the recordings of the cells of a listing by `group` or `collection`; None if no cell has one."""
+    columns = _columns(listing)
+    values = pa.array([value or default for value in columns.different(name)], pa.string())
+    return Origin.of(values.take(pa.array(columns.numbers(name))))
+
+
+def _stored_places(shards: Sequence[Blocks[SourceItem]], results: Sequence[ShardResult]) -> np.ndarray:
+    """Return the place in the listing of each cell that was stored, in the order of the results, (M,) int64."""
+    found = [np.empty(0, np.int64)]
+    for blocks, result in zip(shards, results, strict=True):
+        rows = np.concatenate([items.rows for _, items in blocks if isinstance(items, SomeItems)])
+        if result.rows.num_rows < len(rows):
+            keys = pa.array([one_name(item.key) for _, items in blocks for item in items], pa.string())
+            rows = rows[pc.index_in(result.rows.column("key"), value_set=keys).to_numpy()]
+        found.append(rows)
+    return np.concatenate(found, dtype=np.int64)
 
 
 def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
     """Hash the result of a scan: the cells and their subsets."""
-    digest = blake2b(digest_size=16)
-    *texts, pitch, _ = zip(*listing.items, strict=True) if listing.items else [(), ()]  # _: places, see `Source.stamp`
-    for text in texts:
-        digest.update("\0".join([part or "" for part in text]).encode("utf-8", "surrogateescape"))
-    digest.update(np.array(pitch, dtype=np.float64).tobytes())
+    digest, columns = blake2b(digest_size=16), _columns(listing)
+    columns.update(digest)  # without places, see `Source.stamp`
     for name, subsets in sorted(splits.items()):
-        digest.update(name.encode() + subsets.astype("S5").tobytes())
+        digest.update(name.encode() + subset_codes(subsets).tobytes())
     return digest.hexdigest()
 
 

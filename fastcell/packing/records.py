@@ -14,11 +14,29 @@ from fastcell.dataset.cell_hashes import hash_pixels
 from fastcell.dataset.decode import DecodedCell, NeedsWindow, decode
 from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.grey_window import Window
-from fastcell.dataset.schema import PITCHES, SCHEMA, make_table
+from fastcell.dataset.schema import PITCHES, SCHEMA
 from fastcell.errors import BadCell, invalid
 from fastcell.ops.border import border_median
 from fastcell.packing.quarantine import quarantine_row, quarantine_table
 from fastcell.system.text import one_name
+
+_COLLECTED = (
+    "key",
+    "offset",
+    "bytes",
+    "encoding",
+    "height",
+    "width",
+    "depth",
+    "channels",
+    "um_per_px",
+    "class",
+    "group",
+    "collection",
+    "mean_intensity",
+    "border_median",
+    "block",
+)
 
 
 class Record(NamedTuple):
@@ -69,7 +87,7 @@ class ShardResult(NamedTuple):
 
 
 class CellTable:
-    """Builder of the manifest rows and quarantine rows of one shard; it decodes each cell once.
+    """Builder of the manifest rows and quarantine rows of one shard, held as columns.
 
     Args:
         shard: file name, relative to the data folder.
@@ -79,14 +97,17 @@ class CellTable:
     def __init__(self, shard: str, window: Window) -> None:
         self.shard = shard
         self.window = window
-        self._rows: list[tuple[Any, ...]] = []
+        self._columns: dict[str, list[Any]] = {name: [] for name in _COLLECTED}
+        self._append = [self._columns[name].append for name in _COLLECTED]
+        self._hashes = {name: bytearray() for name in ("byte_hash", "pixel_hash")}
+        self._names: dict[str | None, Any] = {}  # in the form that is stored
         self._bad: list[tuple[Any, ...]] = []
         self._deep: list[tuple[int, int]] = []
         self._deep_key = ""
         self.num_deep = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._columns["key"])
 
     def decode(self, record: Record, messages: DecoderMessages) -> DecodedCell | None:
         """Return the decoded cell, or None if it was quarantined or needs a window."""
@@ -112,7 +133,13 @@ class CellTable:
         )
 
     def admit(
-        self, record: Record, cell: DecodedCell, offset: int, stored: bytes | memoryview, block: int = -1
+        self,
+        record: Record,
+        cell: DecodedCell,
+        offset: int,
+        stored: bytes | memoryview,
+        block: int = -1,
+        measured: tuple[float, float] | None = None,
     ) -> None:
         """Add the manifest row of a cell.
 
@@ -122,34 +149,38 @@ class CellTable:
             offset: position of its stored bytes in the tar.
             stored: the stored bytes.
             block: number of its block; -1 in the cell layout.
+            measured: mean and border median of the pixels, if they are known.
         """
-        height, width = cell.pixels.shape
+        pixels = cell.pixels
+        height, width = pixels.shape
         raw = block >= 0
-        pixel_hash = hash_pixels(cell.pixels)
-        mean, border = cv2.sumElems(cell.pixels)[0] / cell.pixels.size, border_median(cell.pixels)
-        self._rows.append(
-            (
-                len(self._rows),
-                one_name(record.key),
-                self.shard,
-                offset,
-                len(stored),
-                "raw" if raw else "npy" if cell.encoding == "raw" else cell.encoding,
-                height,
-                width,
-                8 if raw else cell.depth,
-                1 if raw else cell.channels,
-                record.um_per_px,
-                one_name(record.class_name),
-                one_name(record.group),
-                one_name(record.collection),
-                blake2b(stored, digest_size=16).digest(),
-                pixel_hash,
-                mean,
-                border,
-                block,
-            )
+        self._hashes["pixel_hash"] += hash_pixels(pixels)
+        self._hashes["byte_hash"] += blake2b(stored, digest_size=16).digest()
+        if measured is None:
+            measured = cv2.sumElems(pixels)[0] / pixels.size, border_median(pixels)
+        values = (
+            one_name(record.key),
+            offset,
+            len(stored),
+            "raw" if raw else "npy" if cell.encoding == "raw" else cell.encoding,
+            height,
+            width,
+            8 if raw else cell.depth,
+            1 if raw else cell.channels,
+            record.um_per_px,
+            self._name(record.class_name),
+            self._name(record.group),
+            self._name(record.collection),
+            *measured,
+            block,
         )
+        for append, value in zip(self._append, values, strict=True):
+            append(value)
+
+    def _name(self, text: str | None) -> Any:
+        """Return a name as data sets store it; equal names are one object."""
+        found = self._names.get(text)
+        return found if found is not None else self._names.setdefault(text, one_name(text))
 
     def rows(self) -> pa.Table:
         """Return the manifest rows, one per cell, as a table of `SCHEMA`.
@@ -167,7 +198,19 @@ class CellTable:
                 None,
                 f"Give the levels that become black and white, e.g. --window {low} {max(high, low + 1)}",
             )
-        return make_table(self._rows, SCHEMA)
+        num = len(self)
+        columns: dict[str, Any] = {
+            "cell_id": pa.array(np.arange(num)),
+            "shard": pa.array([self.shard] * num, pa.string()),
+            **{
+                name: pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), num, [None, pa.py_buffer(bytes(hashes))])
+                for name, hashes in self._hashes.items()
+            },
+        }
+        for field in SCHEMA:
+            if field.name in self._columns:
+                columns[field.name] = pa.array(self._columns[field.name], field.type)
+        return pa.Table.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
     def quarantine(self) -> pa.Table:
         """Return the quarantined cells as a table of `QUARANTINE_SCHEMA`."""

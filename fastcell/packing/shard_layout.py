@@ -17,6 +17,7 @@ from fastcell.dataset.schema import LAYOUTS
 from fastcell.errors import invalid
 from fastcell.sources.base import Runs
 from fastcell.sources.containers import WINDOW_BYTES
+from fastcell.sources.listings.item_columns import ItemColumns, SomeItems
 
 MAX_SHARD_CELLS = 10_000
 MIN_SHARD_CELLS = 256
@@ -26,7 +27,7 @@ _NUM_SHARDS = 8  # small sets get about this many shards, enough for several wor
 BLOCK_CELLS = 256
 
 Item = TypeVar("Item")
-Blocks = list[tuple[str, list[Item]]]
+Blocks = list[tuple[str, Sequence[Item]]]
 """Subset and cells of each block of a shard."""
 
 
@@ -59,12 +60,11 @@ def cell_shards(items: Sequence[Item], shard_cells: int, seed: int, runs: Runs |
         runs: runs of the cells; None if each cell is read separately.
     """
     rng = np.random.default_rng([seed, 0xCE11])
-    order = rng.permutation(len(items)).tolist()
+    order = rng.permutation(len(items))
     if runs is not None:
-        order = [row for part in _windows(runs, shard_cells, rng) for row in part.tolist()]
-    return [
-        [("", [items[i] for i in order[start : start + shard_cells]])] for start in range(0, len(order), shard_cells)
-    ]
+        order = np.concatenate(_windows(runs, shard_cells, rng))
+    order = order.astype(np.min_scalar_type(max(len(items), 1)))
+    return [[("", _some(items, order[start : start + shard_cells]))] for start in range(0, len(order), shard_cells)]
 
 
 def block_shards(
@@ -116,7 +116,7 @@ def _blocks(
     block_cells: int,
     windows: Sequence[np.ndarray],
     rng: np.random.Generator,
-) -> Iterator[tuple[str, list[Item]]]:
+) -> Iterator[tuple[str, Sequence[Item]]]:
     """Yield blocks of cells that share their subset in every split, in a seeded order within each mixing span."""
     code = np.zeros(len(items), dtype=np.int64)
     for subsets in splits.values():
@@ -128,9 +128,16 @@ def _blocks(
             rows = rng.permutation(window[code[window] == value])
             name = str(splits["default"][rows[0]])
             for part in np.array_split(rows, -(-len(rows) // block_cells)):
-                blocks.append((name, [items[i] for i in part.tolist()]))
+                blocks.append((name, _some(items, part)))
         for i in rng.permutation(len(blocks)).tolist():
             yield blocks[i]
+
+
+def _some(items: Sequence[Item], rows: np.ndarray) -> Sequence[Item]:
+    """Return the items with the indices `rows`; those of columns are made when they are asked for."""
+    if isinstance(items, ItemColumns):
+        return SomeItems(items, rows)  # type: ignore[return-value]
+    return [items[row] for row in rows.tolist()]
 
 
 def _windows(runs: Runs, shard_cells: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -35,8 +35,8 @@ def describe_dataset(manifest: Manifest, shares: Sequence[float] | None = None) 
     if info.synthetic:
         lines[0] += ", synthetic"
     classes = info.classes or [_UNLABELLED]
-    labels = manifest.labels if info.classes else np.zeros(len(manifest), dtype=np.int64)
-    subsets = manifest.split() if "default" in manifest.split_names() else np.full(len(manifest), "", dtype="<U5")
+    labels = manifest.class_codes if info.classes else np.zeros(len(manifest), np.int8)
+    subsets = manifest.split_codes() if "default" in manifest.split_names() else np.full(len(manifest), -1, np.int8)
     split = summarize_split(subsets, labels, classes, shares)
     bad = Counter(name or _UNLABELLED for name in manifest.quarantine().column("class").to_pylist())
     lines += _class_table(classes, labels, subsets, split, bad, shares)
@@ -59,10 +59,10 @@ def _class_table(
         rows.append([name, *(f"{num:,}" for num in counts), f"{total:,}", f"{bad[name]:,}"])
     unlabelled = subsets[labels < 0]
     if len(unlabelled) or (bad[_UNLABELLED] and _UNLABELLED not in classes):
-        by_subset = (f"{(unlabelled == subset).sum():,}" for subset in SUBSETS)
+        by_subset = (f"{(unlabelled == number).sum():,}" for number in range(len(SUBSETS)))
         rows.append([_UNLABELLED, *by_subset, f"{len(unlabelled):,}", f"{bad[_UNLABELLED]:,}"])
     if len(rows) > 2:
-        by_subset = (f"{(subsets == subset).sum():,}" for subset in SUBSETS)
+        by_subset = (f"{(subsets == number).sum():,}" for number in range(len(SUBSETS)))
         rows.append(["all", *by_subset, f"{len(labels):,}", f"{sum(bad.values()):,}"])
     if shares is not None:
         rows.append(["share", *(f"{100 * share:.1f} %" for share in split.shares), "", ""])
@@ -98,7 +98,7 @@ def _dataset_notes(manifest: Manifest, labels: np.ndarray) -> list[str]:
         notes.append(f"Images with colour or alpha are read as grey: {num_colour:,}.")
     if not manifest.info.classes:
         notes.append("No cell has a class: the data set can be predicted, but not trained on.")
-    elif len(set(labels[labels >= 0].tolist())) == 1:
+    elif np.count_nonzero(np.bincount(labels[labels >= 0])) == 1:
         notes.append("All labelled cells are of one class: the data set can be predicted, but not trained on.")
     elif _num_labelled(manifest) < FEWEST_SPLIT_CELLS:
         notes.append(f"The number of labelled cells ({_num_labelled(manifest)}) is too small for training and scoring.")
@@ -109,15 +109,15 @@ def can_train(manifest: Manifest) -> bool:
     """Return whether the split `default` can train a network and score it: it has training cells of two classes, as
     many labelled cells as a split needs to be scored, and no obstacle (see `fastcell.splits.obstacles`).
     """
-    labels = manifest.labels
+    labels = manifest.class_codes
     if "default" not in manifest.split_names() or _num_labelled(manifest) < FEWEST_SPLIT_CELLS:
         return False
-    trained = labels[(labels >= 0) & (manifest.split() == "train")]
+    trained = labels[(labels >= 0) & (manifest.split_codes() == SUBSETS.index("train"))]
     return len(np.unique(trained)) > 1 and not split_obstacles(manifest, "default")
 
 
 def _num_labelled(manifest: Manifest) -> int:
-    return int(np.count_nonzero(manifest.labels >= 0))
+    return int(np.count_nonzero(manifest.class_codes >= 0))
 
 
 def _cautions(manifest: Manifest) -> list[str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from fastcell.errors import DataError
 from fastcell.sources.base import Listing, SourceItem
+from fastcell.sources.listings.item_columns import ItemColumns
 from fastcell.system.text import natural_sorted, one_name, storable
 
 _MOST_SHOWN = 3
@@ -19,14 +21,16 @@ _MOST_SHOWN = 3
 def unify_names(listing: Listing) -> Listing:
     """Return a listing whose classes, groups and collections are in Unicode form NFC; its keys stay as on disk.
 
+    The items of the listing that is returned are `ItemColumns`.
+
     Raises:
         DataError: If two cells have the same key in two forms.
     """
-    told = (part for item in listing.items for part in (item.key, item.class_name, item.group, item.collection))
-    if all(part is None or part.isascii() for part in told) and all(map(str.isascii, listing.classes)):
-        return listing
+    columns = ItemColumns.of(listing.items)
+    if columns.is_ascii and all(map(str.isascii, listing.classes)):
+        return replace(listing, items=columns)
     seen: dict[str, str] = {}
-    for item in listing.items:
+    for item in columns:
         if not item.key.isascii():
             other = seen.setdefault(one_name(item.key), item.key)
             if other != item.key:
@@ -34,14 +38,13 @@ def unify_names(listing: Listing) -> Listing:
                     f"{storable(item.key)!r} is the name of two cells, which differ only in Unicode form "
                     f"({other!a} and {item.key!a}). Rename one of the files or folders."
                 )
-    items = [_unified(item) for item in listing.items]
     classes = list(dict.fromkeys(map(one_name, listing.classes)))
-    return Listing(items, classes, listing.splits, listing.rejected, listing.notes, listing.features, listing.runs)
+    return replace(listing, items=ItemColumns.of(map(_unified, columns)), classes=classes)
 
 
 def similar_names(listing: Listing) -> list[str]:
     """Return notes on classes, and on groups, that differ only in upper and lower case or in blanks."""
-    groups = {item.group for item in listing.items if item.group is not None}
+    groups = [name for name in ItemColumns.of(listing.items).different("group") if name is not None]
     notes = []
     for title, names in (("classes", listing.classes), ("groups", groups)):
         alike = _alike(names)

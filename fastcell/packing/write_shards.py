@@ -15,10 +15,11 @@ from typing import Generic, Protocol
 
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.open_files import look_again
+from fastcell.packing.quick_jpegs import FEWEST_CELLS
 from fastcell.packing.records import Record, ShardResult
 from fastcell.packing.shard_layout import Blocks, Item
 from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
-from fastcell.storage.saved_pieces import load_pieces, save_pieces
+from fastcell.storage.saved_pieces import load_pieces, map_pieces, save_pieces
 from fastcell.storage.staging import Staging
 from fastcell.storage.whole_files import file_crc32
 from fastcell.system.progress_line import Progress
@@ -47,6 +48,7 @@ class ShardTask(Generic[Item]):
         layout: `cell` or `block`.
         classes: class names in the order of their numbers.
         window: grey levels (low, high) of 16-bit cells that map to 0 and 255.
+        quick: decode with compiled loops, which are worth loading.
     """
 
     path: str
@@ -56,6 +58,7 @@ class ShardTask(Generic[Item]):
     layout: str
     classes: Sequence[str]
     window: Window = None
+    quick: bool = False
 
 
 def write_shards(
@@ -88,6 +91,9 @@ def write_shards(
         ArgumentError: If there are 16-bit cells and no window, or a class is not in `classes`.
         OSError: If a file cannot be written.
     """
+    num_cells = sum(len(items) for blocks in shards for _, items in blocks)
+    few = num_cells <= one_process_cells
+    quick = num_cells >= FEWEST_CELLS * num_workers(jobs, few)
     tasks = [
         ShardTask(
             str(stage.data_dir / f"shard-{number:06d}.tar"),
@@ -97,19 +103,18 @@ def write_shards(
             layout,
             classes,
             window,
+            quick,
         )
         for number, blocks in enumerate(shards)
     ]
-    num_cells = sum(len(items) for blocks in shards for _, items in blocks)
     results = []
-    few = num_cells <= one_process_cells
     finished = [_saved_path(Path(task.path), Path(task.saved_dir)).exists() for task in tasks]
     with (
         Progress(num_cells, "cells", show=verbose, warmup=num_workers(jobs, few)) as progress,
         closing(run_tasks(write_shard, tasks, jobs, few)) as done,
     ):
-        for result, reused in zip(done, finished, strict=True):
-            results.append(result)
+        for task, result, reused in zip(tasks, done, finished, strict=True):
+            results.append(_mapped(result, Path(task.saved_dir)))
             progress.advance(result.rows.num_rows + result.quarantine.num_rows, reused)
     return results
 
@@ -134,7 +139,7 @@ def _write_anew(task: ShardTask[Item]) -> ShardResult:
         blocks = ((subset, list(task.source.records(items))) for subset, items in task.blocks)
         return write_block_shard(task.path, blocks, task.window)
     items = chain.from_iterable(items for _, items in task.blocks)
-    return write_cell_shard(task.path, task.source.records(items), task.window, task.classes)
+    return write_cell_shard(task.path, task.source.records(items), task.window, task.classes, task.quick)
 
 
 def _once(path: Path, saved_dir: Path, stamp: str, write: Callable[[], ShardResult]) -> ShardResult:
@@ -162,6 +167,15 @@ def _once(path: Path, saved_dir: Path, stamp: str, write: Callable[[], ShardResu
         saved_path, {"stamp": stamp, "bytes": result.bytes, "crc32": result.crc32, "num_deep": result.num_deep}, tables
     )
     return result
+
+
+def _mapped(result: ShardResult, saved_dir: Path) -> ShardResult:
+    """Return a result with the tables of its saved file, mapped, so that they take no memory of this process."""
+    tables = map_pieces(_saved_path(Path(result.name), saved_dir))
+    if tables is None:
+        return result
+    rows, quarantine, *blocks = tables
+    return result._replace(rows=rows, quarantine=quarantine, blocks=blocks[0] if blocks else None)
 
 
 def _saved_path(path: Path, saved_dir: Path) -> Path:

@@ -244,7 +244,7 @@ def _parts(manifest: Manifest, ids: np.ndarray) -> list[slice]:
 
 
 def _measure_part(manifest: Manifest, files: ShardFiles, ids: np.ndarray, out: np.ndarray, bad: dict[int, str]) -> None:
-    columns = manifest.table.select(["encoding", "height", "width"]).take(ids)
+    columns = manifest.select_cells(["encoding", "height", "width"], ids)
     encodings = columns.column("encoding").to_pylist()
     sizes = list(zip(*(columns.column(name).to_pylist() for name in ("height", "width")), strict=True))
     stored = files.read(ids)

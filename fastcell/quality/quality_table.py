@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastcell.dataset.manifest import Manifest, open_once
-from fastcell.dataset.manifest_checks import check_quality
 from fastcell.dataset.parquet import first_line, read_parquet, write_parquet
+from fastcell.dataset.rows.manifest_checks import check_quality
 from fastcell.dataset.schema import QUALITY_SCHEMA
 from fastcell.errors import DataError
 from fastcell.quality.features import FEATURES, measure_cells

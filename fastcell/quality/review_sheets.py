@@ -191,7 +191,7 @@ def _readable_cells(manifest: Manifest, cell_ids: np.ndarray) -> tuple[list[np.n
 
 def _write_review_table(manifest: Manifest, found: Assessment, cell_ids: np.ndarray, path: Path) -> None:
     words = np.where(found.drop[cell_ids], "drop", "keep").tolist()
-    table = manifest.table.select(["cell_id", "key", "class", "collection"]).take(pa.array(cell_ids))
+    table = manifest.select_cells(["cell_id", "key", "class", "collection"], cell_ids)
     for name, values in (
         ("score", np.round(found.scores[cell_ids].astype(np.float64), 4)),
         ("reason", found.reasons[cell_ids].tolist()),

@@ -95,7 +95,7 @@ def write_verdicts(path: Path, manifest: Manifest, verdicts: Verdicts) -> None:
     table = pa.table(
         {
             "cell_id": pa.array(verdicts.cell_ids),
-            "key": manifest.table.column("key").take(pa.array(verdicts.cell_ids)),
+            "key": manifest.select_cells(["key"], verdicts.cell_ids).column("key"),
             "verdict": pa.array(words, pa.string()),
             "reason": pa.array(verdicts.reasons.tolist(), pa.string()),
             "qc": pa.array(np.where(verdicts.by_hand, "", words).tolist(), pa.string()),

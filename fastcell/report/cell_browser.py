@@ -51,7 +51,7 @@ def browser_data(manifest: Manifest, outputs: Outputs, classes: list[str], place
         the cell, or None for the whole image.
     """
     cells, num_corrupt = [], 0
-    keys = manifest.table.column("key").take(outputs.cell_ids[places]).to_pylist()
+    keys = manifest.select_cells(["key"], outputs.cell_ids[places]).column("key").to_pylist()
     for place, key in zip(places.tolist(), keys, strict=True):
         try:
             (pixels,) = read_cells(manifest, [outputs.cell_ids[place]])

@@ -227,7 +227,9 @@ def _shown(manifest: Manifest, rows: Mapping[str, np.ndarray]) -> pa.Table:
     """Return a table of the cells on a sheet, with the row of the sheet for each."""
     ids = np.concatenate([np.empty(0, np.int64), *rows.values()])
     names = np.repeat(list(rows), [len(one) for one in rows.values()])
-    return pa.table({"row": names.astype(str), "cell_id": ids, "key": manifest.table.column("key").take(ids)})
+    return pa.table(
+        {"row": names.astype(str), "cell_id": ids, "key": manifest.select_cells(["key"], ids).column("key")}
+    )
 
 
 def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:

@@ -110,7 +110,7 @@ def _add_farthest(
 ) -> None:
     """Add the picture and the table of the most unlike cells that can be read."""
     ids, classes = cells.cell_ids[places], run.model.classes
-    keys = run.manifest.table.column("key").take(ids).to_pylist()
+    keys = run.manifest.select_cells(["key"], ids).column("key").to_pylist()
     tiles, rows = [], []
     for place, cell_id, key in zip(places.tolist(), ids.tolist(), keys, strict=True):
         pixels = _pixels(run.manifest, cell_id)

@@ -25,7 +25,7 @@ def rows_of(data: ReviewSet, cell_ids: npt.NDArray[np.int64]) -> dict[str, list[
         cell_ids: (n,) cell_ids.
     """
     columns = data.columns
-    table = data.manifest.table.select(["key", "group", "height", "width", "um_per_px"]).take(cell_ids)
+    table = data.manifest.select_cells(["key", "group", "height", "width", "um_per_px"], cell_ids)
     found: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in ("key", "group", "height", "width")}
     pitch = table.column("um_per_px").to_numpy()
     found["um_per_px"] = [None if np.isnan(value) else round(float(value), 6) for value in pitch]

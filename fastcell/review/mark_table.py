@@ -45,7 +45,7 @@ def mark_table(manifest: Manifest, marked: MarkedCells, drop: npt.NDArray[np.boo
     return pa.table(
         {
             "cell_id": pa.array(rows, pa.int64()),
-            "key": manifest.table.column("key").take(pa.array(rows)),
+            "key": manifest.select_cells(["key"], rows).column("key"),
             "recorded": pa.array(recorded, pa.string()),
             "label": pa.array([None if code < 0 else marked.names[code] for code in codes], pa.string()),
             "no_class": pa.array([code == NO_CLASS for code in codes], pa.bool_()),

@@ -79,7 +79,8 @@ class Listing:
     """Result of a scan.
 
     Attributes:
-        items: the cells, in an order that depends only on their keys; keys are unique.
+        items: the cells, in an order that depends only on their keys; keys are unique. A list, or
+            `fastcell.sources.listings.item_columns.ItemColumns`.
         classes: class names in the order of their numbers; empty if no cell is labelled.
         splits: splits that the source defines: for each name the subset of each item, in the order of the items.
         rejected: cells for the quarantine.
@@ -89,7 +90,7 @@ class Listing:
             is read separately.
     """
 
-    items: list[SourceItem]
+    items: Sequence[SourceItem]
     classes: list[str]
     splits: dict[str, list[str]] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)

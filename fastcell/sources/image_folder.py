@@ -24,6 +24,7 @@ from fastcell.sources.base import (
     file_stamp,
     image_data,
 )
+from fastcell.sources.listings.item_columns import ItemColumns
 from fastcell.system.text import natural_sorted, one_form, one_name, storable
 
 DEFAULT_PATTERN = "{class}/{name}"
@@ -136,21 +137,22 @@ class ImageFolder:
                 "images as one of these kinds."
             )
         pattern = Pattern(self.pattern or DEFAULT_PATTERN)
-        items = []
-        for key in keys:
-            fields = pattern.match(key)
-            if fields is None:
-                raise unread(self.root, keys, key, self.pattern)
-            told = {name: one_name(text) for name, text in fields.items()}
-            items.append(
-                SourceItem(key, encoding_of(key), told.get("class"), told.get("group"), told.get("collection"))
-            )
+
+        def read() -> Iterator[SourceItem]:
+            for key in keys:
+                fields = pattern.match(key)
+                if fields is None:
+                    raise unread(self.root, keys, key, self.pattern)
+                told = [one_name(fields.get(name)) for name in ("class", "group", "collection")]
+                yield SourceItem(key, encoding_of(key), *told)
+
+        items = ItemColumns.of(read())
         check_channel(self.channel, items)
-        names = {item.class_name for item in items if item.class_name is not None}
+        names = [name for name in items.different("class_name") if name is not None]
         return Listing(items, natural_sorted(names), notes=notes)
 
     def load(self, item: SourceItem) -> bytes | np.ndarray:
-        return image_data(read_image(self.root, item.key), self.channel, item.key, self.mixed)
+        return image_data(read_image(f"{self.root}/{item.key}"), self.channel, item.key, self.mixed)
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(f"{self.root}/{item.key}")
@@ -193,24 +195,30 @@ class ImageFiles:
 
     def load(self, item: SourceItem) -> bytes | np.ndarray:
         """Return the bytes of an image file, or the pixels of a TIFF; see `fastcell.sources.base.Source.load`."""
-        return image_data(read_image(Path(), item.key), self.channel, item.key, mixed=True)
+        return image_data(read_image(item.key), self.channel, item.key, mixed=True)
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(item.key)
 
 
-def read_image(root: Path, key: str) -> bytes:
+def read_image(path: str) -> bytes:
     """Return the stored bytes of one image.
 
     Raises:
         BadCell: If the file is larger than any image of a cell. Sparse files can be large without using disk space.
         OSError: If the file cannot be read.
     """
-    with open(os.path.join(root, key), "rb") as file:  # noqa: PTH118, called for up to a million files
-        size = os.fstat(file.fileno()).st_size
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # for millions of small files `open` takes 4 us longer
+    try:
+        size = os.fstat(file).st_size
         if size > MAX_FILE_BYTES:
             raise BadCell(f"too large: {size:,} bytes")
-        return file.read(size)  # allocates as much as it is asked for
+        data = os.read(file, size)  # allocates as much as it is asked for
+        while len(data) < size and (more := os.read(file, size - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(file)
 
 
 def find_images(root: Path) -> tuple[list[str], list[str]]:

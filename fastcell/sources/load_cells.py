@@ -199,7 +199,7 @@ def read_image_file(path: Path, window: Window) -> np.ndarray:
 
 def _read(folder: Path, key: str, window: Window) -> np.ndarray:
     try:
-        data = read_image(folder, key)
+        data = read_image(f"{folder}/{key}")
         with DecoderMessages() as messages:
             pixels = decode(data, encoding_of(key) or "", window).pixels
             messages.check(data)

@@ -96,7 +96,7 @@ class ReleasedLists:
         return Listing(items, list(numbers.values()), {"paper": [subset for _, subset in cells]}, rejected, notes)
 
     def load(self, item: SourceItem) -> bytes | np.ndarray:
-        return image_data(read_image(self.root, item.key), self.channel, item.key)
+        return image_data(read_image(f"{self.root}/{item.key}"), self.channel, item.key)
 
     def stamp(self, item: SourceItem) -> str:
         return file_stamp(f"{self.root}/{item.key}")

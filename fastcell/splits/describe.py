@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.manifest import Manifest, subset_codes
 from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.copies.exact import Duplicates
 from fastcell.splits.copies.planting import NOT_PLANTED
@@ -184,16 +184,14 @@ def summarize_split(
     """Count the cells of a split by class and subset.
 
     Args:
-        subsets: (N,) str, subset of each cell.
+        subsets: (N,) subset of each cell, as names or as numbers of `fastcell.dataset.manifest.subset_codes`.
         labels: (N,) int, index into `classes`, or -1.
         classes: names of the classes.
         shares: requested shares. A note is added for each requested subset that is empty.
     """
-    subset_index = np.select([np.asarray(subsets) == subset for subset in SUBSETS], range(3), -1)
-    labels = np.asarray(labels, dtype=np.int64)
-    counts = np.zeros((len(classes), 3), dtype=np.int64)
-    known = (subset_index >= 0) & (labels >= 0)
-    np.add.at(counts, (labels[known], subset_index[known]), 1)
+    subset_index = subsets if subsets.dtype == np.int8 else subset_codes(subsets)
+    known = [(subset_index == number) & (labels >= 0) for number in range(3)]
+    counts = np.stack([np.bincount(labels[mine], minlength=len(classes)) for mine in known], axis=1)
     totals = np.bincount(subset_index[subset_index >= 0], minlength=3)
     achieved = totals / max(int(totals.sum()), 1)
     asked = totals > 0 if shares is None else np.asarray(shares) > 0

@@ -18,9 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.manifest import Manifest, subset_codes
 from fastcell.dataset.schema import SPLITS
 from fastcell.errors import ArgumentError
 
@@ -67,7 +66,7 @@ class Origin(NamedTuple):
 
     Attributes:
         names: names of the G recordings.
-        codes: (N,) int64, index into `names`, -1 for a cell without one.
+        codes: (N,) signed integers, index into `names`, -1 for a cell without one.
     """
 
     names: list[str]
@@ -76,12 +75,17 @@ class Origin(NamedTuple):
     @classmethod
     def of(cls, values: pa.ChunkedArray | pa.Array) -> Origin | None:
         """Return the recordings of a column of strings; None if no cell has one. Null and empty count as none."""
-        whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        coded = pc.if_else(pc.equal(whole, ""), pa.scalar(None, pa.string()), whole).dictionary_encode()
-        if not len(coded.dictionary):
+        chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+        chunks = chunked.dictionary_encode().unify_dictionaries().chunks
+        told = chunks[0].dictionary.to_pylist() if chunks else []
+        names = [name for name in told if name]
+        if not names:
             return None
-        codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        return cls(coded.dictionary.to_pylist(), codes)
+        numbers = {name: number for number, name in enumerate(names)}
+        kind = np.min_scalar_type(-len(names) - 1)
+        of_code = np.array([*(numbers.get(name, -1) for name in told), -1], kind)
+        indices = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks]
+        return cls(names, np.concatenate([of_code[index] for index in indices]))
 
 
 def origins_of(manifest: Manifest) -> dict[str, Origin]:
@@ -103,7 +107,8 @@ def find_obstacles(
     Args:
         labels: (N,) int, index into `classes`, -1 for a cell without a class.
         classes: names of the K classes.
-        splits: one or more arrays (N,) str, subset of each cell. Training must have every class in each of them; the
+        splits: one or more arrays (N,), subset of each cell, as names or as numbers of
+            `fastcell.dataset.manifest.subset_codes`. Training must have every class in each of them; the
             other subsets are checked with the cells of all splits together.
         origins: recording of each cell by column, as `origins_of` returns them.
         torn_on_purpose: groups are ignored on request; training may know the groups of scored cells.
@@ -112,11 +117,12 @@ def find_obstacles(
         The obstacles, each once.
     """
     labels = np.asarray(labels)
-    inside = (labels >= 0) & np.any([subsets != "" for subsets in splits], axis=0)
+    splits = [subsets if subsets.dtype == np.int8 else subset_codes(subsets) for subsets in splits]
+    inside = (labels >= 0) & np.any([subsets >= 0 for subsets in splits], axis=0)
     if len(np.unique(labels[inside])) < 2:
         return []
     found: list[Obstacle] = []
-    if any((subsets[inside] == "train").any() for subsets in splits):
+    if any((subsets[inside] == SPLITS.index("train")).any() for subsets in splits):
         for column, origin in origins.items():
             table = _count(labels, origin, inside)
             alike = _alike(table)
@@ -157,11 +163,11 @@ def _known_groups(
     """
     pure = np.append((table[:, :-1] > 0).sum(axis=0) == 1, False)
     found = []
-    for part in SPLITS[1:]:
+    for number, part in list(enumerate(SPLITS))[1:]:
         answers, scored = np.zeros(len(classes), bool), np.zeros(len(classes), bool)
         for subsets in splits:
-            mine, seen = inside & (subsets == part), np.zeros(len(pure), bool)
-            seen[origin.codes[inside & (subsets == "train")]] = True
+            mine, seen = inside & (subsets == number), np.zeros(len(pure), bool)
+            seen[origin.codes[inside & (subsets == SPLITS.index("train"))]] = True
             scored[labels[mine]] = True
             answers[labels[mine & ~(pure & seen)[origin.codes]]] = True
         known = [label for label in np.flatnonzero(scored & ~answers).tolist() if label not in skip]
@@ -180,9 +186,9 @@ def _absent(
 ) -> list[Obstacle]:
     present = np.bincount(labels[inside], minlength=len(classes)) > 0
     lacking: dict[str, np.ndarray] = {}
-    num_subsets = sum(any((inside & (subsets == part)).any() for subsets in splits) for part in SPLITS)
-    for part in SPLITS:
-        held = [np.bincount(labels[inside & (s == part)], minlength=len(classes)) > 0 for s in splits]
+    num_subsets = sum(any((inside & (subsets == number)).any() for subsets in splits) for number in range(len(SPLITS)))
+    for number, part in enumerate(SPLITS):
+        held = [np.bincount(labels[inside & (s == number)], minlength=len(classes)) > 0 for s in splits]
         if part != "train":
             held = [np.any(held, axis=0)]
         missing = [present & ~one for one in held if one.any()]
@@ -255,8 +261,8 @@ def split_obstacles(manifest: Manifest, split_name: str, quality: bool = True) -
         ArgumentError: no split has this name.
         DataError: a file of the data set is damaged.
     """
-    subsets = np.where(usable_cells(manifest, quality), manifest.split(split_name), "")
-    return find_obstacles(manifest.labels, manifest.info.classes, [subsets], origins_of(manifest))
+    subsets = np.where(usable_cells(manifest, quality), manifest.split_codes(split_name), np.int8(-1))
+    return find_obstacles(manifest.class_codes, manifest.info.classes, [subsets], origins_of(manifest))
 
 
 def usable_cells(manifest: Manifest, quality: bool = True) -> np.ndarray:

@@ -76,3 +76,20 @@ def load_pieces(path: Path, stamp: str) -> SavedPieces | None:
         return None
     tables += [pa.ipc.open_stream(source).read_all() for _ in range(facts["num_tables"] - 1)]
     return SavedPieces(facts, [table.replace_schema_metadata(None) for table in tables])
+
+
+def map_pieces(path: Path) -> list[pa.Table] | None:
+    """Return the tables of a file that this run has written, mapped into memory instead of read.
+
+    Returns:
+        The tables; None if the file is missing or cannot be mapped.
+    """
+    try:
+        source = pa.memory_map(str(path))
+        source.seek(_DIGEST_BYTES)
+        tables = [pa.ipc.open_stream(source).read_all()]
+        num_tables = json.loads(tables[0].schema.metadata[_FACTS])["num_tables"]
+        tables += [pa.ipc.open_stream(source).read_all() for _ in range(num_tables - 1)]
+    except (OSError, pa.ArrowException):
+        return None
+    return [table.replace_schema_metadata(None) for table in tables]

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from fastcell.dataset.corrupt_cells import corrupt_cells_table, describe_corrupt_cells
+from fastcell.dataset.schema import SPLITS
 from fastcell.errors import DIVERGED_HINT, DivergedError
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
@@ -227,26 +228,32 @@ def num_labelled(data: CellDataModule, part: str | None) -> int:
     """Return the number of labelled cells in a subset of the data set's split; 0 if `part` is None."""
     if part is None:
         return 0
-    subsets = data.manifest.split(data.hparams["split_name"])
-    return int(np.count_nonzero((subsets == part) & (data.manifest.labels >= 0)))
+    codes = data.manifest.split_codes(data.hparams["split_name"])
+    return int(np.count_nonzero((codes == _number_of(part)) & (data.manifest.class_codes >= 0)))
 
 
 def data_obstacles(data: CellDataModule) -> list[Obstacle]:
     """Return the obstacles to meaningful scores in the split of the data; for training only the subsample counts."""
     manifest = data.manifest
-    return find_obstacles(manifest.labels, manifest.info.classes, [used_cells(data)], origins_of(manifest))
+    return find_obstacles(manifest.class_codes, manifest.info.classes, [used_cells(data)], origins_of(manifest))
 
 
 def used_cells(data: CellDataModule) -> np.ndarray:
-    """Return the subset in which each cell of the manifest is used, (N,) str, empty for none."""
-    manifest, split_name = data.manifest, data.hparams["split_name"]
-    subsets = np.where(usable_cells(manifest, data.hparams["quality"]), manifest.split(split_name), "")
-    if data.hparams.get("subsample") is not None and (subsets == "train").any():
+    """Return the subset in which each cell of the manifest is used, (N,) int8, index into `SPLITS`, -1 for none."""
+    manifest, number = data.manifest, _number_of("train")
+    codes = manifest.split_codes(data.hparams["split_name"])
+    codes = np.where(usable_cells(manifest, data.hparams["quality"]), codes, np.int8(-1))
+    if data.hparams.get("subsample") is not None and (codes == number).any():
         train = data.view("train")
         assert train is not None
-        subsets[subsets == "train"] = ""
-        subsets[train.rows] = "train"
-    return subsets
+        codes[codes == number] = -1
+        for rows in train.parts():
+            codes[rows] = number
+    return codes
+
+
+def _number_of(part: str) -> int:
+    return {name: number for number, name in enumerate(SPLITS)}[part]
 
 
 def has_labelled_cells(data: CellDataModule, part: str) -> bool:

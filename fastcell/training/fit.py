@@ -13,7 +13,7 @@ import torch
 
 from fastcell.dataset.corrupt_cells import corrupt_cells_table
 from fastcell.dataset.marks.corrected_labels import note_labels
-from fastcell.dataset.schema import SUBSET_NAMES
+from fastcell.dataset.schema import SPLITS, SUBSET_NAMES
 from fastcell.errors import ArgumentError, invalid
 from fastcell.inference.keep_statistics import keep_statistics
 from fastcell.loading.datamodule import CellDataModule
@@ -251,9 +251,9 @@ def _complete_run_folder(
 
 def cautions_of_training(trainer: pl.Trainer, data: CellDataModule, select: str) -> list[str]:
     """Return the cautions of `fastcell.training.class_cautions.training_cautions` for the cells that a run uses."""
-    subsets, labels = used_cells(data), data.manifest.labels
-    subsets = np.where(labels >= 0, subsets, "")
-    train, valid = (np.bincount(labels[subsets == part], minlength=data.num_classes) for part in ("train", "valid"))
+    subsets, labels = used_cells(data), data.manifest.class_codes
+    subsets = np.where(labels >= 0, subsets, np.int8(-1))
+    train, valid = (np.bincount(labels[subsets == number], minlength=data.num_classes) for number in (0, 1))
     validates = trainer.limit_val_batches != 0  # type: ignore[attr-defined]
     return training_cautions(data.info.classes, train, valid if validates else None, select)
 
@@ -263,8 +263,8 @@ def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModu
 
     Without a run folder there is no title.
     """
-    subsets = data.manifest.split(data.hparams["split_name"])
-    cells = ", ".join(f"{part} {np.count_nonzero(subsets == part):,}" for part in ("train", "valid", "test"))
+    codes = data.manifest.split_codes(data.hparams["split_name"])
+    cells = ", ".join(f"{part} {np.count_nonzero(codes == number):,}" for number, part in enumerate(SPLITS))
     kind = "synthetic cells" if data.info.synthetic else "cells"
     weights = sum(parameter.numel() for parameter in model.network.parameters())
     size = model.preprocessing["image_size"]

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
+from fastcell.dataset.single_cells import read_cells
 from fastcell.simulator.synth import synthesize
+
+
+@pytest.fixture
+def linked_rows(program):
+    return program("linked_rows")
 
 
 @pytest.fixture
@@ -11,15 +17,31 @@ def scale(program):
     return program("scale")
 
 
-def test_every_step_is_measured(scale, tmp_path):
+def test_every_step_is_measured(scale, linked_rows, tmp_path):
     base = synthesize(tmp_path / "base", 400, 0, shard_cells=400, jobs=1)
-    found = scale.measure(base.path)
-    assert set(found) == set(scale.WHAT)
-    assert found["manifest"][0] == pytest.approx((base.path / "manifest.parquet").stat().st_size / 1e6)
+    path = tmp_path / "rows"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scale, "write_rows", lambda *given: linked_rows.write_rows(*given, 400))
+        made = scale.make(base, path, 1200)
+    found = scale.measure(path)
+    assert set(made) | set(found) | {"two ranks, alone", "two ranks, shared"} == set(scale.WHAT)
+    assert made["manifest"][0] == pytest.approx((path / "manifest.parquet").stat().st_size / 1e6)
+    assert made["mapped files"] == [0, 0]
     assert found["start"][0] == pytest.approx(
         sum(found[name][0] for name in ("open", "select", "loader", "first batch"))
     )
-    assert not (base.path / "predictions.parquet").exists()
+    assert not (path / "predictions.parquet").exists()
+
+
+def test_rows_over_the_same_tars_are_a_data_set(linked_rows, tmp_path):
+    base = synthesize(tmp_path / "base", 200, 0, shard_cells=100, jobs=1)
+    made = linked_rows.make_rows(base, tmp_path / "rows", 500, 100)
+    assert len(made) == 500
+    assert made.table.column("key")[199].as_py() == f"0001/{base.table.column('key')[199].as_py()}"
+    assert len(set(made.column("pixel_hash"))) == 500
+    assert made.split().tolist() == [*base.split(), *base.split(), *base.split()[:100]]
+    cells = list(read_cells(made, [3, 203, 403]))
+    assert all((cell == cells[0]).all() for cell in cells)
 
 
 def test_exponents_come_from_the_upper_two_decades(scale):
@@ -28,6 +50,7 @@ def test_exponents_come_from_the_upper_two_decades(scale):
     row = scale.fit_growth("open", sizes, rounds)
     assert row.exponent == pytest.approx(1.5)
     assert (row.exponent_low, row.exponent_high) == pytest.approx((1.5, 1.5), abs=1e-6)
+    assert row.at_computed == pytest.approx(2e-6 * 1e9 + row.per_row / 1e9 * 99_000_000)
     assert (row.fitted_from, row.num_rounds, row.values) == (10_000, 2, [9.0] * 4)
     assert row.per_row == pytest.approx(2e-6 * (1e9 - 100_000**1.5) / 900_000 * 1e9)
     memory = scale.fit_growth("memory, start", sizes[2:], [[[100.0, 100.0]], [[190.0, 190.0]]])

@@ -97,3 +97,18 @@ def test_a_split_of_other_cells_is_refused(written):
     write_split(written, "default", np.array(["train"] * 9))
     with pytest.raises(DataError, match=r"default\.parquet must have at most 5 rows, got 9"):
         Manifest.open(written).split()
+
+
+def test_a_subset_of_another_name_is_not_written(written):
+    with pytest.raises(ArgumentError, match="split must be one of train, valid, test, or empty, got 'left'"):
+        write_split(written, "odd", np.array(["left", "train", "", "", ""]))
+    assert Manifest.open(written).split_names() == ["default"]
+
+
+def test_a_split_as_numbers(written):
+    manifest = Manifest.open(written)
+    codes = manifest.split_codes()
+    assert codes.dtype == np.int8
+    assert codes.tolist() == [0, -1, 2, 1, 0]
+    write_split(written, "again", codes)
+    assert manifest.split("again").tolist() == manifest.split().tolist()

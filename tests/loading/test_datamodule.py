@@ -166,7 +166,7 @@ def test_auto_takes_half_of_its_repeats_back_and_oversample_none(
     manifest = make_dataset(100)
     rare = manifest.labels.copy()  # 56, 2 and 2 training cells
     rare[:60] = [1 if row in (7, 8) else 2 if row in (9, 10) else 0 for row in range(60)]
-    monkeypatch.setattr(Manifest, "labels", property(lambda self: rare))
+    monkeypatch.setattr(Manifest, "class_codes", property(lambda self: rare))
     for balance, cap, want in (
         ("auto", None, [0, np.log(10) / 2, np.log(10) / 2]),
         ("auto", 4.0, [0, np.log(2), np.log(2)]),

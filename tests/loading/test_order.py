@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastcell.dataset.rows.row_set import RowSet
+from fastcell.dataset.views import View
 from fastcell.errors import ArgumentError
 from fastcell.loading import order as order_module
-from fastcell.loading.order import NUM_PARTS, BankOrder, Batches, StoredOrder
-from fastcell.loading.ranks import evaluation_share
+from fastcell.loading.order import NUM_PARTS, BankOrder, Batches, StoredOrder, StreamOrder
+from fastcell.loading.ranks import evaluation_share, training_share
 
 sizes, per_rank, epochs = st.integers(1, 700), st.integers(1, 24), st.integers(0, 3)
 
@@ -156,3 +158,66 @@ def test_the_next_epoch_is_prepared_and_the_last_one_forgotten(monkeypatch: pyte
     order.prepare(2)
     assert order.batches(2).entries.tolist() == wanted[2]
     assert [epoch for epoch, _ in order._kept] == [2]
+
+
+def whole_order(rows: np.ndarray, shards: np.ndarray, order: StreamOrder, epoch: int) -> np.ndarray:
+    """The order of an epoch as arrays of all rows, padded to whole batches."""
+    share, seed = order.share, order.seed
+    if order.shuffle:
+        parts = np.split(rows, np.flatnonzero(np.diff(shards, prepend=-1))[1:])
+        numbers = np.random.default_rng([seed, epoch, 0]).permutation(len(parts))
+        rows = np.concatenate([parts[number] for number in numbers])
+    if order.span is not None:
+        rng = np.random.default_rng([seed, epoch, 1, share.rank])
+        rows = np.roll(rows, rng.integers(len(rows)))
+        span = share.whole_batches(order.span)
+        rows = np.concatenate([rng.permutation(rows[begin : begin + span]) for begin in range(0, len(rows), span)])
+    whole = len(rows) // share.batch * share.batch
+    padding = rows[:whole][::-1] if whole else rows
+    return np.concatenate([rows, np.resize(padding, max(share.steps * share.batch - len(rows), 0))])
+
+
+class _Shards:
+    """What an order asks of a manifest."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.shard_edges = np.cumsum([0, *sizes])
+
+    def __len__(self) -> int:
+        return int(self.shard_edges[-1])
+
+    def shards_of(self, rows: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.shard_edges, rows, "right") - 1
+
+
+@given(
+    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=9).filter(lambda sizes: sum(sizes) > 0),
+    mask=st.sampled_from(["all", "some", "twice", "array"]),
+    ranks=st.integers(1, 3),
+    batch=st.integers(1, 12),
+    span=st.one_of(st.none(), st.integers(1, 50)),
+    shuffle=st.booleans(),
+    seed=st.integers(0, 5),
+    data=st.data(),
+)
+def test_spans_are_the_order_of_all_rows(
+    sizes: list[int], mask: str, ranks: int, batch: int, span: int | None, shuffle: bool, seed: int, data: st.DataObject
+) -> None:
+    manifest = _Shards(sizes)
+    rng = np.random.default_rng(seed)
+    counts = rng.random(len(manifest)) < (1 if mask == "all" else 0.6)
+    counts[rng.integers(len(counts))] = True
+    cells = np.flatnonzero(counts) if mask == "array" else RowSet(counts * np.uint8(2) if mask == "twice" else counts)
+    view = View(manifest, cells)  # type: ignore[arg-type]
+    make = training_share if span is not None else evaluation_share
+    for rank in range(ranks):
+        share = make(len(view), batch * ranks, rank, ranks)
+        order = StreamOrder(view, share, seed, shuffle or span is not None, span)
+        rows = view.rows[share.start : share.stop] if len(share) else view.rows[:1]
+        np.testing.assert_array_equal(order.rows, rows)
+        expected = whole_order(rows, manifest.shards_of(rows), order, 3)
+        first = data.draw(st.integers(0, share.steps))
+        parts = list(order.spans(3, first, 3))
+        assert all(len(part) % share.batch == 0 for part in parts[:-1])
+        found = np.concatenate([np.empty(0, np.int64), *parts])
+        np.testing.assert_array_equal(found, expected[first * share.batch :])

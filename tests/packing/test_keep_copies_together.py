@@ -35,7 +35,9 @@ def test_copies_are_in_one_subset(tmp_path: Path) -> None:
     labels = np.zeros(24, np.int64)
     splits = make_splits(labels, None, OPTIONS)
     given = {**splits, "paper": np.repeat(["train", "test"], 12)}
-    made, notes = keep_exact_copies_together(tmp_path, results, INFO, keys, given, labels, None, OPTIONS, ["paper"])
+    made, notes = keep_exact_copies_together(
+        tmp_path, results, INFO, keys.__getitem__, np.arange(len(keys)), given, labels, None, OPTIONS, ["paper"]
+    )
     for i in range(6):
         assert len({made["default"][i], made["default"][12 + i], made["default"][18 + i]}) == 1
     assert abs((made["default"] == "train").sum() - 12) <= 1
@@ -49,9 +51,13 @@ def test_sets_without_copies_or_splits_stay_as_they_are(tmp_path: Path) -> None:
     results, keys = write(tmp_path, cells(8))
     labels = np.zeros(8, np.int64)
     splits = make_splits(labels, None, OPTIONS)
-    assert keep_exact_copies_together(tmp_path, results, INFO, keys, splits, labels, None, OPTIONS) == (splits, [])
+    assert keep_exact_copies_together(
+        tmp_path, results, INFO, keys.__getitem__, np.arange(len(keys)), splits, labels, None, OPTIONS
+    ) == (splits, [])
     none = {"default": np.full(8, "", dtype="<U5")}
-    assert keep_exact_copies_together(tmp_path, results, INFO, keys, none, labels, None, OPTIONS) == (none, [])
+    assert keep_exact_copies_together(
+        tmp_path, results, INFO, keys.__getitem__, np.arange(len(keys)), none, labels, None, OPTIONS
+    ) == (none, [])
 
 
 def test_copies_on_two_sides_of_a_given_split_are_told():

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
+from fastcell.dataset.schema import SPLIT_SCHEMA
 from fastcell.packing.verify import verify
 
 MakeDataset = Callable[..., Manifest]
@@ -63,7 +64,8 @@ def test_what_later_commands_refuse(make_dataset: MakeDataset) -> None:
 
 def test_tables_that_do_not_fit(make_dataset: MakeDataset) -> None:
     manifest = make_dataset(30)
-    write_split(manifest.path, "odd", np.array(["left"] * 30))
+    odd = pa.table({"cell_id": np.arange(30), "split": ["left"] * 30}, schema=SPLIT_SCHEMA)
+    write_parquet(manifest.path / "splits" / "odd.parquet", odd)
     table = pq.read_table(manifest.path / "splits" / "default.parquet")
     write_parquet(
         manifest.path / "splits" / "far.parquet",

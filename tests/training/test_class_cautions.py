@@ -41,7 +41,7 @@ def test_classes_that_no_cell_was_called_are_named_with_their_cells() -> None:
 
 def test_repeated_classes_are_one_line_with_the_cost() -> None:
     labels = np.array([*[0] * 44, *[1] * 4, -1])
-    manifest: Any = SimpleNamespace(labels=labels, info=SimpleNamespace(classes=["a", "b"]))
+    manifest: Any = SimpleNamespace(cell_labels=labels, info=SimpleNamespace(classes=["a", "b"]))
     said = describe_balance(View(manifest, oversample(np.arange(49), labels, 0, 10)), "auto")
     assert said is not None
     assert said.startswith(

@@ -75,7 +75,7 @@ class CellBank:
         corrupt_cells: CorruptCells | None = None,
     ) -> None:
         device = device or torch.device("cpu")
-        parts = [view.rows[begin:end] for begin, end in itertools.pairwise(edges)]
+        parts = [view.part(int(begin), int(end)) for begin, end in itertools.pairwise(edges)]
         firsts = [np.diff(rows, prepend=-1) != 0 for rows in parts]
         cells = [rows[first] for rows, first in zip(parts, firsts, strict=True)]
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in cells])]).astype(np.int64)
@@ -86,8 +86,8 @@ class CellBank:
         self.is_good, self.all_good = np.ones(len(self.cell_ids), bool), True
 
         manifest = view.manifest
-        heights = manifest.column("height").astype(np.int32)[self.cell_ids]
-        widths = manifest.column("width").astype(np.int32)[self.cell_ids]
+        heights = manifest.column("height")[self.cell_ids]
+        widths = manifest.column("width")[self.cell_ids]
         ends = np.cumsum(heights.astype(np.int64) * widths)
         offsets = np.concatenate([[0], ends[:-1]]).astype(np.int64)
         pixels = empty_pool(int(ends[-1]) if len(ends) else 0, depth, memory, device)

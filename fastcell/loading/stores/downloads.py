@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,20 +16,22 @@ _FEW_BYTES = 1 / 16
 """Share of a shard below which its cells are read by range."""
 
 
-def shards_by_range(manifest: Manifest, order: np.ndarray) -> frozenset[int]:
+def shards_by_range(manifest: Manifest, parts: Iterable[np.ndarray]) -> frozenset[int]:
     """Return the indices of the shards of which a pass wants few cells, and which are not in the cache.
 
     Args:
         manifest: manifest of the data set.
-        order: (n,) int64, cell_ids of the pass.
+        parts: (n,) int64, cell_ids of the pass, some at a time in any order.
     """
     remote, shards = manifest.remote, manifest.info.shards
-    if remote is None or not len(order):
+    if remote is None:
         return frozenset()
-    rows = np.unique(order)
-    index, sizes = manifest.shard_index[rows], manifest.column("bytes")[rows]
-    wanted = np.bincount(index, weights=sizes, minlength=len(shards))
-    cells = np.bincount(index, minlength=len(shards))
+    wanted, cells = np.zeros(len(shards)), np.zeros(len(shards), np.int64)
+    for part in parts:
+        rows = np.unique(part)
+        index, sizes = manifest.shards_of(rows), manifest.column("bytes")[rows]
+        wanted += np.bincount(index, weights=sizes, minlength=len(shards))
+        cells += np.bincount(index, minlength=len(shards))
     whole = np.array([shard["bytes"] for shard in shards], float)
     few = np.flatnonzero((cells > 0) & (cells <= _FEW_CELLS) & (wanted < whole * _FEW_BYTES) & (whole > _SMALL_BYTES))
     return frozenset(i for i in few.tolist() if not remote.is_cached(shards[i]["name"], shards[i]["bytes"]))

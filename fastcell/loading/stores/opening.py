@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View
 from fastcell.errors import FastcellError
 from fastcell.loading.decode_choice import preferred_decoder
@@ -85,22 +86,38 @@ class Stores:
         Raises:
             ArgumentError: the batches cannot be divided among the ranks, or those of `before` cannot be reproduced.
         """
-        rows = fill_order(view, self.config.seed)
-        size, num_ranks = self._sizes(view), self.num_ranks
-        largest = 1 << 62
-        if len(rows) >= NUM_PARTS and NUM_PARTS % num_ranks == 0:
-            edges = BankOrder(len(rows), batch_size, 0, NUM_PARTS, 1, 0, num_ranks).part_edges()
-            owned = np.split(rows, edges[:: NUM_PARTS // num_ranks][1:-1])
-            largest = max(int(size[_each_once(part)].sum()) for part in owned)
-        cells = _each_once(rows)
         kind = self.kind if before is None else "stream" if before.store == "stream" else "bank"
+        num_cells, num_bytes = (0, 0) if kind == "stream" else self._total(view.manifest, view.different())
+        left, num_ranks = self._left(), self.num_ranks
+        rows, largest = np.empty(0, np.int64), num_bytes
+        if kind != "stream" and num_bytes <= max(left.host_bytes, left.gpu_bytes or 0) * num_ranks:
+            rows = fill_order(view, self.config.seed)
+            largest = self._largest_part(view.manifest, rows, batch_size)
         while True:
-            placement = place(kind, len(cells), int(size[cells].sum()), largest, num_ranks, self._left())
+            placement = place(kind, num_cells, num_bytes, largest, num_ranks, self._left())
             if before is not None:
                 placement = restore_placement(placement, before, num_ranks)
             store = self._unless_memory_fails(placement, partial(self._open, placement, view, rows, batch_size, span))
             if store is not None:
                 return self._keep(store)
+
+    def _largest_part(self, manifest: Manifest, rows: np.ndarray, batch_size: int) -> int:
+        """Return the largest size of the pixels on one rank if rows in fill order are cut into parts [bytes]."""
+        num_ranks = self.num_ranks
+        if len(rows) < NUM_PARTS or NUM_PARTS % num_ranks:
+            return 1 << 62
+        edges = BankOrder(len(rows), batch_size, 0, NUM_PARTS, 1, 0, num_ranks).part_edges()
+        owned = np.split(rows, edges[:: NUM_PARTS // num_ranks][1:-1])
+        return max(self._total(manifest, iter([_each_once(part)]))[1] for part in owned)
+
+    def _total(self, manifest: Manifest, parts: Iterator[np.ndarray]) -> tuple[int, int]:
+        """Return the number of cells, given some cell_ids at a time, and the size of their pixels [bytes]."""
+        heights, widths = manifest.column("height"), manifest.column("width")
+        num_cells = num_pixels = 0
+        for cells in parts:
+            num_cells += len(cells)
+            num_pixels += int((heights[cells].astype(np.int64) * widths[cells]).sum())
+        return num_cells, num_pixels * (self.depth // 8)
 
     def _open(self, placement: Placement, view: View, rows: np.ndarray, batch_size: int, span: int) -> Store:
         if placement.store == "stream":
@@ -145,12 +162,13 @@ class Stores:
             view: view over all ranks.
             share: rows of the view for this rank.
         """
-        rows = view.rows[share.start : share.stop] if len(share) else view.rows[:1]
-        cells, size = _each_once(rows), self._sizes(view)
+        first, last = (share.start, share.stop) if len(share) else (0, 1)
         kind = "auto" if self.kind == "bank" else self.kind  # a bank that does not fit is no user error here
-        placement = place(kind, len(cells), int(size[cells].sum()), 0, 1, self._left())
+        total = (0, 0) if kind == "stream" else self._total(view.manifest, map(_each_once, view.parts(first, last)))
+        placement = place(kind, *total, 0, 1, self._left())
         if placement.store == "stream":
             return self._keep(Store(placement))
+        rows = view.part(first, last)
         bank = CellBank(View(view.manifest, rows), np.array([0, len(rows)]), **self._options(placement))
         return self._keep(Store(placement, bank))
 
@@ -173,11 +191,6 @@ class Stores:
         torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN)
         host, gpu = least.tolist()
         return Budget(None if budget.gpu_bytes is None else gpu, host)
-
-    def _sizes(self, view: View) -> np.ndarray:
-        """Return the size of every cell of the manifest [bytes], (N,) int64."""
-        heights, widths = (view.manifest.column(name).astype(np.int64) for name in ("height", "width"))
-        return heights * widths * (self.depth // 8)
 
     def _options(self, placement: Placement) -> dict[str, Any]:
         return {

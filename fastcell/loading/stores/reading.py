@@ -79,8 +79,8 @@ class PieceReader:
     ) -> None:
         self.manifest, self.corrupt_cells, self._raw = manifest, corrupt_cells, raw
         self._threads, self._allocate = threads, allocate
-        self._heights, self._widths = (manifest.column(name).astype(np.int32) for name in ("height", "width"))
-        self._raw_sizes_hold = manifest.column("bytes") == self._heights.astype(np.int64) * self._widths
+        self._heights, self._widths = manifest.column("height"), manifest.column("width")
+        self._bytes = manifest.column("bytes")
         self.hashes, self.checked = hashes_of(manifest), np.zeros(len(manifest), bool)
         self._stamps: dict[int, Stamp | None] = {}
 
@@ -97,16 +97,51 @@ class PieceReader:
             DataError: cells are corrupt and `corrupt_cells` does not allow it; the message names shard and key.
         """
         spans = [edges[begin : begin + at_once + 1] for begin in range(0, len(edges) - 1, at_once)]
-        needed = (np.unique(order[span[0] : span[-1]]) for span in spans)
-        by_range = shards_by_range(self.manifest, order)
+        cut = [(order[span[0] : span[-1]], (span - span[0]).tolist()) for span in spans]
+        return self._pieces(lambda: iter(cut), shards_by_range(self.manifest, [order]), blank)
+
+    def pieces_of(
+        self,
+        spans: Callable[[], Iterator[np.ndarray]],
+        piece_cells: int,
+        parts: Iterator[np.ndarray],
+        blank: bool = False,
+    ) -> Iterator[Piece]:
+        """Read spans of cells, cut into pieces, each span in file order, with two spans prefetched.
+
+        Args:
+            spans: function that returns an iterator of (n,) int64 cell_ids, the same ones at every call.
+            piece_cells: number of cells of a piece; the last one of a span has the remaining cells.
+            parts: (m,) int64 cell_ids, those of all spans in any order.
+            blank: use a blank cell instead of every corrupt one.
+
+        Raises:
+            DataError: cells are corrupt and `corrupt_cells` does not allow it; the message names shard and key.
+        """
+
+        def cut() -> Iterator[tuple[np.ndarray, list[int]]]:
+            for cells in spans():
+                yield cells, [*range(0, len(cells), piece_cells), len(cells)]
+
+        return self._pieces(cut, shards_by_range(self.manifest, parts), blank)
+
+    def _pieces(
+        self, cut: Callable[[], Iterator[tuple[np.ndarray, list[int]]]], by_range: frozenset[int], blank: bool
+    ) -> Iterator[Piece]:
+        """Read spans, given with the edges of their pieces."""
         files = ShardFiles(self.manifest, self._stamps, by_range, self._allocate)
-        later = (np.unique(self.manifest.shard_index[order[span[0] : span[-1]]]) for span in spans)
+        later = (np.unique(self.manifest.shards_of(cells)) for cells, _ in cut())
         with downloads_ahead(self.manifest, later, by_range) as reached:
-            reading = Prefetcher(lambda: (self._read(files, cell_ids, reached) for cell_ids in needed), 2)
+
+            def read() -> Iterator[tuple[np.ndarray, list[int], Stored]]:
+                for cells, edges in cut():
+                    yield cells, edges, self._read(files, np.unique(cells), reached)
+
+            reading = Prefetcher(read, 2)
             try:
-                for span, stored in zip(spans, reading, strict=True):
-                    for begin, end in itertools.pairwise(span):
-                        yield self.piece(order[begin:end], stored, blank)
+                for cells, edges, stored in reading:
+                    for begin, end in itertools.pairwise(edges):
+                        yield self.piece(cells[begin:end], stored, blank)
             finally:
                 reading.close()
                 files.close()
@@ -127,8 +162,8 @@ class PieceReader:
 
     def check_shards(self, cell_ids: list[int]) -> dict[int, str]:
         """Check all cells in the shards of corrupt cells, whichever rank reads them; return reasons by cell_id."""
-        shards = np.unique(self.manifest.shard_index[cell_ids]).tolist()
-        rows = np.concatenate([np.arange(rows.start, rows.stop) for rows in map(self._rows_of, shards)])
+        shards = np.unique(self.manifest.shards_of(np.array(cell_ids))).tolist()
+        rows = np.concatenate([np.arange(rows.start, rows.stop) for rows in map(self.manifest.rows_of, shards)])
         rows = rows[~self.corrupt_cells.is_corrupt[rows]]
         codes = check_stored_bytes(self.manifest, rows)
         self.checked[rows[codes == 0]] = True
@@ -136,13 +171,13 @@ class PieceReader:
 
     def _read(self, files: ShardFiles, cell_ids: np.ndarray, reached: Callable[[np.ndarray], object]) -> Stored:
         """Read and verify cells; runs in the reading thread."""
-        shards = np.unique(self.manifest.shard_index[cell_ids])
+        shards = np.unique(self.manifest.shards_of(cell_ids))
         reached(shards)
         for number in files.changed(shards):
-            self.checked[self._rows_of(number)] = False
+            self.checked[self.manifest.rows_of(number)] = False
         stored = files.read(cell_ids[~self.corrupt_cells.is_corrupt[cell_ids]])
         found = self._verify(stored)
-        if found and files.fetch_again(self.manifest.shard_index[list(found)]):
+        if found and files.fetch_again(self.manifest.shards_of(np.array(list(found)))):
             return self._read(files, cell_ids, reached)
         if found:
             self.corrupt_cells.add(found | self.check_shards(list(found)))
@@ -159,12 +194,8 @@ class PieceReader:
             wrong = wrong_bytes(self.hashes, stored, places, self._threads)
             reasons.update(dict.fromkeys(stored.cell_ids[places[wrong]].tolist(), REASONS[CHANGED]))
             if self._raw:
-                odd = stored.cell_ids[places[~wrong & ~self._raw_sizes_hold[stored.cell_ids[places]]]]
+                odd = stored.cell_ids[places[~wrong]]
+                odd = odd[self._bytes[odd] != self._heights[odd].astype(np.int64) * self._widths[odd]]
                 reasons.update(dict.fromkeys(odd.tolist(), "stored bytes do not fit the sides in the manifest"))
             self.checked[stored.cell_ids[places[~wrong]]] = True
         return reasons
-
-    def _rows_of(self, shard: int) -> slice:
-        """Return the manifest rows of a shard; rows of one shard are adjacent, in the order of the shards."""
-        begin, end = np.searchsorted(self.manifest.shard_index, (shard, shard + 1))
-        return slice(int(begin), int(end))

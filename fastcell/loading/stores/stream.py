@@ -67,15 +67,15 @@ class CellReader:
         if manifest.info.layout == "block" and depth != 8:
             raise invalid("depth", "8 for cells in blocks, which are stored so", depth, "Pack with --layout cell")
         self.share = share
-        rows = view.rows[share.start : share.stop]
-        if len(rows) == 0:  # more ranks than rows: read one cell as padding
-            rows = view.rows[:1]
-        most = max(1, int(_MOST_BYTES // max(1.0, float(manifest.column("bytes")[rows].mean()))))
+        first, last = (share.start, share.stop) if len(share) else (0, 1)  # without rows: one cell as padding
+        sizes = manifest.column("bytes")
+        mean = sum(int(sizes[rows].sum()) for rows in view.parts(first, last)) / (last - first)
+        most = max(1, int(_MOST_BYTES // max(1.0, mean)))
         span = min(initial_fill or DEFAULT_SPAN, most) if shuffle else None
-        self.order = StreamOrder(rows, manifest.shard_index[rows], share, seed, shuffle, span)
+        self.order = StreamOrder(view, share, seed, shuffle, span)
         self._unmixed_span = share.whole_batches(min(_IN_ORDER, most))
         cells = CellDecoder(manifest, depth)
-        chosen = choose_decoding(decoder, manifest, rows, cells, device_id)
+        chosen = choose_decoding(decoder, manifest, view.parts(first, last), cells, device_id)
         if corrupt_cells is None:
             corrupt_cells = CorruptCells(manifest, "error")
         is_raw = chosen == "stored"
@@ -96,13 +96,21 @@ class CellReader:
         Raises:
             DataError: cells are corrupt and `corrupt_cells` does not allow it; the message names shard and key.
         """
-        share, span = self.share, self.order.span
-        edges = np.arange(first, share.steps + 1) * share.batch
-        at_once = (self._unmixed_span if span is None else share.whole_batches(span)) // share.batch
-        yield from self._decode(self.stored.pieces(self.order.padded(epoch), edges, at_once))
+        at_once = self._unmixed_span // self.share.batch
+        yield from self._decode(
+            self.stored.pieces_of(lambda: self.order.spans(epoch, first, at_once), self.share.batch, self._in_parts())
+        )
 
     def in_order(self) -> Iterator[RaggedCells]:
         """Read the rows in stored order, in pieces of any size, unpadded, with blank cells instead of corrupt ones."""
-        rows, batch = self.order.rows, self.share.batch
-        edges = np.append(np.arange(0, len(rows), batch), len(rows))
-        yield from self._decode(self.stored.pieces(rows, edges, self._unmixed_span // batch, blank=True))
+        order, length = self.order, self._unmixed_span
+
+        def spans() -> Iterator[np.ndarray]:
+            for begin in range(order.start, order.start + len(order), length):
+                yield order.view.part(begin, min(begin + length, order.start + len(order)))
+
+        yield from self._decode(self.stored.pieces_of(spans, self.share.batch, self._in_parts(), blank=True))
+
+    def _in_parts(self) -> Iterator[np.ndarray]:
+        order = self.order
+        return order.view.parts(order.start, order.start + len(order))

@@ -295,7 +295,7 @@ def _is_blank(manifest: Manifest, ids: Ids) -> npt.NDArray[np.bool_]:
     names = ["pixel_hash", "mean_intensity", "border_median", "height", "width"]
     blank = np.zeros(len(ids), bool)
     known: dict[tuple[int, int, int], bytes] = {}
-    for place, cell in enumerate(manifest.table.select(names).take(ids).to_pylist()):
+    for place, cell in enumerate(manifest.select_cells(names, ids).to_pylist()):
         level = cell["mean_intensity"]
         if level == cell["border_median"] and level.is_integer():
             what = (cell["height"], cell["width"], int(level))

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.take_rows import take_rows
 from fastcell.dataset.single_cells import read_cells
 from fastcell.splits.copies.bounds import LEAST_BOUNDS, LENIENT_CORRELATION, Bounds, learn_bounds, relax
 from fastcell.splits.copies.exact import Duplicates, NearFacts, Recall, exact_sets
@@ -226,7 +227,7 @@ class _Search:
         return stratum[shown], looks if len(shown) == len(looks) else looks.take(shown)
 
     def _part(self, ids: Ids) -> Manifest:
-        return replace(self.manifest, table=self.manifest.table.take(ids).combine_chunks())
+        return replace(self.manifest, table=take_rows(self.manifest.table, ids).combine_chunks())
 
 
 class _Part(NamedTuple):

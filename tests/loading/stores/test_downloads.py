@@ -52,14 +52,14 @@ def test_few_cells_of_a_large_shard_come_by_range(
     monkeypatch.setattr(downloads, "_SMALL_BYTES", 1000)
     disk = Manifest.open(store.folder / "cells")
     order = np.array([3, 50, 4, 51])
-    assert shards_by_range(opened, order) == {0, 1}
-    assert shards_by_range(disk, order) == frozenset()
-    assert shards_by_range(opened, np.empty(0, np.int64)) == frozenset()
+    assert shards_by_range(opened, [order]) == {0, 1}
+    assert shards_by_range(disk, [order]) == frozenset()
+    assert shards_by_range(opened, [np.empty(0, np.int64)]) == frozenset()
     assert read(opened, order) == read(disk, order)
     sent = [wanted[6:].split("-") for _, path, wanted in store.faults.requests if path.endswith(".tar") and wanted]
     assert sum(int(last) - int(first) for first, last in sent) < 20_000
     opened.shard_path(0)
-    assert shards_by_range(opened, order) == {1}
+    assert shards_by_range(opened, [order]) == {1}
     assert shards_by_range(opened, np.arange(120)) == frozenset()
 
 

@@ -216,7 +216,7 @@ def _decode_scan(  # type: ignore[no-untyped-def]
     lasts,
     edge,
 ):
-    """Write the pixels of a scan, or part of them, and return whether the scan was valid.
+    """Write the pixels of a scan, or part of them, and return the number of its unused bits, below 0 if it was invalid.
 
     One loop decodes the symbols of a whole row of blocks and detects the end of a block by arithmetic alone. A branch
     at the end of each block would be mispredicted, which costs more than the work of the branch.
@@ -252,7 +252,7 @@ def _decode_scan(  # type: ignore[no-untyped-def]
             at += (63 - count) >> 3
             count |= 56
             if at > end + 8:
-                return False
+                return np.int64(-1)
             for _ in range(3):  # 56 bits: two lookups of 11 bits, and a symbol of 16 bits with 15 more
                 entry = load_int64(lookup + (np.int64(buffer >> LOOKUP_SHIFT) << 3))
                 is_long = entry == 0
@@ -261,7 +261,7 @@ def _decode_scan(  # type: ignore[no-untyped-def]
                     table = tables + which * TABLE_BYTES
                     entry = long_entry(buffer, table, which == 1, last_code[which], first_symbol[which])
                     if entry == 0:
-                        return False
+                        return np.int64(-1)
                 first = place + ((entry >> STEPS) & 0xFF)
                 if first == 63 and not is_long:  # last coefficient of the block: the next bits belong to another one
                     entry = load_int64(ac_singles + (np.int64(buffer >> LOOKUP_SHIFT) << 3))
@@ -291,12 +291,12 @@ def _decode_scan(  # type: ignore[no-untyped-def]
                     last = load_int64(lasts + (left + 8 * which))
                     last = 63 if last == 63 else last - END
                     if not 0 <= last <= 63:
-                        return False
+                        return np.int64(-1)
                     most = max(most, last)
                     level = np.int16(level + load_int16(pair + 128 * which))
                     levels = (np.int32(level), levels[1]) if which == 0 else (levels[0], np.int32(level))
             if max(abs(levels[0]), abs(levels[1])) > _MOST_LEVEL:
-                return False
+                return np.int64(-1)
             corner = target + top * width + left
             is_whole = rows == 8 and left + 16 <= width
             to = corner if is_whole else edge
@@ -308,9 +308,9 @@ def _decode_scan(  # type: ignore[no-untyped-def]
                     store_word(to + row * stride + 8, other)
             elif most <= 9:  # along the zigzag, all of these lie in the upper left 4 x 4
                 if transform_4(pair, levels[0], levels[1], to, stride):
-                    return False
+                    return np.int64(-1)
             elif transform_8(pair, levels[0], levels[1], to, stride):
-                return False
+                return np.int64(-1)
             clear(pair)
             if not is_whole:
                 columns = min(16, width - left)
@@ -320,11 +320,11 @@ def _decode_scan(  # type: ignore[no-untyped-def]
                         store_word(line + 8 * word, load_word(source + 8 * word))
                     for column in range(columns & ~7, columns):
                         store_byte(line + column, load_byte(source + column))
-    return (at << 3) - count <= (end << 3)
+    return (end << 3) - ((at << 3) - count)
 
 
 @entry(**OPTIONS)
-def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, is_done, begin, end):  # type: ignore[no-untyped-def]
+def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, unused, begin, end):  # type: ignore[no-untyped-def]
     """Decode the cells from `begin` to `end`, exclusive.
 
     Args:
@@ -334,7 +334,8 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
         target: address of uint8 pixels.
         offsets: (B,) int64, position in `target` of the first of each cell's `height * width` pixels.
         zigzag: address of `ZIGZAG`.
-        is_done: (B,) bool, receives True for the cells that were decoded; the pixels of the others are undefined.
+        unused: (B,) int64, receives the number of bits that the scan of a cell has after its last pixel; below 0 for
+            cells that were not decoded, whose pixels are undefined.
     """
     num_bytes, num_columns = np.int64(0), np.int64(0)
     for cell in range(begin, end):
@@ -352,7 +353,7 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
     edge = np.zeros(128, np.uint8)
     quantisers, tables, found = np.zeros(4, np.int64), np.zeros(8, np.int64), np.zeros(4, np.int64)
     for cell in range(begin, end):
-        is_done[cell] = False
+        unused[cell] = -1
         height, width, size = np.int64(heights[cell]), np.int64(widths[cell]), sizes[cell]
         if not (1 <= height <= MOST_SIDE and 1 <= width <= MOST_SIDE):
             continue
@@ -378,7 +379,7 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
         scan[scan_size : scan_size + PADDING] = 0
         for place in range(64):
             quantiser[place] = np.int32(load_byte(found[QUANTISER] + place))
-        is_done[cell] = _decode_scan(
+        unused[cell] = _decode_scan(
             scan_at,
             scan_size,
             height,
@@ -396,5 +397,5 @@ def decode_range(data, starts, sizes, heights, widths, target, offsets, zigzag, 
             np.int64(lasts.ctypes.data),
             np.int64(edge.ctypes.data),
         )
-        if not is_done[cell]:
+        if unused[cell] < 0:
             blocks[: 64 * ((width + 7) // 8 + 2)] = 0

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastcell.dataset.manifest import DatasetInfo, Manifest, write_quarantine
-from fastcell.dataset.manifest_checks import check_manifest_rows
+from fastcell.dataset.rows.manifest_checks import check_manifest_rows
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, DataError

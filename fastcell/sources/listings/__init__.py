@@ -1,0 +1,1 @@
+"""What a source lists: its cells as columns."""
