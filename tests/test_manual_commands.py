@@ -36,6 +36,11 @@ NOT_RUN = {
     "fit cells --trainer.devices 4": "needs 4 GPUs",
     "fit cells --trainer.num_nodes": "needs several machines",
     "fit cells --trainer.accelerator cpu --trainer.strategy ddp": "tests/loading/test_two_processes.py",
+    **dict.fromkeys(
+        [f"{name} --backend dask" for name in ("pack images cells", "verify cells", "qc cells")]
+        + ["predict runs/RUN cells --out predictions.parquet --backend openvino --engine dask"],
+        "needs the workers of a cluster, tests/system/test_engines.py",
+    ),
     "fit cells --model.network resnet18": "needs timm and weights of other people",
     "fit cells --trainer.logger TensorBoardLogger": "needs TensorBoard",
     "convert predictions.parquet scores/": "needs IFCB bins, tests/predictions/test_to_ifcb.py",
@@ -133,6 +138,8 @@ def write_tar(folder: Path) -> None:
 
 
 def shortened(words: list[str]) -> list[str]:
+    if "--resume" in words:  # which takes no other settings than those of the run
+        return words
     given = {word.split("=")[0] for word in words}
     kept = [SHORTER.get(before, word) for before, word in zip(["", *words], words, strict=False)]
     return [*kept, *(option for option in SHORT.get(words[0], []) if option.split("=")[0] not in given)]
