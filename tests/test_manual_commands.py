@@ -57,7 +57,14 @@ SHORT = {
     "audit": ["--cells=100"],
 }
 """Options that shorten a command; those that the page gives itself stay."""
-SHORTER = {"--seeds": "1", "--volumes": "1", "--sizes": "16", "--trainer.max_epochs": "1", "--jobs": "1"}
+SHORTER = {
+    "--seeds": "1",
+    "--splits": "random",
+    "--volumes": "1",
+    "--sizes": "16",
+    "--trainer.max_epochs": "1",
+    "--jobs": "1",
+}
 """Values in place of those of the page."""
 DEPTHS = {"{group}/{class}/{name}": 3, "{group}/{name}": 2, "{class}/{name}": 2}
 

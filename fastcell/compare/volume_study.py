@@ -92,11 +92,15 @@ def leave_out_small_classes(
             "set with more cells of them."
         )
     out = np.isin(manifest.labels, small)
-    kept = [
-        replace(scheme, splits={name: np.where(out, "", subsets) for name, subsets in scheme.splits.items()})
-        for scheme in schemes
-    ]
-    return kept, [f"Classes with fewer than {MIN_CLASS_CELLS} training cells are left out of all scores: {names}."]
+    kept, notes = [], [f"Classes with fewer than {MIN_CLASS_CELLS} training cells are left out of all scores: {names}."]
+    for scheme in schemes:
+        splits = {name: np.where(out, "", subsets) for name, subsets in scheme.splits.items()}
+        tested = {name: subsets for name, subsets in splits.items() if ((subsets == "test") & usable).any()}
+        if len(tested) < len(splits):
+            lost = len(splits) - len(tested)
+            notes.append(f"{lost} of the {len(splits)} splits of {scheme.name} have no test cell of another class.")
+        kept.append(replace(scheme, splits=tested))
+    return kept, notes
 
 
 def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple[list[float], list[str]]:

@@ -234,6 +234,12 @@ def test_a_class_with_too_few_cells_is_left_out_and_the_others_go_on(make_datase
     ((kept,), notes) = leave_out_small_classes(manifest, schemes, 1.0)
     assert notes == ["Classes with fewer than 5 training cells are left out of all scores: C (4)."]
     assert (kept.splits["mine"] == np.where(manifest.labels == 2, "", thin)).all()
+    alone = np.where(manifest.labels == 2, "test", np.where(subsets == "test", "train", thin))
+    ((kept,), notes) = leave_out_small_classes(
+        manifest, [Scheme("two", "two", {"mine": thin, "alone": alone})], 1.0, True
+    )
+    assert list(kept.splits) == ["mine"]
+    assert notes[1:] == ["1 of the 2 splits of two have no test cell of another class."]
     whole = [Scheme("all", "all", {"all": subsets})]
     assert leave_out_small_classes(manifest, whole, 1.0) == (whole, [])
     with pytest.raises(ArgumentError, match=r"got fewer of A \(4\), B \(4\), C \(1\). Use larger --volumes, or a data"):
