@@ -54,7 +54,7 @@ def run(
     described = {"classes": module.classes, "preprocessing": module.preprocessing.to_dict()}
     model = CellModule(**RUN, steps_per_call=3, **described, **(of_model or {}))
     items, throughput = Items(), Throughput()
-    made = trainer(**{"max_epochs": 3, "callbacks": [items, throughput, *callbacks], **of_trainer})
+    made = trainer(**{"max_epochs": 2, "callbacks": [items, throughput, *callbacks], **of_trainer})
     made.fit(model, datamodule=module, ckpt_path=ckpt_path, weights_only=True)
     assert items.types == ({PlannedSteps} if planned else {tuple})
     return model, made, throughput
@@ -65,7 +65,7 @@ def run(
     [
         ({"ema_decay": 0.9, "input_norm": True}, {"balance": "oversample"}),
         ({"part_learning_rates": {"head": 1e-2}}, {"balance": "weights"}),
-        ({"loss": "sigmoid"}, {"balance": "none", "augment": False}),
+        pytest.param({"loss": "sigmoid"}, {"balance": "none", "augment": False}, marks=pytest.mark.slow),
     ],
 )
 def test_weights_scores_and_counts_are_those_of_training_on_batches(make_dataset, monkeypatch, of_model, of_data):
@@ -84,14 +84,14 @@ def test_weights_scores_and_counts_are_those_of_training_on_batches(make_dataset
     )
     assert our_rate.cells == their_rate.cells
     if of_data["balance"] != "oversample":
-        assert our_rate.cells["train"] == 3 * 60  # without padding
+        assert our_rate.cells["train"] == 2 * 60  # without padding
     for mine, his in zip(
         our_trainer.optimizers[0].state.values(), their_trainer.optimizers[0].state.values(), strict=True
     ):
         assert float(mine["step"]) == float(his["step"]) == our_trainer.global_step
 
 
-@pytest.mark.parametrize("half", ["bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize("half", ["bf16-mixed", pytest.param("bf16-true", marks=pytest.mark.slow)])
 def test_in_bfloat16_the_difference_is_rounding(make_dataset, monkeypatch, half):
     """Beside the difference between bfloat16 and float32 of the same training on batches."""
     manifest = make_dataset(100)
