@@ -148,8 +148,6 @@ def shortened(words: list[str]) -> list[str]:
     if "--resume" in words:  # which takes no other settings than those of the run
         return words
     given = {word.split("=")[0] for word in words}
-    if "--resume" in given:  # a resumed run keeps its settings
-        return words
     kept = [SHORTER.get(before, word) for before, word in zip(["", *words], words, strict=False)]
     return [*kept, *(option for option in SHORT.get(words[0], []) if option.split("=")[0] not in given)]
 
