@@ -253,7 +253,8 @@ def used_cells(data: CellDataModule) -> np.ndarray:
 
 
 def _number_of(part: str) -> int:
-    return {name: number for number, name in enumerate(SPLITS)}[part]
+    numbers: dict[str, int] = {name: number for number, name in enumerate(SPLITS)}
+    return numbers[part]
 
 
 def has_labelled_cells(data: CellDataModule, part: str) -> bool:
