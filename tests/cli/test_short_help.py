@@ -58,7 +58,7 @@ def test_own_options_are_in_the_whole_parser(command: str) -> None:
     named = {option for options in GROUPS[command].values() for option in options}
     unnamed = {
         "fit": {"checkpoint_every_steps", "allow_absent", "trust", "teacher", "teacher_temperature", "teacher_share"},
-        "predict": {"ckpt_path", "labels", "tile", "channel", "pages", "subtract_background"},
+        "predict": {"ckpt_path", "engine", "scheduler", "labels", "tile", "channel", "pages", "subtract_background"},
     }
     assert set(own) - named == unnamed.get(command, {"ckpt_path"})
 
