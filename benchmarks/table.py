@@ -457,7 +457,7 @@ def _shifts(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         values = [f"{value:.3f}" for value in (row["accuracy"], row["balanced"])]
         recalls = [f"{row['recalls'][name]:.2f}" for name in classes]
-        lines.append(_line([row["trial"], str(row["folds"]), f"{row['decision_shift']:.1f}", *values, *recalls]))
+        lines.append(_line([row["trial"], str(row["folds"]), f"{row['decision_shift']:.2f}", *values, *recalls]))
     return lines
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
 from fastcell.cli.options import OutFile
 from fastcell.cli.parser import entry
-from fastcell.cli.signature import choices_of, read_command
+from fastcell.cli.signature import choices_of, parts_of, read_command
 from fastcell.storage.places import check_output_file
 from fastcell.system.messages import print_line
 
@@ -81,7 +81,7 @@ def options_of_command(name: str) -> Options:
 
 
 def _values_of(hint: object) -> list[str]:
-    return ["true", "false"] if hint is bool else choices_of(hint)
+    return ["true", "false"] if [*parts_of(hint)] == [bool] else choices_of(hint)
 
 
 def bash_script(options: Mapping[str, Options]) -> str:

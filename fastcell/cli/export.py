@@ -25,7 +25,7 @@ def export(
     check: int = 1_000,
     licence: str = "",
     um_per_px: float | None = None,
-    tta: bool = False,
+    tta: bool | None = None,
     trust: Trust = None,
 ) -> int:
     """Write a classifier for other programs or other people. If OUT ends in .onnx, it is a single ONNX file that
@@ -41,7 +41,8 @@ def export(
         licence: licence of the weights, such as cc-by-4.0, for the model card
         um_per_px: pixel size of the input images of an ONNX file [um per pixel]; required for runs with --data.fit
             scale
-        tta: average the probabilities of an ONNX file over the four flips of every cell
+        tta: average the probabilities of an ONNX file over the four flips of every cell, as a run with --model.tta does
+            anyway
         trust: packages whose code the network of the run may import, separated by commas
 
     Examples:
@@ -65,7 +66,7 @@ def export(
 
 
 def _to_onnx(
-    run: Path, file: Path, data: Path | None, check: int, um_per_px: float | None, tta: bool, trust: list[str]
+    run: Path, file: Path, data: Path | None, check: int, um_per_px: float | None, tta: bool | None, trust: list[str]
 ) -> None:
     from fastcell.inference.onnx.export import export
 
@@ -83,13 +84,13 @@ def _to_folder(
     check: int,
     licence: str,
     um_per_px: float | None,
-    tta: bool,
+    tta: bool | None,
     trust: list[str],
 ) -> None:
     if _ENDING.fullmatch(folder.suffix) and not folder.is_dir():
         rule = "a file name that ends in .onnx, or a new folder"
         raise invalid("OUT", rule, str(folder), "A folder holds model.safetensors, config.json and README.md")
-    for name, given in (("--um-per-px", um_per_px), ("--tta", tta or None)):
+    for name, given in (("--um-per-px", um_per_px), ("--tta", tta)):
         if given is not None:
             hint = "Give it to fastcell predict, or to fastcell.load"
             raise invalid(name, "left out for a folder, which keeps the run as it is", given, hint)

@@ -61,7 +61,7 @@ def fit(
 
     Args:
         data: packed data set.
-        preset: ``demo``, ``paper`` or ``fast``.
+        preset: ``demo``, ``paper``, ``fast`` or ``thorough``.
         out: parent folder of the new run folder.
         settings: further options by the names of the command line without dashes, such as
             ``{"model.network": "gao", "trainer.max_epochs": 5, "freeze": "features"}``.

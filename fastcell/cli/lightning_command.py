@@ -188,7 +188,7 @@ class FastcellCLI(LightningCLI):
             needed = argument.default is REQUIRED
             default = {} if needed else {"default": argument.default}
             more: dict[str, Any] = {"type": argument.hint}
-            if argument.hint is bool:  # --tta, or --tta true
+            if argument.num_values == 0:  # --tta, or --tta true
                 more |= {"nargs": "?", "const": True}
             elif argument.num_values > 1:
                 more |= {"type": float, "nargs": argument.num_values}
@@ -224,6 +224,8 @@ class FastcellCLI(LightningCLI):
                 return
         self.model = load_classifier(self.config.ckpt_path, packages_of(self.config.trust))
         self._take_data_of_the_run(Path(self.config.ckpt_path).parent)
+        if self.config.tta is None:
+            self.config.tta = bool(self.model.hparams["tta"])
         self.model.hparams["tta"] = self.config.tta
         if self.command == "predict":
             use_backend(self.config, self.model)

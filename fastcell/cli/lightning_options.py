@@ -59,13 +59,13 @@ class ScoreArguments(NamedTuple):
     Attributes:
         ckpt_path: the same as the argument RUN
         out: file of predictions to write: .csv, .parquet or .fcs
-        tta: average the predictions over the four flips of every cell
+        tta: average the predictions over the four flips of every cell [default: as in training]
         trust: packages whose code the network of the run may import, separated by commas
     """
 
     ckpt_path: Annotated[str, Spelled("RUN")]
     out: OutFile = None
-    tta: bool = False
+    tta: bool | None = None
     trust: Annotated[str | None, Spelled("PACKAGES")] = None
 
 
@@ -107,7 +107,7 @@ class PredictArguments(NamedTuple):
     Attributes:
         ckpt_path: the same as the argument RUN
         out: file of predictions to write: .csv, .parquet or .fcs
-        tta: average the predictions over the four flips of every cell
+        tta: average the predictions over the four flips of every cell [default: as in training]
         min_confidence: minimum confidence of a prediction, 0 to 1; cells with less are unsure
         accuracy: accuracy to reach, such as 0.95; sets the minimum confidence so that predictions for validation cells
             have this accuracy
@@ -116,7 +116,7 @@ class PredictArguments(NamedTuple):
 
     ckpt_path: Annotated[str, Spelled("RUN")]
     out: OutFile = None
-    tta: bool = False
+    tta: bool | None = None
     min_confidence: float | None = None
     accuracy: float | None = None
     trust: Annotated[str | None, Spelled("PACKAGES")] = None

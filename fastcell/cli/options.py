@@ -28,7 +28,7 @@ File = Annotated[str | None, Spelled("FILE")]
 Trust = Annotated[str | None, Spelled("PACKAGES")]
 """Packages whose code a run with a user-defined network may import."""
 Window = Annotated[tuple[float, float] | None, Spelled("LO HI")]
-Preset = Literal["demo", "paper", "fast"]
+Preset = Literal["demo", "paper", "fast", "thorough"]
 Layout = Literal["cell", "block"]
 
 PRESETS: tuple[str, ...] = get_args(Preset)

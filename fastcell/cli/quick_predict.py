@@ -163,7 +163,7 @@ def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: 
         values.get("--data.predict_split"),  # type: ignore[arg-type]
         int(values.get("--data.eval_batch_size", "256")),
         threads,
-        values.get("--tta") == "true",
+        values["--tta"] == "true" if "--tta" in values else network.tta,
         values.get("--data.on_bad_cell", "replace"),
         "--engine" in values,
         cache,

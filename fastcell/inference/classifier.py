@@ -240,7 +240,7 @@ class Classifier:
         return f"<p>{html_text(repr(self)[1:-1])}</p>{table}"
 
 
-_Source = tuple[str, str, str | None, BackendChoice | None, PrecisionChoice, bool, int | None, tuple[str, ...]]
+_Source = tuple[str, str, str | None, BackendChoice | None, PrecisionChoice, bool | None, int | None, tuple[str, ...]]
 
 
 def load(
@@ -249,7 +249,7 @@ def load(
     device: str | None = None,
     backend: BackendChoice | NetworkBackend | None = None,
     precision: PrecisionChoice = "auto",
-    tta: bool = False,
+    tta: bool | None = None,
     threads: int | None = None,
     trust: Sequence[str] = (),
 ) -> Classifier:
@@ -263,7 +263,7 @@ def load(
             for the fastest backend on this machine that agrees with torch on validation cells. None uses the earlier
             choice of ``auto`` for this run if there is one, else torch. A prepared run loads torch only for ``torch``.
         precision: arithmetic of the network: ``fp32``, ``bf16`` or ``int8``; ``auto`` for the fastest one that agrees.
-        tta: average over the four flips of every cell, as ``fastcell predict --tta``.
+        tta: average over the four flips of every cell, as ``fastcell predict --tta``; None as in training.
         threads: threads of the preprocessing; None for all cores.
         trust: packages whose code a run with a user-defined network may import.
 
@@ -296,7 +296,7 @@ def load(
         temperature=1.0 if confidence is None else confidence.temperature,
         known=TrainingCells.from_checkpoint(opened[1].content),
         scores=_scores(checkpoint),
-        tta=tta,
+        tta=opened[1].tta if tta is None else tta,
         threads=threads,
         origin=str(run),
     )
@@ -312,6 +312,7 @@ class _Described(NamedTuple):
     classes: list[str]
     preprocessing: Preprocessing
     loss: str
+    tta: bool
     content: dict[str, Any]  # statistics and confidence, as in a checkpoint
 
 
@@ -325,7 +326,9 @@ def _of_module(module: Any, checkpoint: Path) -> _Described:
     from fastcell.runs.checkpoint import read_checkpoint
 
     preprocessing = Preprocessing.from_dict(dict(module.preprocessing))
-    return _Described(module.classes, preprocessing, module.hparams["loss"], read_checkpoint(checkpoint))
+    return _Described(
+        module.classes, preprocessing, module.hparams["loss"], bool(module.hparams["tta"]), read_checkpoint(checkpoint)
+    )
 
 
 def _open_backend(
@@ -351,7 +354,9 @@ def _open_backend(
         files = NetworkFiles(checkpoint)
         backend, description = open_prepared(files, *chosen, threads or resources.num_cpus())
         content = join_content(description.values, files.arrays())
-        return backend, _Described(description.classes, description.preprocessing, description.loss, content)
+        return backend, _Described(
+            description.classes, description.preprocessing, description.loss, description.tta, content
+        )
     import torch
 
     from fastcell.inference.backends.pytorch import TorchNetwork
@@ -372,7 +377,7 @@ def _load_again(
     device: str | None,
     backend: BackendChoice | None,
     precision: PrecisionChoice,
-    tta: bool,
+    tta: bool | None,
     threads: int | None,
     trust: tuple[str, ...] = (),
 ) -> Classifier:

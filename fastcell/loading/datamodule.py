@@ -250,6 +250,12 @@ class CellDataModule(pl.LightningDataModule):
         return None if view is None else view.emphasis()
 
     @property
+    def train_counts(self) -> np.ndarray | None:
+        """Training cells of each class, (K,) int64, repeats not counted; None before `setup`."""
+        view = self.view("train")
+        return None if view is None else view.cell_counts()
+
+    @property
     def logit_shift(self) -> np.ndarray | None:
         """Shift of the logits in the training loss, (K,) float32, if ``balance="auto"`` repeats cells; else None."""
         repeats = self.emphasis if self._train.balance == "auto" else None

@@ -13,8 +13,9 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
 from fastcell import __version__
-from fastcell.errors import DIVERGED_HINT, DivergedError, invalid
+from fastcell.errors import DIVERGED_HINT, ArgumentError, DivergedError, invalid
 from fastcell.loading.batch import Batch, PlannedSteps
+from fastcell.models.decision_shift import DecisionShift, check_decision_shift
 from fastcell.models.initialization import Init
 from fastcell.models.losses import LossName, cell_losses, own_cell_losses, probabilities, weighted_mean
 from fastcell.models.metrics import OwnMetrics, RunningScores
@@ -88,6 +89,8 @@ class CellModule(pl.LightningModule):
         ema_decay: decay per step of a running average of the weights, which replaces them in evaluation; None for no
             average. The decay is smaller in the first steps, at most (1 + t) / (10 + t) after t steps.
         tta: average the predictions over the four flips of every image.
+        decision_shift: emphasis on rare classes in evaluation: the probability of each class is multiplied by 1 +
+            `decision_shift` / its share of the training cells, and normalised. 0 for no emphasis.
         channels_last: use torch's channels_last memory format.
         compile_network: compile the network with torch.compile.
         steps_per_call: optimizer steps in one `training_step`, each with its own batch. More steps reduce the overhead
@@ -127,6 +130,7 @@ class CellModule(pl.LightningModule):
         part_learning_rates: dict[str, float] | None = None,
         ema_decay: float | None = None,
         tta: bool = False,
+        decision_shift: float = 0.0,
         channels_last: bool = True,
         compile_network: bool = False,
         steps_per_call: int | None = None,
@@ -151,6 +155,7 @@ class CellModule(pl.LightningModule):
         )
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise invalid("ema_decay", "in [0, 1)", ema_decay, "0.99 averages over about 100 steps")
+        check_decision_shift(decision_shift, loss == "cross_entropy")
         steps_per_call = 1 if steps_per_call is None else steps_per_call
         if steps_per_call < 1:
             raise invalid("steps_per_call", "at least 1", steps_per_call, "8 hides the overhead of the trainer")
@@ -171,8 +176,12 @@ class CellModule(pl.LightningModule):
         self.own_metrics = OwnMetrics(metrics, num_classes) if metrics else None
         self.network = create_network(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
         self._draws, self._seed = own_loss is not None or may_draw(network, self.network), 0
-        if input_norm:  # with parameters, the gradient of the input of the first convolution would be needed
-            self.network = nn.Sequential(nn.BatchNorm2d(1, affine=False), self.network)
+        # With parameters, the gradient of the input of the first convolution would be needed.
+        norm = nn.BatchNorm2d(1, affine=False) if input_norm else nn.Identity()
+        if decision_shift:
+            self.network = nn.Sequential(norm, self.network, DecisionShift(decision_shift, num_classes))
+        elif input_norm:
+            self.network = nn.Sequential(norm, self.network)
         if freeze:
             self._frozen = freeze_parts(self.bare_network, num_classes, freeze)
             if input_norm and ALL_BUT_HEAD in freeze:
@@ -217,8 +226,14 @@ class CellModule(pl.LightningModule):
 
     @property
     def bare_network(self) -> nn.Module:
-        """The network without input normalisation, whose parameters have the names of `create_network`."""
-        return self.network[1] if self.hparams["input_norm"] else self.network  # type: ignore[index]
+        """The network without input normalisation and shift, whose parameters have the names of `create_network`."""
+        wrapped = self.hparams["input_norm"] or self.hparams["decision_shift"]
+        return self.network[1] if wrapped else self.network  # type: ignore[index]
+
+    @property
+    def decision_layers(self) -> list[DecisionShift]:
+        """The layers of `decision_shift`, of the network and of its average; empty without a shift."""
+        return [layer for layer in self.modules() if isinstance(layer, DecisionShift)]
 
     def train(self, mode: bool = True) -> "CellModule":
         """Set training or evaluation mode; frozen parts stay in evaluation mode."""
@@ -277,6 +292,15 @@ class CellModule(pl.LightningModule):
         self.emphasis = None if emphasis is None else torch.as_tensor(emphasis).float()
         shift = getattr(data, "logit_shift", None) if fits and self._is_softmax() else None
         self.logit_shift = None if shift is None else torch.as_tensor(shift).float()
+        if fits and self.hparams["decision_shift"]:
+            counts = getattr(data, "train_counts", None)
+            if counts is None:
+                raise ArgumentError(
+                    "decision_shift needs a data module with train_counts, the training cells of each class. Give a "
+                    "CellDataModule, or leave decision_shift out."
+                )
+            for layer in self.decision_layers:
+                layer.set_counts(counts)
 
     @property
     def takes_plans(self) -> bool:
@@ -485,7 +509,8 @@ class CellModule(pl.LightningModule):
             self.own_metrics.update(predicted, labels, weight)
         self.eval_scores.update(predicted, labels, losses, weight)
         if self.emphasis is not None:
-            losses = losses if self.logit_shift is None else self._cell_losses(self._as_trained(logits), labels)
+            if self.logit_shift is not None or self.hparams["decision_shift"]:
+                losses = self._cell_losses(self._as_trained(logits), labels)
             self.balanced_scores.update(predicted, labels, losses, weight * self.emphasis[labels.clamp_min(0)])
         return predicted
 
@@ -494,6 +519,8 @@ class CellModule(pl.LightningModule):
 
     def _as_trained(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the logits that the training loss compares with the labels (`class_balance.logit_shift`)."""
+        for layer in () if self.training else self.decision_layers[:1]:
+            logits = logits.float() - layer.shift
         return logits if self.logit_shift is None else logits.float() + self.logit_shift
 
     def _cell_losses(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:

@@ -29,6 +29,9 @@ SHARED_CONFIG_FILE, SHARED_WEIGHTS_FILE, CARD_FILE = "config.json", "model.safet
 MODEL_ARGUMENTS = ("network", "classes", "preprocessing", "loss", "input_norm", "channels_last")
 """Arguments of `CellModule` that a shared model keeps, because its predictions depend on them."""
 
+OPTIONAL_ARGUMENTS = ("decision_shift", "tta")
+"""Further ones, which a shared model keeps if they are not 0 or false."""
+
 BESIDE = ("fastcell_unlike", "fastcell_confidence")
 """Entries of a checkpoint, other than weights, that a shared model keeps."""
 
@@ -157,7 +160,7 @@ def read_shared_model(path: Path) -> dict[str, Any]:
 
 def _check_kinds(config: Mapping[str, Any], path: Path) -> None:
     known = all(isinstance(config.get(name), dict) for name in ("model", "beside", "scores"))
-    if not known or set(config["model"]) != set(MODEL_ARGUMENTS):
+    if not known or set(config["model"]) - set(OPTIONAL_ARGUMENTS) != set(MODEL_ARGUMENTS):
         raise DataError(f"{path} must describe a model of fastcell, got another content. Export the run anew.")
 
 

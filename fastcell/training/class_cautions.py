@@ -86,7 +86,30 @@ def describe_balance(view: View, balance: str) -> str | None:
     return (
         f"rare classes are repeated up to {repeats.max():.3g} times (--data.balance {balance}): {why}. "
         f"Cost: an epoch has {rows.sum() / cells.sum():.2f} times the cells. Gain: more cells of rare classes are "
-        f"found, and some other cells are mistaken for them.{back} --data.balance none turns this off."
+        f"found, and some other cells are mistaken for them.{back} --data.balance none turns this off; "
+        "--preset thorough is a longer recipe for rare classes."
+    )
+
+
+def describe_shift(classes: Sequence[str], counts: npt.ArrayLike, strength: float) -> str | None:
+    """Return one line about `decision_shift`, with cost and gain; None without a shift.
+
+    Args:
+        classes: names of the K classes.
+        counts: (K,) training cells of each class.
+        strength: ``--model.decision_shift``.
+    """
+    cells = np.asarray(counts)
+    if not strength or not cells.any():
+        return None
+    factors = 1 + strength * cells.sum() / np.where(cells > 0, cells, np.inf)
+    least, most = (np.flatnonzero(factors == value)[0] for value in (factors.max(), factors[cells > 0].min()))
+    return (
+        f"decisions are shifted towards rare classes (--model.decision_shift {strength:g}): in evaluation the "
+        f"probability of {classes[least]} counts {factors[least]:.3g} times, that of {classes[most]} "
+        f"{factors[most]:.3g} times. Gain: more cells of rare classes are found. Cost: some other cells are mistaken "
+        "for them, and probabilities of rare classes are higher than their frequency. --model.decision_shift 0 turns "
+        "this off."
     )
 
 

@@ -70,8 +70,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
     opens a run of ``fastcell fit``.
 
     Args:
-        preset: ``fast``, ``demo`` or ``paper``, as in ``fastcell fit``. It determines the arguments below that are
-            None.
+        preset: ``fast``, ``thorough``, ``demo`` or ``paper``, as in ``fastcell fit``. It determines the arguments below
+            that are None.
         network: ``cellnet``, ``cellnet-wide``, ``gao``, ``residual``, or the name of a network of timm.
         image_size: height and width of the square image that the network receives [px].
         square: how a cell is fitted into the square: ``stretch``, ``contain`` or ``scale``.

@@ -39,7 +39,7 @@ from fastcell.system.lightning_internals import detach
 from fastcell.system.messages import print_line
 from fastcell.system.text import printable
 from fastcell.training.best_weights import BestWeights, choose_weights
-from fastcell.training.class_cautions import describe_balance, training_cautions
+from fastcell.training.class_cautions import describe_balance, describe_shift, training_cautions
 from fastcell.training.evaluate import (
     STAGE_OF_PART,
     data_obstacles,
@@ -272,12 +272,14 @@ def describe_training(trainer: pl.Trainer, model: CellModule, data: CellDataModu
     batch = f"batch {data.batch_size}" + (f", {together} steps a call" if together > 1 else "")
     train = data.view("train")
     balanced = None if train is None else describe_balance(train, data.hparams["balance"])
+    strength = model.hparams["decision_shift"]
+    shifted = None if train is None else describe_shift(data.classes, train.cell_counts(), strength)
     by_hand = note_labels(data.manifest.marked)
     title = "" if folder is None else f"{printable(run_title(folder, data.info.name, model.network_name))}\n"
     return (
         f"{title}{printable(data.path)}: {kind}, {len(data.classes)} class{'es' * (len(data.classes) != 1)}; {cells}\n"
         f"{model.network_name}, {weights:,} weights, {size} x {size} pixels; {batch}, "
         f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}, seed {data.seed}"
-        + ("" if balanced is None else f"\n{printable(balanced)}")
+        + "".join(f"\n{printable(line)}" for line in (balanced, shifted) if line is not None)
         + (f"\n{by_hand}" if by_hand else "")
     )

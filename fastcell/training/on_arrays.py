@@ -106,6 +106,11 @@ class _TrainingCells(pl.LightningDataModule):
         return oversample(rows, self.labels, self.config.seed, cap) if balance == "oversample" else rows
 
     @property
+    def train_counts(self) -> np.ndarray:
+        """Training cells of each class, (K,) int64, repeats not counted."""
+        return np.bincount(self.labels)
+
+    @property
     def logit_shift(self) -> np.ndarray | None:
         """Shift of the logits in the training loss, (K,) float32; None where no cell is repeated by ``auto``."""
         rows, cells = np.bincount(self.labels[self._rows()]), np.bincount(self.labels)

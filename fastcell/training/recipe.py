@@ -159,7 +159,7 @@ def read_recipe(preset: str, changes: Sequence[str] = (), select: str | None = N
     """Read the recipe of a preset and apply changes such as ``--data.fit contain`` or ``--model.learning_rate=1e-3``.
 
     Args:
-        preset: ``demo``, ``paper`` or ``fast``.
+        preset: ``demo``, ``paper``, ``fast`` or ``thorough``.
         changes: arguments as `fastcell fit` takes them.
         select: weights to evaluate; None for the preset's own.
 

@@ -25,7 +25,7 @@ _WORDS = {
         trainer.reload_dataloaders_every_n_epochs
         model.network model.input_norm model.init model.loss model.metrics model.label_smoothing model.optimizer
         model.learning_rate model.weight_decay model.betas model.schedule model.warmup
-        model.final_learning_rate model.ema_decay model.tta model.steps_per_call
+        model.final_learning_rate model.ema_decay model.tta model.decision_shift model.steps_per_call
         model.part_learning_rates data.batch_augmentation
         data.split_name data.batch_size data.eval_batch_size data.image_size data.fit data.scale_um_per_px
         data.normalization data.antialias data.augment data.augmentation data.balance data.balance_cap
@@ -62,6 +62,7 @@ LATER: dict[str, Any] = {
     "data.balance_cap": None,
     "data.batch_augmentation": None,
     "freeze": None,
+    "model.decision_shift": 0.0,
     "model.metrics": None,
     "model.part_learning_rates": None,
     "start_from": None,

@@ -77,7 +77,8 @@ def start_from(model: CellModule, path: Path) -> StartWeights:
     content = read_checkpoint(source)
     there = content["hyper_parameters"]
     _check_same_network(model, there, path)
-    weights = _network_weights(content["state_dict"], bool(there.get("input_norm")))
+    wrapped = bool(there.get("input_norm") or there.get("decision_shift"))
+    weights = _network_weights(content["state_dict"], wrapped)
     classes = [str(name) for name in there.get("classes") or []]
     return _take(model, path, source, weights, classes, _cautions(model, there))
 
@@ -190,10 +191,10 @@ def _check_same_network(model: CellModule, there: Mapping[str, Any], path: Path)
             )
 
 
-def _network_weights(state: Mapping[str, Any], input_norm: bool) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint's network without input normalisation; averaged tensors if there are any."""
+def _network_weights(state: Mapping[str, Any], wrapped: bool) -> dict[str, torch.Tensor]:
+    """Return the tensors of `CellModule.bare_network` in a checkpoint; averaged tensors if there are any."""
     averaged = any(name.startswith("average.module.") for name in state)
-    prefix = ("average.module." if averaged else "network.") + ("1." if input_norm else "")
+    prefix = ("average.module." if averaged else "network.") + ("1." if wrapped else "")
     found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
 

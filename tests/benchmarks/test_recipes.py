@@ -1,4 +1,4 @@
-"""Trials of training recipes: decisions shifted against the class frequencies, magnified frames, folds."""
+"""Trials of training recipes: decisions shifted towards rare classes, magnified frames, folds."""
 
 import numpy as np
 import pytest
@@ -10,17 +10,18 @@ def recipes(program):
 
 
 def test_shifted_decisions_by_hand(recipes):
-    """Class b is three times rarer; its cell has odds of 1 to 2, which a shift by 0.8 log 3 turns."""
+    """Class b is three times rarer: its odds grow by (1 + 4 s) / (1 + 4 s / 3), which turns 0.47 at s = 0.051."""
     labels = np.array([0, 0, 0, 1])
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [2 / 3, 1 / 3]])
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.54, 0.46], [0.53, 0.47]])
     found = {(0, 0): {"test": np.arange(4), "flips": probabilities}}
     rows = {row.decision_shift: row for row in recipes.shifted(labels, ["a", "b"], "fast", found)}
     assert list(rows) == list(recipes.SHIFTS)
     assert (rows[0.0].accuracy, rows[0.0].balanced) == (0.75, 0.5)
     assert rows[0.0].recalls == {"a": 1.0, "b": 0.0}
-    assert rows[0.8].recalls == {"a": pytest.approx(2 / 3), "b": 1.0}
-    assert rows[0.8].balanced == pytest.approx(5 / 6)
-    assert rows[0.8].folds == 1
+    assert rows[0.05].recalls == rows[0.0].recalls
+    assert rows[0.1].recalls == {"a": pytest.approx(2 / 3), "b": 1.0}  # 0.46 turns at s = 0.071
+    assert rows[0.1].balanced == pytest.approx(5 / 6)
+    assert rows[0.1].folds == 1
 
 
 @pytest.mark.parametrize("factor", [1.25, 0.8])

@@ -62,7 +62,7 @@ def test_report_tables_and_figures(planted, tmp_path, capsys):
         (["--study", "leakage", "--splits", "default"], "--splits must be absent with --study leakage"),
         (["--study", "leakage", "--folds", "1"], "--folds must be 2 or more, got 1."),
         (["--backend", "abacus"], "backend must be one of auto, cuml, sklearnex, sklearn"),
-        (["--preset", "slow"], "--preset must be one of demo, paper, fast"),
+        (["--preset", "slow"], "--preset must be one of demo, paper, fast, thorough"),
         (["--data.nothing", "1"], "arguments must be those of compare"),
         (["--volumes", "0.01", "--splits", "default"], "--volumes must leave 5 training cells in two or more classes"),
     ],

@@ -262,7 +262,7 @@ def test_arguments_that_break_a_rule_end_with_status_2(data, tmp_path, capsys):
     for flag, text in (
         ("--model.network=alexnet", "network must be a known name, got 'alexnet'"),
         ("--data.fit=squeeze", "fit must be one of stretch, contain, scale, got 'squeeze'"),
-        ("--preset=slow", "--preset must be one of demo, paper, fast, got 'slow'"),
+        ("--preset=slow", "--preset must be one of demo, paper, fast, thorough, got 'slow'"),
         ("--trainer.devices=0", "devices"),
     ):
         assert cli.main(["fit", f"--data.path={data}", f"--runs={tmp_path}", *SMALL, flag]) == 2

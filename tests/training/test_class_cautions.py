@@ -7,7 +7,7 @@ import numpy as np
 
 from fastcell.dataset.class_balance import class_weights, oversample
 from fastcell.dataset.views import View
-from fastcell.training.class_cautions import call_cautions, describe_balance, training_cautions
+from fastcell.training.class_cautions import call_cautions, describe_balance, describe_shift, training_cautions
 
 CLASSES = ["a", "b", "c"]
 
@@ -51,3 +51,13 @@ def test_repeated_classes_are_one_line_with_the_cost() -> None:
     assert "\n" not in said
     assert describe_balance(View(manifest, np.arange(49)), "auto") is None
     assert describe_balance(View(manifest, np.arange(49), class_weights(labels, 2)), "weights") is None
+
+
+def test_a_shift_is_told_with_its_factors_for_the_rarest_and_the_most_frequent_class() -> None:
+    said = describe_shift(CLASSES, [0, 9, 90], 0.1)
+    assert said is not None
+    assert said.startswith("decisions are shifted towards rare classes (--model.decision_shift 0.1): ")
+    assert "the probability of b counts 2.1 times, that of c 1.11 times." in said  # 1 + 0.1 x 99 / 9, 1 + 0.1 x 99 / 90
+    assert "\n" not in said
+    assert describe_shift(CLASSES, [0, 9, 90], 0.0) is None
+    assert describe_shift(CLASSES, [0, 0, 0], 0.1) is None

@@ -48,7 +48,7 @@ def test_refusals(changes, message):
 
 
 def test_unknown_preset():
-    with pytest.raises(ArgumentError, match="--preset must be one of demo, paper, fast"):
+    with pytest.raises(ArgumentError, match="--preset must be one of demo, paper, fast, thorough"):
         read_recipe("slow")
 
 
@@ -57,7 +57,7 @@ def test_every_shipped_file_is_a_known_preset():
     assert sorted(path.name for path in files.iterdir() if path.name.endswith(".yaml")) == sorted(
         f"{name}.yaml" for name in PRESETS
     )
-    with pytest.raises(ArgumentError, match="--preset must be one of demo, paper, fast, got 'best'"):
+    with pytest.raises(ArgumentError, match="--preset must be one of demo, paper, fast, thorough, got 'best'"):
         preset_path("best")
 
 

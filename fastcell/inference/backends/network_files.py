@@ -53,6 +53,7 @@ class NetworkDescription:
         num_features: F, number of penultimate activations.
         values: further plain values of the checkpoint, such as the temperature.
         files: hash of each file, by name.
+        tta: whether the run averages probabilities over the four flips.
     """
 
     checkpoint: str
@@ -63,6 +64,7 @@ class NetworkDescription:
     num_features: int
     values: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    tta: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of network.json."""
@@ -108,7 +110,7 @@ class NetworkFiles:
             return None
         try:
             names = NetworkDescription.__dataclass_fields__
-            values = {name: content[name] for name in names}
+            values = {name: content[name] for name in names if name != "tta" or name in content}
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             found = NetworkDescription(**values)
         except (KeyError, TypeError, ValueError, FastcellError):

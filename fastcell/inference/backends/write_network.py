@@ -65,6 +65,7 @@ def write_network(files: NetworkFiles, trust: Sequence[str] = ()) -> NetworkDesc
         num_features(model),
         values,
         {NETWORK_FILE: file_hash(path)},
+        bool(model.hparams["tta"]),
     )
     files.write(description, arrays)
     return description

@@ -55,7 +55,7 @@ def export(
     data: Path | None = None,
     num_cells: int = NUM_CELLS,
     um_per_px: float | None = None,
-    tta: bool = False,
+    tta: bool | None = None,
     trust: Sequence[str] = (),
 ) -> tuple[GraphDifference, RawCells]:
     """Write the classifier of a run as ONNX, after checking that it agrees with torch on `num_cells` cells.
@@ -67,7 +67,7 @@ def export(
         num_cells: number of cells to compare.
         um_per_px: micrometres per pixel of the cells that the graph will receive; None for the pixel size of the data
             set if all its cells have the same.
-        tta: include the mean over the four flips in the graph.
+        tta: include the mean over the four flips in the graph; None as in training.
         trust: packages whose code a run with a user-defined network may import.
 
     Returns:
@@ -91,7 +91,8 @@ def export(
 
     checkpoint = find_checkpoint(run)
     model = load_classifier(checkpoint, trust)
-    model.hparams["tta"] = tta
+    if tta is not None:
+        model.hparams["tta"] = tta
     confidence = Confidence.from_checkpoint(read_checkpoint(checkpoint))
     temperature = 1.0 if confidence is None else confidence.temperature
     preprocessing = Preprocessing.from_dict(model.preprocessing)

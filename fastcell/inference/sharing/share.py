@@ -36,6 +36,7 @@ from fastcell.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE, METRICS_FILE
 from fastcell.runs.shared_model import (
     CARD_FILE,
     MODEL_ARGUMENTS,
+    OPTIONAL_ARGUMENTS,
     SHARED_WEIGHTS_FILE,
     is_shared_model,
     write_shared_model,
@@ -59,6 +60,7 @@ _SETTINGS = {
     "model.weight_decay": "weight decay",
     "model.schedule": "schedule",
     "model.ema_decay": "average of the weights",
+    "model.decision_shift": "emphasis on rare classes",
     "seed_everything": "seed",
 }
 """Settings of config.yaml that the card names."""
@@ -140,6 +142,7 @@ def _tensors(model: CellModule, content: Mapping[str, Any]) -> dict[str, torch.T
 
 def _config(model: CellModule, content: Mapping[str, Any], scored: Mapping[str, Any]) -> dict[str, Any]:
     arguments = {name: model.hparams[name] for name in MODEL_ARGUMENTS}
+    arguments |= {name: model.hparams[name] for name in OPTIONAL_ARGUMENTS if model.hparams[name]}
     if model.own_loss is not None:  # the loss only determines the probabilities, which are those of the softmax
         arguments["loss"] = "cross_entropy"
     values, _ = split_content(content)
