@@ -463,12 +463,13 @@ def shifted(
     classes: Sequence[str],
     trial: str,
     found: dict[tuple[int, int], Any],
+    strengths: Sequence[float] = SHIFTS,
 ) -> list[ShiftRow]:
-    """Return the scores of a trial for each of `SHIFTS`; frequencies are those of all cells."""
+    """Return the scores of a trial for each shift; frequencies are those of all cells."""
     truth = labels[np.concatenate([fold["test"] for fold in found.values()])]
     logs = np.log(np.concatenate([fold["flips"] for fold in found.values()]).clip(1e-12))
     rows = []
-    for shift in SHIFTS:
+    for shift in strengths:
         right = (logs + log_weights(labels, shift)).argmax(axis=1) == truth
         recalls = {name: float(right[truth == label].mean()) for label, name in enumerate(classes)}
         balanced = float(np.mean(list(recalls.values())))
@@ -500,7 +501,8 @@ def write_table(options: argparse.Namespace) -> None:
             views = [("", "one", 0 * shift), (" + flips", "flips", 0 * shift)]
             if "oversample" in trial.changes:
                 views.append((" + flips + prior", "flips", shift))
-            if len(found) >= whole and options.data == "jurkat" and "balance none" in trial.changes:
+            curved = len(found) >= whole and options.data == "jurkat" and trial.preset != "thorough"
+            if curved and "balance none" in trial.changes:
                 chosen = log_weights(labels, CHOSEN_SHIFT)
                 views.append((f" + flips + decision shift {CHOSEN_SHIFT}", "flips", -chosen))
             for suffix, kind, moved in views:
@@ -511,8 +513,12 @@ def write_table(options: argparse.Namespace) -> None:
                     "shift": moved,
                 }
                 rows.append(compare_with(labels, found, base, row))
-            if len(found) >= whole and options.data == "jurkat":
+            if curved:
                 curves += shifted(labels, classes, name, found)
+                seeds = sorted({seed for seed, _ in found}) if "balance none" in trial.changes else []
+                for seed in seeds if len(seeds) > 1 else []:
+                    of_seed = {place: fold for place, fold in found.items() if place[0] == seed}
+                    curves += shifted(labels, classes, f"{name}, seed {seed}", of_seed, (CHOSEN_SHIFT,))
         exact = read_folds(work, name, "32-true")
         if options.precision != "32-true" and set(exact) & set(base):
             row = {

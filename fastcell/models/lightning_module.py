@@ -89,8 +89,8 @@ class CellModule(pl.LightningModule):
         ema_decay: decay per step of a running average of the weights, which replaces them in evaluation; None for no
             average. The decay is smaller in the first steps, at most (1 + t) / (10 + t) after t steps.
         tta: average the predictions over the four flips of every image.
-        decision_shift: emphasis on rare classes in evaluation: the probability of each class is multiplied by 1 +
-            `decision_shift` / its share of the training cells, and normalised. 0 for no emphasis.
+        decision_shift: emphasis on rare classes in evaluation, 0 for none. The probability of each class is multiplied
+            by 1 + `decision_shift` / its share of the training cells, and normalised.
         channels_last: use torch's channels_last memory format.
         compile_network: compile the network with torch.compile.
         steps_per_call: optimizer steps in one `training_step`, each with its own batch. More steps reduce the overhead

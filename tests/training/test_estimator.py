@@ -170,7 +170,7 @@ def test_what_it_refuses(fitted, tmp_path):
     images, names = cells()
     with pytest.raises(ArgumentError, match="y must be of at least two classes, got '1 class .spot.'"):
         CellClassifier().fit(images[::2], names[::2])
-    with pytest.raises(ArgumentError, match="preset must be one of demo, fast, paper, got 'quick'"):
+    with pytest.raises(ArgumentError, match="preset must be one of demo, fast, paper, thorough, got 'quick'"):
         CellClassifier(preset="quick").fit(images, names)
     with pytest.raises(ArgumentError, match="epochs must be a positive whole number, got 0"):
         CellClassifier(epochs=0).fit(images, names)

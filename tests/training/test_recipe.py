@@ -88,7 +88,7 @@ def test_what_the_estimator_leaves_out_is_the_preset_s():
     changed = estimator_recipe("paper", network="gao", learning_rate=1, batch_size=np.int64(7), epochs=2)
     assert changed.model == {**read_recipe("paper").model, "network": "gao", "learning_rate": 1.0}
     assert (changed.batch_size, changed.max_epochs, changed.max_steps) == (7, 2, -1)
-    with pytest.raises(ArgumentError, match="preset must be one of demo, fast, paper, got 'slow'"):
+    with pytest.raises(ArgumentError, match="preset must be one of demo, fast, paper, thorough, got 'slow'"):
         estimator_recipe("slow")
     for wrong in (0, 2.5, True):
         with pytest.raises(ArgumentError, match="batch_size must be a positive whole number"):
