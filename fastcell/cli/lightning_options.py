@@ -220,7 +220,6 @@ GROUPS: dict[str, dict[str, list[str]]] = {
             "model.optimizer",
             "model.learning_rate",
             "model.schedule",
-            "model.decision_shift",
             "trainer.max_epochs",
             "trainer.max_steps",
             "select",
