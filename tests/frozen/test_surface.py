@@ -151,7 +151,7 @@ def test_typed_options(name: str, frozen: Callable[..., None]) -> None:
     frozen(FILE, f"options of {name}, trainer", trainers, versions=versions)
 
 
-@pytest.mark.parametrize("preset", ["demo", "fast", "paper"])
+@pytest.mark.parametrize("preset", ["demo", "fast", "paper", "thorough"])
 def test_presets(preset: str, frozen: Callable[..., None]) -> None:
     values: Any = parser_of("fit", f"--preset={preset}")
     settings = {name: value for name, value in flat(values.get_defaults().as_dict()) if not name.startswith("trainer.")}
