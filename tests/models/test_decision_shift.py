@@ -145,11 +145,16 @@ def expected(run: Path, data: Path, images: torch.Tensor) -> np.ndarray:
 
 
 def images_of(run: Path, data: Path) -> torch.Tensor:
-    module = CellDataModule(str(data), image_size=16, threads=1)
+    module = CellDataModule(str(data), image_size=16, threads=1, dtype="float32")
     preprocessing = Preprocessing.from_dict(load_classifier(find_checkpoint(run)).preprocessing)
     module.use_preprocessing(preprocessing, module.classes)
     module.setup("predict")
-    return torch.cat([batch.images[batch.weight > 0] for batch in module.predict_dataloader()])
+    batches = [
+        (batch.cell_ids[batch.weight > 0], batch.images[batch.weight > 0]) for batch in module.predict_dataloader()
+    ]
+    ids, images = (torch.cat(column) for column in zip(*batches, strict=True))
+    assert sorted(ids.tolist()) == list(range(len(ids)))
+    return images[ids.argsort()]
 
 
 def test_every_table_program_and_file_has_the_shift(shifted_run, trained_data, tmp_path):
