@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -21,7 +21,7 @@ from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.decision_shift import DecisionShift
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier
-from fastcell.runs.run_folder import find_checkpoint
+from fastcell.runs.run_folder import PREDICTIONS_FILE, find_checkpoint
 from fastcell.system.library_settings import quiet
 from fastcell.training.start_weights import start_from
 
@@ -164,13 +164,13 @@ def test_every_table_program_and_file_has_the_shift(shifted_run, trained_data, t
     rows = {key: row for row, key in enumerate(Manifest.open(trained_data).table.column("key").to_pylist())}
 
     def check(file):
-        table = pyarrow.csv.read_csv(file)
+        table = pq.read_table(file)
         found = np.stack([table[name] for name in table.column_names if name.startswith("p_")], axis=1)
         np.testing.assert_allclose(found, wanted[[rows[key] for key in table["key"].to_pylist()]], atol=2e-5)
 
-    check(shifted_run / "predictions.csv")
+    check(shifted_run / PREDICTIONS_FILE)
     for backend in ("torch", "onnxruntime", "openvino"):
-        out = tmp_path / f"{backend}.csv"
+        out = tmp_path / f"{backend}.parquet"
         words = [str(shifted_run), str(trained_data), f"--out={out}", f"--backend={backend}", "--precision=fp32"]
         assert cli.main(["predict", *words]) == 0
         check(out)
