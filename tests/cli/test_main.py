@@ -302,6 +302,7 @@ TAKE_ADDRESSES = [
     "explain",
     "report",
     "bench",
+    "index",
     "pack",
     "synth",
 ]  # the store is not there
