@@ -43,8 +43,11 @@ def write_result(path: Path, result: Mapping[str, Any]) -> Path:
     if len(content) > MOST_BYTES:
         content, path = lzma.compress(content, preset=9), path.with_name(f"{path.name}.xz")
     fresh = path.with_suffix(".new")  # a run that is cut off here leaves no half of a result
-    fresh.write_bytes(content)
-    fresh.replace(path)
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
     return path
 
 

@@ -22,6 +22,8 @@ def options(files, backend, precision, accelerator="auto"):
         ckpt_path=str(files.checkpoint),
         backend=backend,
         precision=precision,
+        engine=None,
+        scheduler=None,
         tta=False,
         trust=None,
     )

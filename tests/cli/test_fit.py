@@ -273,7 +273,7 @@ def test_arguments_that_break_a_rule_end_with_status_2(data, tmp_path, capsys):
 def test_presets_parse_and_their_checkpoints_load_safely(name, data, tmp_path):
     small = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.check_val_every_n_epoch=null"]
     folder = fit(data, tmp_path, f"--preset={name}", *small)
-    assert folder.name.endswith("-cellnet")
+    assert folder.name.endswith("-residual" if name == "thorough" else "-cellnet")
     for checkpoint in ("best.ckpt", "last.ckpt"):
         content = torch.load(folder / checkpoint, weights_only=True)
         assert content["hyper_parameters"]["classes"] == CLASSES

@@ -279,7 +279,7 @@ def test_every_page_goes_through_the_function_that_makes_text_safe() -> None:
 
 def test_every_error_for_the_user_has_a_safe_text() -> None:
     """Each exception is a `FastcellError`, whose text is made safe, or carries none to the user."""
-    inner = {"BadCell", "NeedsWindow", "_Described", "_Terminated", "_LeftOut", "Stopped"}
+    inner = {"BadCell", "NeedsWindow", "_Described", "_Terminated", "_LeftOut", "Stopped", "_Stopped"}
     known, others = {"FastcellError"}, set()
     classes = [node for _, tree in modules() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     for _ in range(4):

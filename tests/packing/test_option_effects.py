@@ -195,7 +195,7 @@ def test_each_option_has_an_effect_or_is_refused(folder: Path, tmp_path: Path, n
 
 def test_the_tables_hold_every_option() -> None:
     asked = {*inspect.signature(pack).parameters, *inspect.signature(index).parameters}
-    asked -= {"src", "out", "folder", "verbose", "command"}  # no options of the user
+    asked -= {"src", "out", "tars", "verbose", "command"}  # no options of the user
     asked -= {"read", "pattern"}  # the options of reading
     renamed = {"origin": "source"}
     assert {renamed.get(name, name) for name in asked} | {"split_seed", "folds"} == set(PACK_OPTIONS)

@@ -12,6 +12,7 @@ import pytest
 
 from fastcell.packing import read_tars as module
 from fastcell.packing.read_tars import read_tars, replace_column
+from fastcell.packing.tar_sources import TarSource
 
 
 def write(path: Path, seeds: range) -> Path:
@@ -29,7 +30,8 @@ def test_parts_are_saved_and_taken_over(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_PART_CELLS", 4)
     paths = [write(tmp_path / "a.tar", range(10)), write(tmp_path / "b.tar", range(10, 13))]
     (tmp_path / "saved").mkdir()
-    arguments = (paths, tmp_path, tmp_path / "saved", (None, 0.5, None), 1, False)
+    sources = [TarSource(path.name, str(path)) for path in paths]
+    arguments = (sources, tmp_path / "saved", (None, 0.5, None), 1, False)
     parts, tars = read_tars(*arguments)
     assert [part.rows.num_rows for part in parts] == [4, 4, 2, 3]
     assert [(result.name, result.rows.num_rows) for result in tars] == [("a.tar", 10), ("b.tar", 3)]
@@ -44,7 +46,8 @@ def test_parts_are_saved_and_taken_over(tmp_path: Path, monkeypatch: pytest.Monk
 def test_keys_of_two_tars_get_the_names_of_their_tars(tmp_path: Path) -> None:
     paths = [write(tmp_path / "a.tar", range(2)), write(tmp_path / "b.tar", range(1, 3))]
     (tmp_path / "saved").mkdir()
-    _, tars = read_tars(paths, tmp_path, tmp_path / "saved", (None, 0.5, None), 1, False)
+    sources = [TarSource(path.name, str(path)) for path in paths]
+    _, tars = read_tars(sources, tmp_path / "saved", (None, 0.5, None), 1, False)
     keys = [key for result in tars for key in result.rows.column("key").to_pylist()]
     assert keys == ["a.tar/0.png", "a.tar/1.png", "b.tar/1.png", "b.tar/2.png"]
     assert replace_column(tars[0].rows, "key", ["x", None]).column("key").to_pylist() == ["x", None]

@@ -78,7 +78,10 @@ def test_remarks_of_a_logger_are_lines_on_stdout(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr() == ("bank: 5 cells\n", "")
 
 
-def test_a_log_is_printed_inside_the_context_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_is_printed_inside_the_context_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("fastcell"), "handlers", [])  # a command in this process may have added some
     log = logging.getLogger("fastcell.a.room")
     before = log.level, log.propagate, list(log.handlers)
     log.info("before")
