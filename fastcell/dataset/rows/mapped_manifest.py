@@ -122,9 +122,19 @@ def _open(folder: Path, num_rows: int) -> MappedRows:
 
 
 def _make(entry: Path, path: Path, info: Any, finish: Callable[[pa.Table], object]) -> bool:
-    """Read and check the rows, and write the files; return False if the disk is full or cannot be written."""
-    metadata = pq.read_metadata(path)
-    needed = _SPARE * sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    """Read and check the rows, and write the files.
+
+    Returns:
+        False if the disk is full or cannot be written, or the file cannot be what ``dataset.json`` says.
+    """
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return False  # the usual reading says what is wrong
+    if metadata.num_rows != info.num_cells:
+        return False
+    stored = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    needed = _SPARE * max(stored, info.num_cells * SCHEMA.field("cell_id").type.byte_width)
     try:
         _remove_orphans(entry)
         free = shutil.disk_usage(entry).free

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -179,3 +180,22 @@ def test_some_rows_are_not_mapped(make_dataset: Make, cache: Path) -> None:
     again = pickle.loads(pickle.dumps(some))
     assert again.labels.tolist() == found.labels[[5, 39]].tolist()
     assert again.shards_of(np.array([0, 1])).tolist() == found.shard_index[[5, 39]].tolist()
+
+
+@pytest.mark.parametrize("count", [41, 1 << 40, (1 << 62) - 1])
+def test_a_number_of_cells_that_is_not_that_of_the_rows(make_dataset: Make, cache: Path, count: int) -> None:
+    """Nothing is prepared for the cells that ``dataset.json`` states; the usual reading tells what is wrong."""
+    made = make_dataset(40)
+    shutil.rmtree(cache, ignore_errors=True)
+    info = json.loads((made.path / "dataset.json").read_text())
+    (made.path / "dataset.json").write_text(json.dumps({**info, "num_cells": count}))
+    with pytest.raises(DataError, match="does not fit dataset.json"):
+        Manifest.open(made.path)
+    assert builds(cache) == []
+
+
+def test_a_manifest_that_is_no_parquet(make_dataset: Make, cache: Path) -> None:
+    made = make_dataset(40)
+    (made.path / "manifest.parquet").write_bytes(b"PAR1" + bytes(100))
+    with pytest.raises(DataError, match="manifest.parquet"):
+        Manifest.open(made.path)
