@@ -1,11 +1,12 @@
 """Which cells does a network call unlike those of its training, by which score, and what does it cost?
 
-Networks of the preset fast are trained on Jurkat cells, T cells (split by donor) and simulated cells. Their training
-cells give the statistics, validation cells the limits (97.5 % of them for each score). Then the share of cells above
-the limits is measured: on test cells of the same set, which have no part in it; on other sets, as they are and resized
-to the size of the network's own cells; and on test cells with changes, beside the accuracy. For every other set and
-every harmful change the best method is also chosen with that case left out. Rows `class left out` are the area under
-the ROC curve between a class that was not in training and test cells of the others.
+Networks of the preset fast are trained on Jurkat cells, T cells (split by donor) and simulated cells, and networks of
+the presets demo (the default of `fit`) and thorough on Jurkat cells. Their training cells give the statistics,
+validation cells the limits (97.5 % of them for each score). Then the share of cells above the limits is measured: on
+test cells of the same set, which have no part in it; on other sets, as they are and resized to the size of the
+network's own cells; and on test cells with changes, beside the accuracy. For every other set and every harmful change
+the best method is also chosen with that case left out. Rows `class left out` are the area under the ROC curve between a
+class that was not in training and test cells of the others.
 
     python benchmarks/unlike.py --data DIR --work WORK [--seeds 3]
 
@@ -53,7 +54,15 @@ from fastcell.stats.ranking_intervals import roc_area
 MOST_FLAGGED = 0.07  # of test cells of the same set; a method above it is not chosen
 HARM = 0.10  # accuracy that a change costs before it counts as harmful
 LEFT_OUT = ("Prophase", "G1", "Metaphase")
-LEFT_OUT_EPOCHS = 20
+LEFT_OUT_EPOCHS = {"jurkat": 20, "thorough": 40}
+NETWORKS = {
+    "jurkat": ("jurkat", "fast"),
+    "tcell": ("tcell", "fast"),
+    "synth": ("synth", "fast"),
+    "demo": ("jurkat", "demo"),
+    "thorough": ("jurkat", "thorough"),
+}
+"""Data set and preset of each network."""
 MOST_WITHOUT_CELLS = 128
 PATTERNS = {"tcell": ["--pattern", "{group}/{class}/{name}"]}
 
@@ -65,7 +74,7 @@ class Share:
     Attributes:
         part: same set, other set, other set resized, change, without cells, chosen without it, class left out,
             precision or cost.
-        network: set that the network was trained on.
+        network: name among `NETWORKS`.
         case: cells.
         method: score.
         flagged: share of cells above the limit, mean over seeds; of class left out the area under the ROC curve, of
@@ -99,19 +108,20 @@ def main() -> None:
     torch.set_num_threads(1)
     sets = pack_all(options.data, options.work / "sets")
     rows: list[Share] = []
-    for name in ("jurkat", "tcell", "synth"):
+    for name in NETWORKS:
         of_seeds = [measure(name, seed, sets, options.data, options.work) for seed in range(options.seeds)]
         rows += shares(name, of_seeds)
         rows += without_cells(name, of_seeds, sets, options.work)
     rows += chosen_without(rows)
-    rows += classes_left_out(sets, options.work)
+    for name in LEFT_OUT_EPOCHS:
+        rows += classes_left_out(name, sets, options.work)
     rows += costs()
     for row in rows:
         if row.method in (CHOSEN, "cost") or row.part not in ("other set", "other set resized", "change"):
             print(
                 f"{row.part:<20}{row.network:<8}{row.case:<28}{row.method:<28}{row.flagged:>8.3f}{row.accuracy:>7.2f}"
             )
-    settings = {"seeds": options.seeds, "preset": "fast", "limits": f"{USUAL:.1%} of validation cells for each score"}
+    settings = {"seeds": options.seeds, "limits": f"{USUAL:.1%} of validation cells for each score"}
     data = "Jurkat cells, T cells of four donors, simulated cells; plankton, RT-DC, ATOM, noise and empty frames"
     print(f"wrote {Result('unlike', data, settings, rows).save()}")
 
@@ -146,13 +156,13 @@ def run(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "fastcell", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
-def network_of(name: str, seed: int, data: Path, work: Path, *more: object) -> Any:
+def network_of(name: str, seed: int, data: Path, preset: str, work: Path, *more: object) -> Any:
     """Return the trained network of a data set, on the CPU."""
     runs = work / "runs" / f"{name}-{seed}"
     finished = sorted(runs.glob("*/metrics.json"))
     if not finished:
         shutil.rmtree(runs, ignore_errors=True)
-        run("fit", data, "--preset", "fast", "--seed_everything", seed, "--out", runs, *more)
+        run("fit", data, "--preset", preset, "--seed_everything", seed, "--out", runs, *more)
         finished = sorted(runs.glob("*/metrics.json"))
     checkpoint = scored_checkpoint(finished[-1].parent)
     assert checkpoint is not None
@@ -180,21 +190,22 @@ def measure(name: str, seed: int, sets: dict[str, Path], data: Path, work: Path)
     path = work / f"measured-{name}-{seed}.pickle"
     if path.exists():
         return pickle.loads(path.read_bytes())
-    model = network_of(name, seed, sets[name], work)
+    of, preset = NETWORKS[name]
+    model = network_of(name, seed, sets[of], preset, work)
     found: dict[str, Measured] = {}
-    parts = {part: load_cells(sets[name], part) for part in ("train", "valid", "test")}
+    parts = {part: load_cells(sets[of], part) for part in ("train", "valid", "test")}
     for part, cells in parts.items():
         labels = np.array([model.classes.index(label) for label in cells.classes])
         found[part] = outputs(model, cells.images) | {"labels": labels}
     test = parts["test"].images
-    if name == "jurkat":
+    if of == "jurkat":
         for case, change in changes().items():
             changed = outputs(model, [change(cell) for cell in test])
             found[f"change/{case}"] = changed | {"labels": found["test"]["labels"]}
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found["precision/bfloat16"] = outputs(model, test) | {"labels": found["test"]["labels"]}
     size = tuple(int(np.median([cell.shape[axis] for cell in test])) for axis in (1, 0))
-    for case, cells in other_cells(name, sets, data).items():
+    for case, cells in other_cells(of, sets, data).items():
         found[f"other set/{case}"] = outputs(model, cells)
         resized = [cv2.resize(cell, size, interpolation=cv2.INTER_AREA) for cell in cells]
         found[f"other set resized/{case}"] = outputs(model, resized)
@@ -236,10 +247,11 @@ def most_common_reason(found: dict[str, Measured], case: str) -> str:
 
 def without_cells(name: str, of_seeds: list[dict[str, Measured]], sets: dict[str, Path], work: Path) -> list[Share]:
     """Return the share of unlike images among those without a cell that `fit` makes from validation cells."""
-    cells = load_cells(sets[name], "valid").images[:MOST_WITHOUT_CELLS]
+    of, preset = NETWORKS[name]
+    cells = load_cells(sets[of], "valid").images[:MOST_WITHOUT_CELLS]
     flagged: dict[str, list[float]] = {}
     for seed, found in enumerate(of_seeds):
-        model = network_of(name, seed, sets[name], work)
+        model = network_of(name, seed, sets[of], preset, work)
         order = StoredOrder(evaluation_share(len(cells), len(cells)))
         preprocessing = Preprocessing.from_dict(dict(model.preprocessing))
         (batch,) = PoolLoader(make_pool(cells), np.zeros(len(cells), np.int64), order, preprocessing)
@@ -284,13 +296,14 @@ def chosen_without(rows: list[Share]) -> list[Share]:
     return chosen
 
 
-def classes_left_out(sets: dict[str, Path], work: Path) -> list[Share]:
+def classes_left_out(network: str, sets: dict[str, Path], work: Path) -> list[Share]:
     """Return the area under the ROC curve between a class without training cells and test cells of the others."""
     rows = []
     everything = load_cells(sets["jurkat"])
     for name in LEFT_OUT:
         title = f"jurkat-without-{name}"
-        model = network_of(title, 0, sets[title], work, "--trainer.max_epochs", LEFT_OUT_EPOCHS)
+        training = (NETWORKS[network][1], work, "--trainer.max_epochs", LEFT_OUT_EPOCHS[network])
+        model = network_of(f"{network}-without-{name}", 0, sets[title], *training)
         parts = {part: load_cells(sets[title], part) for part in ("train", "valid", "test")}
         found = {part: outputs(model, cells.images) for part, cells in parts.items()}
         found["train"]["labels"] = np.array([model.classes.index(label) for label in parts["train"].classes])
@@ -300,7 +313,7 @@ def classes_left_out(sets: dict[str, Path], work: Path) -> list[Share]:
             score = METHODS[method](found["train"], found["valid"])
             values = np.concatenate([score(left), score(found["test"])])
             area = roc_area(values, np.arange(len(values)) < len(new))
-            rows.append(Share("class left out", "jurkat", name, method, area.value, area.low, area.high, len(new)))
+            rows.append(Share("class left out", network, name, method, area.value, area.low, area.high, len(new)))
     return rows
 
 

@@ -9,7 +9,14 @@ from typing import Any
 
 CHOSEN = "image or network"
 HARM = 0.10
-NETWORKS = {"jurkat": "Jurkat", "tcell": "T cells", "synth": "simulated"}
+NETWORKS = {
+    "jurkat": "Jurkat",
+    "tcell": "T cells",
+    "synth": "simulated",
+    "demo": "Jurkat, `demo`",
+    "thorough": "Jurkat, `thorough`",
+}
+"""Titles; without a preset it is `fast`."""
 Rows = list[dict[str, Any]]
 
 
@@ -19,23 +26,30 @@ def unlike_tables(rows: Rows) -> list[str]:
     return [line for make in tables for line in [*make(rows), ""]][:-1]
 
 
+def _titles(rows: Rows) -> dict[str, str]:
+    """Return the titles of the networks that are there."""
+    there = {row["network"] for row in rows}
+    return {name: title for name, title in NETWORKS.items() if name in there}
+
+
 def _sets(rows: Rows) -> list[str]:
+    networks = _titles(rows)
     title = (
-        "**Cells called unlike, by the training set of the network** (in parentheses: all cells resized to the size of "
+        "**Cells called unlike, by the training set of the network** (preset `fast` unless named; in parentheses: all "
     )
-    title += "the network's own). Test cells had no part in statistics, limits or network."
+    title += "cells resized to the size of the network's own). Test cells had no part in statistics, limits or network."
     found = {
         (row["network"], row["part"], row["case"]): row
         for row in rows
         if row["method"] == CHOSEN and row["part"] in ("same set", "other set", "other set resized")
     }
     cases = list(dict.fromkeys(case for _, part, case in found if part != "same set"))
-    lines = [title, "", _line(["cells", *NETWORKS.values()]), "|---|" + "--:|" * len(NETWORKS)]
-    own = [_range(found[network, "same set", "test cells"]) for network in NETWORKS]
+    lines = [title, "", _line(["cells", *networks.values()]), "|---|" + "--:|" * len(networks)]
+    own = [_range(found[network, "same set", "test cells"]) for network in networks]
     lines.append(_line(["test cells of the same set", *own]))
     for case in cases:
         values = []
-        for network in NETWORKS:
+        for network in networks:
             row, resized = (found.get((network, part, case)) for part in ("other set", "other set resized"))
             values.append("-" if row is None or resized is None else f"{_percent(row)} ({_percent(resized)})")
         lines.append(_line([case, *values]))
@@ -46,34 +60,42 @@ def _without_cells(rows: Rows) -> list[str]:
     found = {(row["network"], row["case"]): row for row in rows if row["part"] == "without cells"}
     if not found:
         return []
+    networks = _titles(rows)
     title = (
         "**Images without a cell that `fit` makes from validation cells**, called unlike, by the training set of the "
     )
-    lines = [f"{title}network.", "", _line(["images", *NETWORKS.values()]), "|---|" + "--:|" * len(NETWORKS)]
+    lines = [f"{title}network.", "", _line(["images", *networks.values()]), "|---|" + "--:|" * len(networks)]
     for case in dict.fromkeys(case for _, case in found):
-        lines.append(_line([case, *(_range(found[network, case]) for network in NETWORKS)]))
+        lines.append(_line([case, *(_range(found[network, case]) for network in networks)]))
     return lines
 
 
 def _changes(rows: Rows) -> list[str]:
     methods = (CHOSEN, "image (shape or noise)", "network", "22 features of the raw cell")
-    before = next(row for row in rows if row["part"] == "same set" and row["network"] == "jurkat")
-    title = f"**Changed Jurkat test cells** (accuracy without a change {before['accuracy']:.2f})."
+    before = {row["network"]: row["accuracy"] for row in rows if row["part"] == "same set"}
+    others = [name for name in ("demo", "thorough") if name in before]
+    spans = [f"`fast` {before['jurkat']:.2f}", *(f"`{name}` {before[name]:.2f}" for name in others)]
+    title = f"**Changed Jurkat test cells** (accuracy without a change: {', '.join(spans)}), network of `fast`; at the "
+    title += f"right, accuracy and share of {CHOSEN} with the other networks."
     columns = ["change", "accuracy", *methods, "reason that most of these cells have"]
-    lines = [title, "", _line(columns), "|---|" + "--:|" * (1 + len(methods)) + "---|"]
+    columns += [NETWORKS[name] for name in others]
+    lines = [title, "", _line(columns), "|---|" + "--:|" * (1 + len(methods)) + "---|" + "--:|" * len(others)]
     for part in ("change", "precision"):
-        for case, by_method in _by_case(row for row in rows if row["part"] == part).items():
+        of_others = [_by_case(row for row in rows if (row["part"], row["network"]) == (part, name)) for name in others]
+        mine = _by_case(row for row in rows if (row["part"], row["network"]) == (part, "jurkat"))
+        for case, by_method in mine.items():
             name = case if part == "change" else f"network in {case}, images unchanged"
             accuracy = f"{by_method[CHOSEN]['accuracy']:.2f}"
             reason = by_method[CHOSEN].get("reason", "")
-            lines.append(_line([name, accuracy, *(_percent(by_method[method]) for method in methods), reason]))
+            beside = [f"{row['accuracy']:.2f}, {_percent(row)}" for row in (cases[case][CHOSEN] for cases in of_others)]
+            lines.append(_line([name, accuracy, *(_percent(by_method[method]) for method in methods), reason, *beside]))
     return lines
 
 
 def _methods(rows: Rows) -> list[str]:
     title = "**What was tried**: shares of cells called unlike; harmful changes cost more than "
     title += f"{HARM:.2f} of accuracy."
-    columns = ["method", *(f"test cells, {name}" for name in NETWORKS.values())]
+    columns = ["method", *(f"test cells, {name}" for name in _titles(rows).values())]
     columns += ["other sets, mean (lowest)", "harmful changes, mean (lowest)"]
     lines = [title, "", _line(columns), "|---|" + "--:|" * (len(columns) - 1)]
     before = next(row["accuracy"] for row in rows if row["part"] == "same set" and row["network"] == "jurkat")
@@ -108,15 +130,16 @@ def _left_out(rows: Rows) -> list[str]:
         "**A class without training cells**: area under the ROC curve between its cells and test cells of the other "
     )
     title += "classes, by score (95 % interval)."
-    cases = _by_case(row for row in rows if row["part"] == "class left out")
-    methods = list(dict.fromkeys(row["method"] for row in rows if row["part"] == "class left out"))
-    lines = [title, "", _line(["class", "cells", *methods]), "|---|" + "--:|" * (1 + len(methods))]
-    for case, by_method in cases.items():
-        areas = [
-            f"{row['flagged']:.2f} ({row['lowest']:.2f}..{row['highest']:.2f})"
-            for row in (by_method[method] for method in methods)
-        ]
-        lines.append(_line([case, f"{by_method[methods[0]]['cells']:,}", *areas]))
+    left_out = [row for row in rows if row["part"] == "class left out"]
+    methods = list(dict.fromkeys(row["method"] for row in left_out))
+    lines = [title, "", _line(["class", "network", "cells", *methods]), "|---|---|" + "--:|" * (1 + len(methods))]
+    for network in dict.fromkeys(row["network"] for row in left_out):
+        for case, by_method in _by_case(row for row in left_out if row["network"] == network).items():
+            areas = [
+                f"{row['flagged']:.2f} ({row['lowest']:.2f}..{row['highest']:.2f})"
+                for row in (by_method[method] for method in methods)
+            ]
+            lines.append(_line([case, NETWORKS[network], f"{by_method[methods[0]]['cells']:,}", *areas]))
     return lines
 
 
