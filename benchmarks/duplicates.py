@@ -1,30 +1,34 @@
-"""What does the search for copies find, how often does it err, and what does it cost?
+"""What does the search for copies find, and how often does it err?
 
 Found: copies are planted in synthetic cells and stored with them, exact ones (flips and quarter turns) and near ones
 of every kind, and looked for as `fastcell split` does. Errs: sets of different seeds with nothing planted; and, where
-their folders are given, real cells: Jurkat, which has no exact pair, and T cells of four donors. Cost: exact search in
-100,000 cells, near search in 20,000, and `fastcell pack` of 24,000 images with and without the exact search, in turns.
+their folders are given, real cells: Jurkat, which has no exact pair, and T cells of four donors. With ``--before`` only
+copies that an earlier checkout missed are planted in Jurkat cells, and both searches look for them.
 
-    python benchmarks/duplicates.py [--jurkat DIR] [--tcell DIR] [--part found|cost]
+    python benchmarks/duplicates.py [--jurkat DIR] [--tcell DIR]
+    python benchmarks/duplicates.py --jurkat DIR --before CHECKOUT
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from harness import Result, time_turns
+from harness import Result
+from refusals import HERE, head_of
+from unlike_cells import zoomed
 
 from fastcell.dataset.manifest import DatasetInfo, Manifest
 from fastcell.dataset.single_cells import read_cells
-from fastcell.packing import keep_copies_together
 from fastcell.packing import pack as packing
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
@@ -32,13 +36,29 @@ from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.simulator.synth import synthesize
 from fastcell.splits.copies.exact import Duplicates, exact_sets
 from fastcell.splits.copies.near import near_copies
-from fastcell.splits.copies.planting import PLANTED_KINDS, plant
+from fastcell.splits.copies.planting import PLANTED_KINDS, STRONG_JPEG, plant
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.splits.resplit import resplit
 from fastcell.stats.proportions import wilson_interval
 from fastcell.storage.staging import staging
 
 EXACT = "exact: quarter turns and flips"
+EARLIER_KINDS = {
+    "enlarged by 1.1": lambda cell: zoomed(cell, 1.1),
+    "saved as JPEG of quality 50": lambda cell: plant(cell, STRONG_JPEG, np.random.default_rng(0)),
+}
+SEARCH = """
+import json, sys
+from pathlib import Path
+from fastcell.packing.pack import pack
+from fastcell.splits.copies.near import near_copies
+from fastcell.splits.make_splits import SplitOptions
+if __name__ == "__main__":
+    manifest = pack(Path(sys.argv[1]), Path(sys.argv[2]), split=SplitOptions(None), jobs=1)
+    keys = [key.rpartition(".")[0] or key for key in manifest.table.column("key").to_pylist()]
+    print(json.dumps([[keys[cell] for cell in members] for members in near_copies(manifest, jobs=1).members()]))
+"""
+"""Program that runs with the package of either checkout: sets of copies by key."""
 
 
 @dataclass
@@ -69,21 +89,22 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=3_000, help="synthetic cells that copies are planted in")
     parser.add_argument("--sets", type=int, default=20, help="clean sets")
     parser.add_argument("--set-cells", type=int, default=1_000, help="cells in each of them")
-    parser.add_argument("--rounds", type=int, default=5, help="of packing")
-    parser.add_argument("--part", choices=("all", "found", "cost"), default="all")
+    parser.add_argument("--before", type=Path, help="an earlier checkout")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if options.part in ("all", "found"):
+    name, data, settings = "duplicates", "synthetic cells with planted copies", {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if options.before is not None:
+            name, data = "duplicates-before", "Jurkat cells with planted copies"
+            rows = before(folder, options.jurkat, options.before.resolve())
+        else:
             rows = planted(folder, options.cells)
             rows += clean(folder, options.sets, options.set_cells)
             rows += real(folder, options.jurkat, options.tcell)
-            for row in rows:
-                print(f"{row.data:<46}{row.copies:<44}{row.found:>6} of {row.of:<6}{row.low:.4f}..{row.high:.4f}")
             settings = {"cells": options.cells, "clean sets": options.sets, "cells in each": options.set_cells}
-            print(f"wrote {Result('duplicates', 'synthetic cells with planted copies', settings, rows).save()}")
-        if options.part in ("all", "cost"):
-            cost(folder, options.rounds)
+    for row in rows:
+        print(f"{row.data:<46}{row.copies:<44}{row.found:>6} of {row.of:<6}{row.low:.4f}..{row.high:.4f}")
+    print(f"wrote {Result(name, data, settings, rows).save()}")
 
 
 def count(data: str, copies: str, found: int, of: int) -> Finding:
@@ -191,76 +212,41 @@ def real(folder: Path, jurkat: Path | None, tcell: Path | None) -> list[Finding]
     return rows
 
 
-# -- what it costs
+# -- an earlier search
 
 
-def cost(folder: Path, num_rounds: int) -> None:
-    """Rates of the searches, and of packing with and without the exact one."""
-    large = synthesize(folder / "large", 100_000, 1)
-    same_size = write_same_size(folder / "same-size", 100_000)
-    middle = synthesize(folder / "middle", 20_000, 2)
-    images = write_images(folder / "images", 24_000)
-    outs = (folder / f"out-{number}" for number in range(10_000))
-    contestants: dict[str, tuple[str, Callable[[], int]]] = {
-        "pack": ("24,000 images, one process", lambda: len(packing.pack(images, next(outs), jobs=1))),
-        "pack, no search": ("the same without", lambda: pack_without(images, next(outs))),
-        "exact, ragged": ("100,000 synthetic cells", lambda: exact_sets(large).num_cells),
-        "exact, one size": ("100,000 cells of 40 x 40", lambda: exact_sets(same_size).num_cells),
-    }
-    turns = time_turns(contestants, num_rounds)
-    rows = turns.rows("pack, no search")
-    near = time_turns({"near": ("20,000 synthetic cells", lambda: near_copies(middle).num_cells)}, 2, 0)
-    rows += near.rows("near")
-    for row in rows:
-        interval = f"{row.ratio:.3f} ({row.ratio_low:.3f}..{row.ratio_high:.3f})"
-        print(f"{row.contestant:<20}{row.cells_per_s:>12,.0f} cells/s  {interval}")
-    settings = {
-        "read of the ragged cells": exact_sets(large).num_read,
-        "read of those of one size": exact_sets(same_size).num_read,
-    }
-    print(f"wrote {Result('duplicates-cost', 'synthetic cells', settings, rows).save()}")
+def before(folder: Path, jurkat: Path, checkout: Path) -> list[Finding]:
+    """Copies of Jurkat cells that the search of an earlier checkout finds, and this one."""
+    images, names = folder / "images", {}
+    paths = sorted(path for path in jurkat.glob("*/*") if path.suffix.lower() in (".jpg", ".png", ".tif", ".tiff"))
+    for number, path in enumerate(paths):
+        names[path] = f"{path.parent.name}/{number:05d}"
+    rng = np.random.default_rng(0)
+    planted_keys: dict[str, list[str]] = {}
+    for kind, change in EARLIER_KINDS.items():
+        for place in rng.permutation(len(paths))[:100].tolist():
+            cell = cv2.imread(str(paths[place]), cv2.IMREAD_GRAYSCALE)
+            key = f"{names[paths[place]]}-{kind.split()[0]}"
+            write_png(images / f"{key}.png", change(cell))
+            planted_keys.setdefault(kind, []).append(key)
+    for path, name in names.items():
+        write_png(images / f"{name}.png", cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    rows = []
+    for title, place in ((f"commit {head_of(checkout)}", checkout), ("now", HERE)):
+        words = [sys.executable, "-c", SEARCH, str(images), str(folder / title)]
+        environment = {**os.environ, "PYTHONPATH": str(place)}
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        sets = [set(members) for members in json.loads(done.stdout.splitlines()[-1])]
+        for kind, keys in planted_keys.items():
+            found = sum(any({key, key.rpartition("-")[0]} <= members for members in sets) for key in keys)
+            rows.append(count(f"Jurkat, {len(paths):,} cells", f"{kind}, {title}", found, len(keys)))
+    return rows
 
 
-def write_images(folder: Path, num: int) -> Path:
-    """A folder of synthetic JPEG cells in class folders."""
-    from fastcell.simulator.simulate import make_cells
-
-    for cell in make_cells(np.arange(num), 5, 0.0):
-        path = folder / cell.class_name / f"{cell.key.rpartition('/')[2]}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cell.encode())
-    return folder
-
-
-def write_same_size(out: Path, num: int) -> Manifest:
-    """Smooth blobs with noise, 40 x 40 each: many agree in mean and border, so many must be read."""
-    rng = np.random.default_rng(3)
-    blobs = [cv2.GaussianBlur(rng.normal(0, 400, (40, 40)).astype(np.float32), (0, 0), 3) for _ in range(500)]
-
-    def records() -> Iterator[Record]:
-        for number in range(num):
-            noise = rng.normal(100, 8, (40, 40))
-            yield Record(f"{number}", np.clip(blobs[number % 500] + noise, 0, 255).astype(np.uint8), "raw", "A")
-
-    with staging(out) as stage:
-        shard = write_cell_shard(stage / "shard-000000.tar", records(), None, ["A"])
-        return finish_dataset(stage, out, [shard], DatasetInfo("one size", ["A"]))
-
-
-@contextmanager
-def no_search() -> Iterator[None]:
-    """`pack` without its search for exact copies."""
-    before = keep_copies_together.keep_exact_copies_together
-    keep_copies_together.keep_exact_copies_together = lambda base, results, info, keys, splits, *rest: (splits, [])
-    try:
-        yield
-    finally:
-        keep_copies_together.keep_exact_copies_together = before
-
-
-def pack_without(images: Path, out: Path) -> int:
-    with no_search():
-        return len(packing.pack(images, out, jobs=1))
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write an image and the folder that it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image)
 
 
 if __name__ == "__main__":
