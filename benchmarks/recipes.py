@@ -67,6 +67,11 @@ _LONG = f"{_NONE} {_RESIDUAL} --data.image_size 48 --trainer.max_epochs 80"
 TRIALS: dict[str, Trial] = {
     "fast": Trial("preset fast, classes as they are", changes="--data.balance none"),
     "thorough": Trial("preset thorough", "thorough"),
+    "fast-rotation-20": Trial(
+        "rotation by up to 20 degrees instead of any angle",
+        changes="--data.balance none --data.augmentation.rotation_deg 20",
+    ),
+    "fast-96": Trial("96 px instead of 64", changes="--data.balance none --data.image_size 96"),
     "demo": Trial("preset demo, classes as they are", "demo", "--data.balance none"),
     "demo-auto": Trial("preset demo, --data.balance auto", "demo"),
     "smooth0": Trial("no label smoothing", changes="--data.balance none --model.label_smoothing 0"),
@@ -143,6 +148,19 @@ BASES = {"jurkat": "fast", "tcell": "fast", "synthetic": "demo"}
 """Trial that the others are compared with."""
 SHIFTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2)
 CHOSEN_SHIFT = 0.1  # of the preset thorough
+VIEWS = {"one": "", "flips": " + flips", "eight": " + quarter turns"}
+PAIRS = (
+    ("residual-48", "one", "cap10-shift", "one", False),
+    ("residual-48-long-none", "flips", "residual-48-long-none", "one", True),
+    ("residual-48-long-none", "eight", "residual-48-long-none", "flips", False),
+    ("residual-48-longer-none", "flips", "residual-48-long-none", "flips", False),
+    ("residual-48-long-ema", "flips", "residual-48-long-none", "flips", False),
+    ("residual-48-long-mixup", "flips", "residual-48-long-none", "flips", False),
+    ("residual-48-mixup", "one", "residual-48", "one", False),
+    ("residual-48-slow", "one", "residual-48", "one", False),
+    ("residual-48-quick", "one", "residual-48", "one", False),
+)
+"""Trials that differ in one thing: trial and views of a cell, the same of the other, both with `CHOSEN_SHIFT`."""
 SYNTHETIC_CELLS = 1_500  # of the training subset
 
 
@@ -351,7 +369,7 @@ class RecipeRow:
         accuracy, balanced: of the pooled cells.
         loss: mean negative log-likelihood.
         zoomed_in, zoomed_out: accuracy on cells magnified by 1.25 and by 0.8, with flips; None with a shift.
-        accuracy_gain, balanced_gain: minus the first trial.
+        accuracy_gain, balanced_gain, loss_gain: minus the first trial.
         p_accuracy, p_balanced: exact sign-flip tests over cells.
         cpu_s: median CPU time of the training of a fold [s].
     """
@@ -367,6 +385,7 @@ class RecipeRow:
     zoomed_out: float | None
     accuracy_gain: float
     balanced_gain: float
+    loss_gain: float
     p_accuracy: float
     p_balanced: float
     cpu_s: float
@@ -392,20 +411,23 @@ def compare_with(
     Args:
         labels: (N,) classes of all cells.
         found, base: folds of both trials, from `read_folds`.
-        row: ``trial`` and ``why`` of the row; ``kind``, the probabilities to score; ``shift`` (K,) of their logarithms.
+        row: ``trial`` and ``why`` of the row; ``kind``, the probabilities to score; ``shift`` (K,) of their logarithms;
+            ``base_kind`` and ``base_shift``, the same of the other trial (default ``one``, 0).
     """
     from fastcell.stats.paired_difference import compare_paired, sign_flip
 
     kind, shift = row.pop("kind"), row.pop("shift")
+    base_kind, base_shift = row.pop("base_kind", "one"), row.pop("base_shift", 0.0)
     places = sorted(set(found) & set(base))
     cells = np.concatenate([found[place]["test"] for place in places])
     truth = labels[cells]
     counts, size = np.bincount(labels), len(labels)
-    logs = np.log(np.concatenate([found[place][kind] for place in places]).clip(1e-12)) - shift
-    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
-    right = logs.argmax(axis=1) == truth
+    logs, logs_before = (
+        log_probabilities(np.concatenate([one[place][name] for place in places]), moved)
+        for one, name, moved in ((found, kind, shift), (base, base_kind, base_shift))
+    )
+    right, before = (values.argmax(axis=1) == truth for values in (logs, logs_before))
     assert all(np.array_equal(found[place]["test"], base[place]["test"]) for place in places)
-    before = np.concatenate([base[place]["one"].argmax(axis=1) for place in places]) == truth
     weight = np.rint(1e5 / np.bincount(truth, minlength=len(counts)).clip(1)).astype(int)[truth]
     gain, units = right.astype(int) - before.astype(int), np.zeros(size, int)
     seeds = len({seed for seed, _ in places})
@@ -414,6 +436,9 @@ def compare_with(
 
     def balanced(one: np.ndarray) -> float:
         return float(np.mean([one[truth == label].mean() for label in np.unique(truth)]))
+
+    def loss(values: np.ndarray) -> float:
+        return float(-values[np.arange(len(truth)), truth].mean())
 
     def zoom(name: str) -> float | None:
         if shift.any():
@@ -427,15 +452,36 @@ def compare_with(
         num_cells=len(cells),
         accuracy=float(right.mean()),
         balanced=balanced(right),
-        loss=float(-logs[np.arange(len(truth)), truth].mean()),
+        loss=loss(logs),
         zoomed_in=zoom("1.25"),
         zoomed_out=zoom("0.8"),
         accuracy_gain=float(right.mean() - before.mean()),
         balanced_gain=balanced(right) - balanced(before),
+        loss_gain=loss(logs) - loss(logs_before),
         p_accuracy=compare_paired(hits[0], hits[1], trials=seeds).test.p,
         p_balanced=sign_flip(units).p,
         cpu_s=float(np.median([found[place]["cpu_s"] for place in places])),
     )
+
+
+def log_probabilities(probabilities: np.ndarray, shift: np.ndarray | float) -> np.ndarray:
+    """Return the logarithm of shifted and normalised probabilities, (N, K)."""
+    logs = np.log(probabilities.clip(1e-12)) - shift
+    return np.asarray(logs - np.log(np.exp(logs).sum(axis=1, keepdims=True)))
+
+
+def pairs(labels: np.ndarray, work: Path, precision: str) -> list[RecipeRow]:
+    """Return trials beside other trials than the first, on the cells that both have classified, from `PAIRS`."""
+    chosen = -log_weights(labels, CHOSEN_SHIFT)
+    rows = []
+    for name, kind, other, base_kind, shifts in PAIRS:
+        found, base = (read_folds(work, trial, precision) for trial in (name, other))
+        if set(found) & set(base):
+            shift, suffix = (chosen, f" + decision shift {CHOSEN_SHIFT}") if shifts else (0 * chosen, "")
+            titles = [f"{trial}{VIEWS[view]}{suffix}" for trial, view in ((name, kind), (other, base_kind))]
+            row = {"trial": titles[0], "why": f"against {titles[1]}", "kind": kind, "shift": shift}
+            rows.append(compare_with(labels, found, base, row | {"base_kind": base_kind, "base_shift": shift}))
+    return rows
 
 
 @dataclass
@@ -448,6 +494,7 @@ class ShiftRow:
         decision_shift: probabilities are multiplied by 1 + this / frequency of the class (``--model.decision_shift``).
         accuracy, balanced: of the pooled cells.
         recalls: recall by class.
+        never: cells of each class that no seed has found, of a trial of several seeds at `CHOSEN_SHIFT`; else None.
     """
 
     trial: str
@@ -456,6 +503,7 @@ class ShiftRow:
     accuracy: float
     balanced: float
     recalls: dict[str, float]
+    never: dict[str, int] | None = None
 
 
 def shifted(
@@ -466,14 +514,18 @@ def shifted(
     strengths: Sequence[float] = SHIFTS,
 ) -> list[ShiftRow]:
     """Return the scores of a trial for each shift; frequencies are those of all cells."""
-    truth = labels[np.concatenate([fold["test"] for fold in found.values()])]
+    cells = np.concatenate([fold["test"] for fold in found.values()])
+    truth, several = labels[cells], len({seed for seed, _ in found}) > 1
     logs = np.log(np.concatenate([fold["flips"] for fold in found.values()]).clip(1e-12))
     rows = []
     for shift in strengths:
         right = (logs + log_weights(labels, shift)).argmax(axis=1) == truth
         recalls = {name: float(right[truth == label].mean()) for label, name in enumerate(classes)}
         balanced = float(np.mean(list(recalls.values())))
-        rows.append(ShiftRow(trial, len(found), shift, float(right.mean()), balanced, recalls))
+        told = several and shift == CHOSEN_SHIFT
+        lost = np.setdiff1d(cells, cells[right])
+        never = {name: int((labels[lost] == label).sum()) for label, name in enumerate(classes)}
+        rows.append(ShiftRow(trial, len(found), shift, float(right.mean()), balanced, recalls, never if told else None))
     return rows
 
 
@@ -534,6 +586,8 @@ def write_table(options: argparse.Namespace) -> None:
     }
     about = f"{options.data}, {len(labels):,} cells"
     print(f"wrote {Result(f'recipes-{options.data}', about, settings, rows).save()}")
+    if others := pairs(labels, work, options.precision):
+        print(f"wrote {Result(f'pairs-{options.data}', about, settings, others).save()}")
     if curves:
         print(f"wrote {Result(f'shifts-{options.data}', about, settings, curves).save()}")
 

@@ -445,7 +445,8 @@ def _recipes(rows: list[dict[str, Any]]) -> list[str]:
             f"{row[name]:.3f} {row[f'{name}_gain']:+.3f} ({row[f'p_{name}']:.2g})" for name in ("accuracy", "balanced")
         ]
         start = [row["trial"], row["why"], str(row["folds"])]
-        lines.append(_line([*start, *scores, f"{row['loss']:.3f}", zoomed, f"{row['cpu_s']:.0f} s"]))
+        loss = f"{row['loss']:.3f}" + (f" {row['loss_gain']:+.3f}" if "loss_gain" in row else "")
+        lines.append(_line([*start, *scores, loss, zoomed, f"{row['cpu_s']:.0f} s"]))
     return lines
 
 
@@ -458,6 +459,10 @@ def _shifts(rows: list[dict[str, Any]]) -> list[str]:
         values = [f"{value:.3f}" for value in (row["accuracy"], row["balanced"])]
         recalls = [f"{row['recalls'][name]:.2f}" for name in classes]
         lines.append(_line([row["trial"], str(row["folds"]), f"{row['decision_shift']:.2f}", *values, *recalls]))
+    for row in rows:
+        if row.get("never"):
+            counts = ", ".join(f"{name} {num:,}" for name, num in row["never"].items())
+            lines += ["", f"Not found by any seed of {row['trial']}, shift {row['decision_shift']:g}: {counts}."]
     return lines
 
 
