@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcell.audit.findings import Finding
 from fastcell.dataset.manifest import Manifest
+from fastcell.splits.obstacles import STRAYS
 
 _KEY, _TITLE = "recordings_in_keys", "recordings in the keys"
 _BETWEEN = re.compile(r"[/\\_\-. ]+")
@@ -27,7 +28,7 @@ class KeyParts:
         place: ``start`` or ``end`` of the key.
         names: the G parts.
         table: (K, G) int64, labelled cells by class and part.
-        determines: whether every part holds cells of one class alone.
+        determines: whether every part holds cells of one class, but for `STRAYS` of its cells and of the class.
     """
 
     place: str
@@ -79,8 +80,17 @@ def _count(place: str, parts: Sequence[str], labels: np.ndarray, num_classes: in
     table = table[:, ~small]
     if (table.sum(axis=1) > 0).sum() < 2:
         return None
-    pure = (table > 0).sum(axis=0) == 1
-    return KeyParts(place, names[~small].tolist(), table, bool(pure.all()))
+    return KeyParts(place, names[~small].tolist(), table, _determines(table))
+
+
+def _determines(table: np.ndarray) -> bool:
+    of_part, of_class = table.sum(axis=0), table.sum(axis=1)
+    if (table.max(axis=0) < (1 - STRAYS) * of_part).any():
+        return False
+    known = np.zeros(len(table), np.int64)
+    np.add.at(known, table.argmax(axis=0), table.max(axis=0))
+    told = (of_class > 0) & (known >= (1 - STRAYS) * of_class)
+    return bool(told.sum() > 1 and of_class[told].sum() >= (1 - STRAYS) * of_class.sum())
 
 
 def key_finding(manifest: Manifest) -> Finding:
@@ -105,13 +115,14 @@ def key_finding(manifest: Manifest) -> Finding:
         says = f"{len(found.names):,} starts of the keys ({listed}) are shared by many cells, of several classes."
         return Finding(_KEY, _TITLE, verdict="ok", says={"else": says}, advice={"ok": way}, details=details)
     classes = manifest.info.classes
+    most, of_class = found.table.max(axis=1), found.table.sum(axis=1)
     alone = [
         f"{classes[label]} has {found.names[int(found.table[label].argmax())]} alone"
-        for label in np.flatnonzero((found.table > 0).sum(axis=1) == 1).tolist()
+        for label in np.flatnonzero((of_class > 0) & (most >= (1 - STRAYS) * of_class)).tolist()
     ]
-    says = (
-        f"the {found.place} of the key predicts the class of every cell: {len(found.names):,} names ({listed}), each "
-    )
+    strays = int((found.table.sum(axis=0) - found.table.max(axis=0)).sum())
+    which = f"all but {strays:,} of the cells" if strays else "every cell"
+    says = f"the {found.place} of the key predicts the class of {which}: {len(found.names):,} names ({listed}), each "
     says += "of one class. If they are recordings, a score may measure the recording instead of the class"
     says += f"; {', '.join(alone[:_MOST_NAMES])}: no split can separate them there." if alone else "."
     return Finding(_KEY, _TITLE, verdict="warning", says={"else": says}, advice={"warning": way}, details=details)

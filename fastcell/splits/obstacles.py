@@ -7,7 +7,8 @@ Three kinds of obstacles are found among the labelled cells of a split:
 - In a scored subset, all cells of a class are from groups that hold no other class and that also have training cells.
 - A subset lacks a class that other subsets have.
 
-Subsets without labelled cells are left out: they are empty on purpose (``--split 0/0/100``).
+In the first two, a share of `STRAYS` of the cells may be exceptions: one stray cell makes no valid score. Subsets
+without labelled cells are left out: they are empty on purpose (``--split 0/0/100``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ ORIGINS = ("group", "collection")
 """Columns of the manifest that name the recording of a cell."""
 FEWEST_SPLIT_CELLS = 10
 """Fewer labelled cells than this are packed whatever their split, because scores of so few have no precision."""
+STRAYS = 0.05
+"""Largest share of a class in other recordings, and of other classes in its recording, that is not counted."""
 _MOST_NAMES = 6
 _HINTS = {
     "alike": "Record several classes in a {0}, or each class in several of them, and name them when packing",
@@ -127,25 +130,67 @@ def find_obstacles(
             table = _count(labels, origin, inside)
             alike = _alike(table)
             if alike:
-                found.append(_describe_alike(alike, classes, column, origin.names))
+                found.append(_describe_alike(alike, table, classes, column, origin.names))
             if not torn_on_purpose:
-                found += _known_groups(labels, classes, splits, column, origin, table, inside, set(alike))
+                skip = {one.label for one in alike}
+                found += _known_groups(labels, classes, splits, column, origin, table, inside, skip)
     return found + _absent(labels, classes, splits, inside)
 
 
-def _count(labels: np.ndarray, origin: Origin, inside: np.ndarray) -> np.ndarray:
-    """Return (K, G + 1) counts of the cells inside by class and recording; the last column is for cells without one."""
-    table = np.zeros((int(labels.max(initial=-1)) + 1, len(origin.names) + 1), np.int64)
-    np.add.at(table, (labels[inside], origin.codes[inside]), 1)
-    return table
+class _Table(NamedTuple):
+    """Cells by class and recording: the pairs that occur.
+
+    Attributes:
+        labels, codes: (P,) class and recording of each pair, recording G for cells without one.
+        counts: (P,) cells.
+        of_class: (K,) cells of each class.
+        of_code: (G + 1,) cells of each recording.
+    """
+
+    labels: np.ndarray
+    codes: np.ndarray
+    counts: np.ndarray
+    of_class: np.ndarray
+    of_code: np.ndarray
 
 
-def _alike(table: np.ndarray) -> dict[int, int]:
-    """Return the classes of one recording that holds no other class, with that recording."""
-    pure = (table[:, :-1] > 0).sum(axis=0) == 1
-    single = ((table[:, :-1] > 0).sum(axis=1) == 1) & (table[:, -1] == 0)
-    where = table[:, :-1].argmax(axis=1)
-    return {label: int(where[label]) for label in np.flatnonzero(single & pure[where]).tolist()}
+class _Alike(NamedTuple):
+    """A class, and the recording that it cannot be told apart from."""
+
+    label: int
+    code: int
+
+
+def _count(labels: np.ndarray, origin: Origin, inside: np.ndarray) -> _Table:
+    """Return the cells inside by class and recording."""
+    size = len(origin.names) + 1
+    pairs = labels[inside].astype(np.int64) * size + origin.codes[inside] % size
+    if len(pairs) * 8 >= (int(labels.max()) + 1) * size:
+        every = np.bincount(pairs)
+        values = np.flatnonzero(every)
+        counts = every[values]
+    else:
+        values, counts = np.unique(pairs, return_counts=True)
+    of, codes = np.divmod(values, size)
+    totals = (np.bincount(column, counts, least).astype(np.int64) for column, least in ((of, 0), (codes, size)))
+    return _Table(of, codes, counts, *totals)
+
+
+def _alike(table: _Table) -> list[_Alike]:
+    """Return the classes of one recording that holds no other class, but for a few stray cells."""
+    found = []
+    total = table.of_class.sum()
+    largest = np.lexsort((table.counts, table.labels))
+    last = np.append(table.labels[largest][1:] != table.labels[largest][:-1], True)
+    for pair in largest[last].tolist():
+        label, code, count = int(table.labels[pair]), int(table.codes[pair]), int(table.counts[pair])
+        of_class, of_code = int(table.of_class[label]), int(table.of_code[code])
+        elsewhere, others = of_class - count, of_code - count
+        if code == len(table.of_code) - 1 or elsewhere > STRAYS * of_class:
+            continue
+        if others <= STRAYS * min(of_code, int(total) - of_class):
+            found.append(_Alike(label, code))
+    return found
 
 
 def _known_groups(
@@ -154,28 +199,38 @@ def _known_groups(
     splits: Sequence[np.ndarray],
     column: str,
     origin: Origin,
-    table: np.ndarray,
+    table: _Table,
     inside: np.ndarray,
     skip: set[int],
 ) -> list[Obstacle]:
     """Return an obstacle for each scored subset in which a class comes only from groups that training has as that
-    class.
+    class, but for a few stray cells.
     """
-    pure = np.append((table[:, :-1] > 0).sum(axis=0) == 1, False)
+    class_of = np.full(len(table.of_code), -1)
+    main = table.counts >= (1 - STRAYS) * table.of_code[table.codes]
+    class_of[table.codes[main]] = table.labels[main]
+    class_of[-1] = -1
     found = []
     for number, part in list(enumerate(SPLITS))[1:]:
-        answers, scored = np.zeros(len(classes), bool), np.zeros(len(classes), bool)
+        size = len(classes) + 1
+        cells = np.zeros(len(classes) * size, np.int64)  # by class, and by the class of their group
         for subsets in splits:
-            mine, seen = inside & (subsets == number), np.zeros(len(pure), bool)
+            mine, seen = inside & (subsets == number), np.zeros(len(class_of), bool)
             seen[origin.codes[inside & (subsets == SPLITS.index("train"))]] = True
-            scored[labels[mine]] = True
-            answers[labels[mine & ~(pure & seen)[origin.codes]]] = True
-        known = [label for label in np.flatnonzero(scored & ~answers).tolist() if label not in skip]
-        if known:
+            told = np.where(seen, class_of, -1)[origin.codes[mine]]
+            cells += np.bincount(labels[mine].astype(np.int64) * size + told % size, minlength=len(cells))
+        by_group = cells.reshape(len(classes), size)
+        scored, known = by_group.sum(axis=1), np.diagonal(by_group)
+        wrong = by_group.sum(axis=0)[:-1] - known
+        answered = (known < (1 - STRAYS) * scored) | (wrong > STRAYS * (scored.sum() - scored))
+        few = [label for label in np.flatnonzero((scored > 0) & ~answered).tolist() if label not in skip]
+        if few:
+            names = _listed([classes[label] for label in few])
+            by_group[few, few] = 0
+            strays = int(by_group[few].sum() + np.delete(by_group, few, axis=0)[:, few].sum())
             text = (
-                f"class and {column} cannot be told apart in the {part} subset: its cells of class "
-                f"{_listed([classes[label] for label in known])} are all from {column}s that hold no other class and "
-                "are in the train subset too"
+                f"class and {column} cannot be told apart in the {part} subset: its cells of class {names} are all "
+                f"from {column}s that hold no other class and are in the train subset too{_but_for(strays)}"
             )
             found.append(Obstacle("seen", text, column))
     return found
@@ -202,10 +257,22 @@ def _absent(
     return found
 
 
-def _describe_alike(alike: Mapping[int, int], classes: Sequence[str], column: str, names: Sequence[str]) -> Obstacle:
-    pairs = _listed([f"{classes[label]} is from {column} {names[place]} only" for label, place in alike.items()])
+def _describe_alike(
+    alike: Sequence[_Alike], table: _Table, classes: Sequence[str], column: str, names: Sequence[str]
+) -> Obstacle:
+    pairs = _listed([f"{classes[one.label]} is from {column} {names[one.code]} only" for one in alike])
     holders = f"this {column} holds" if len(alike) == 1 else f"these {column}s hold"
-    return Obstacle("alike", f"class and {column} cannot be told apart: {pairs}, and {holders} no other class", column)
+    labels, codes = np.array(alike).T
+    stray = np.isin(table.labels, labels) | np.isin(table.codes, codes)
+    for label, code in alike:
+        stray &= (table.labels != label) | (table.codes != code)
+    strays = int(table.counts[stray].sum())
+    text = f"class and {column} cannot be told apart: {pairs}, and {holders} no other class{_but_for(strays)}"
+    return Obstacle("alike", text, column)
+
+
+def _but_for(strays: int) -> str:
+    return f", but for {strays:,} stray cell{'s' * (strays != 1)}" if strays else ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -46,6 +46,8 @@ def labelled(*keys: tuple[str, int, int]) -> tuple[list[str], np.ndarray]:
             False,
         ),
         ([("alive/{:03d}_rec1.png", 0, 20), ("S_phase/{:03d}_rec2.png", 1, 20)], ["rec1", "rec2"], True),
+        ([("rec1_{}.png", 0, 40), ("rec2_{}.png", 1, 40), ("rec1_x{}.png", 1, 2)], ["rec1", "rec2"], True),  # strays
+        ([("rec1_{}.png", 0, 40), ("rec1_x{}.png", 1, 1), ("rec2_{}.png", 0, 40)], ["rec1", "rec2"], False),  # rare
         ([("{:03d} alive day 1.tif", 0, 9), ("{:03d} S_phase day 2.tif", 1, 9)], ["1", "2"], True),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,8 @@ KNOWN = [
     ("B", "r3", "train", 6), ("B", "r3", "test", 2), ("B", "r4", "train", 6), ("B", "r4", "test", 2),
 ]  # fmt: skip
 
+LARGE = [("A", "r1", "train", 40), ("B", "r2", "train", 40)]
+
 
 @pytest.mark.parametrize(
     ("rows", "expected"),
@@ -56,6 +59,12 @@ KNOWN = [
         ([*KNOWN, ("A", "r9", "test", 1)], ["seen"]),  # B alone is of known groups
         ([*KNOWN, ("A", "r3", "train", 1), ("B", "r1", "train", 1)], []),  # r1 and r3 hold both classes
         ([("A", "r1", "train", 5), ("B", "r1", "train", 5), ("A", "r2", "test", 5), ("B", "r2", "test", 5)], []),
+        ([*LARGE, ("A", "r2", "train", 2)], ["alike"]),  # 2 stray cells
+        ([*LARGE, ("A", "r2", "train", 3)], []),  # 7 % of r2
+        ([*LARGE, ("C", "r1", "train", 1), ("C", "r2", "train", 1)], ["alike"]),
+        ([("A", "r1", "train", 960), ("B", "r1", "train", 40)], []),  # a rare class beside a frequent one
+        ([("A", "r1", "train", 96), ("B", "r1", "train", 4), ("A", "r1", "test", 48), ("B", "r1", "test", 2)], []),
+        ([*((name, group, part, 20 * num) for name, group, part, num in KNOWN), ("B", "r1", "test", 1)], ["seen"]),
         ([*NESTED, ("C", "r7", "train", 5)], ["alike", "absent"]),  # a class in one group only
         ([("A", "", "train", 5), ("B", "", "train", 5), ("A", "", "test", 5)], ["absent"]),
         ([("A", "r1", "test", 5), ("B", "r2", "test", 5)], []),  # 0/0/100: all parts but one are empty on purpose
@@ -87,6 +96,30 @@ def test_an_obstacle_names_classes_and_groups_and_folds_are_pooled() -> None:
     assert find_obstacles(labels, CLASSES, folds, origins) == []
     assert [one.kind for one in find_obstacles(labels, CLASSES, folds[:1], origins)] == ["absent"]
     assert kinds(*KNOWN, torn_on_purpose=True) == []
+
+
+def test_stray_cells_are_counted_once() -> None:
+    labels, subsets, origins = cells(*((name, group, part, 20 * num) for name, group, part, num in ALIKE))
+    labels[0] = 1  # a cell of B in the recording of A
+    (found,) = find_obstacles(labels, CLASSES, [subsets], origins)
+    assert found.text.endswith("and these groups hold no other class, but for 1 stray cell")
+    labels, subsets, origins = cells(*((name, group, part, 20 * num) for name, group, part, num in KNOWN))
+    labels[np.flatnonzero(subsets == "test")[:2]] = 1
+    (found,) = find_obstacles(labels, CLASSES, [subsets], origins)
+    assert "its cells of class A, B are all from groups that hold no other class" in found.text
+    assert found.text.endswith("are in the train subset too, but for 2 stray cells")
+
+
+def test_many_groups_take_little_memory() -> None:
+    """A table of 1,000 classes by 100,000 groups would take 800 MB; the pairs that occur are 100,000."""
+    labels = np.arange(100_000) % 1_000
+    groups = Origin.of(pa.array([f"g{number}" for number in range(100_000)]))
+    tracemalloc.start()
+    found = find_obstacles(labels, [f"c{k}" for k in range(1_000)], [np.full(100_000, "train")], {"group": groups})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == []
+    assert peak < 60e6
 
 
 def test_collections_are_recordings_too() -> None:
