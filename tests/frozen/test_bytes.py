@@ -25,7 +25,7 @@ ENCODER = {"opencv": cv2.__version__}  # writes the images that are not taken ov
 
 
 def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def table_of(path: Path) -> dict[str, Any]:
