@@ -68,7 +68,7 @@ def imported_rooms(package: Path, path: Path) -> dict[str, int]:
     """Rooms that a module names in imports, lazy and TYPE_CHECKING ones included, and in strings that are code or
     places: room -> line. Docstrings may name any room."""
     tree = parsed(path)
-    found: dict[str, int] = {}
+    found = {}
 
     def add(dotted: str, line: int) -> None:
         parts = dotted.split(".")
@@ -121,7 +121,7 @@ def wrong_imports(package: Path) -> list[str]:
     return wrong
 
 
-def test_imports_go_down() -> None:
+def test_imports_go_down():
     assert wrong_imports(PACKAGE) == []
 
 
@@ -146,7 +146,7 @@ def test_imports_go_down() -> None:
         ("ops/a.py", "from fastcell.common import b\n", "ops/a.py:1: names fastcell.common, which is no room"),
     ],
 )
-def test_a_wrong_import_is_seen(tmp_path: Path, place: str, text: str, expected: str) -> None:
+def test_a_wrong_import_is_seen(tmp_path, place, text, expected):
     package = tmp_path / "fastcell"
     for room in ("ops", "models", "runs", "report", "cli", "stats"):
         (package / room).mkdir(parents=True)
@@ -156,26 +156,26 @@ def test_a_wrong_import_is_seen(tmp_path: Path, place: str, text: str, expected:
     assert wrong_imports(package) == [expected]
 
 
-def test_nothing_lies_loose() -> None:
+def test_nothing_lies_loose():
     assert {path.name for path in PACKAGE.glob("*.py")} == LOOSE
     alias = (PACKAGE / "sklearn.py").read_text(encoding="utf-8")
     assert len([line for line in alias.splitlines() if line.strip()]) <= 2
 
 
-def test_rooms_are_of_a_size_that_can_be_overlooked() -> None:
-    sizes: dict[str, int] = defaultdict(int)
+def test_rooms_are_of_a_size_that_can_be_overlooked():
+    sizes = defaultdict(int)
     for path in modules(PACKAGE):
         if path.name != "__init__.py":
             sizes[path.parent.relative_to(PACKAGE).as_posix()] += 1
     assert {folder: size for folder, size in sizes.items() if size > MOST_MODULES and folder != "cli"} == {}
 
 
-def test_every_room_says_what_it_is_for() -> None:
+def test_every_room_says_what_it_is_for():
     for path in PACKAGE.rglob("__init__.py"):
         assert ast.get_docstring(parsed(path)), path
 
 
-def test_the_map_shows_every_room() -> None:
+def test_the_map_shows_every_room():
     text = (PACKAGE / "README.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\s*([a-z_/]+)/ ", text, re.MULTILINE))
     folders = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("__init__.py")} - {"."}
@@ -183,7 +183,7 @@ def test_the_map_shows_every_room() -> None:
     assert listed - {"presets", "report/templates"} <= folders, listed - folders
 
 
-def test_only_the_command_line_parses_arguments() -> None:
+def test_only_the_command_line_parses_arguments():
     for path in modules(PACKAGE):
         if room_of(PACKAGE, path) == "cli":
             continue
@@ -202,7 +202,7 @@ def test_only_the_command_line_parses_arguments() -> None:
 
 def places_of(kinds: tuple[type, ...]) -> dict[str, list[str]]:
     """Public names of top-level definitions -> modules that define them; those of the command line are its own."""
-    found: dict[str, list[str]] = defaultdict(list)
+    found = defaultdict(list)
     for path in modules(PACKAGE):
         if room_of(PACKAGE, path) == "cli":
             continue
@@ -212,17 +212,17 @@ def places_of(kinds: tuple[type, ...]) -> dict[str, list[str]]:
     return found
 
 
-def test_a_class_has_a_name_of_its_own() -> None:
+def test_a_class_has_a_name_of_its_own():
     assert {name: places for name, places in places_of((ast.ClassDef,)).items() if len(places) > 1} == {}
 
 
-def test_a_public_function_has_a_name_of_its_own() -> None:
+def test_a_public_function_has_a_name_of_its_own():
     found = places_of((ast.FunctionDef, ast.AsyncFunctionDef))
     assert {name: places for name, places in found.items() if len(places) > 1} == {}
 
 
-def test_a_file_name_stands_once() -> None:
-    found: dict[str, list[str]] = defaultdict(list)
+def test_a_file_name_stands_once():
+    found = defaultdict(list)
     for path in modules(PACKAGE):
         if path.name not in ("__init__.py", "__main__.py") and room_of(PACKAGE, path) != "cli":
             found[path.stem].append(path.relative_to(PACKAGE).as_posix())

@@ -1,7 +1,5 @@
 """Messages and exit codes of errors that a user can act on."""
 
-from __future__ import annotations
-
 import pickle
 import signal
 
@@ -22,12 +20,12 @@ from fastcell.errors import ArgumentError, BusyError, DataError, FastcellError, 
         (StoppedError("x", signal.SIGINT), 130),
     ],
 )
-def test_exit_codes(error: FastcellError, code: int) -> None:
+def test_exit_codes(error, code):
     assert error.exit_code == code
     assert str(error) == "x"
 
 
-def test_errors_of_arguments_are_value_errors_and_errors_of_data_are_not() -> None:
+def test_errors_of_arguments_are_value_errors_and_errors_of_data_are_not():
     assert isinstance(BusyError("x"), ArgumentError)
     assert isinstance(ArgumentError("x"), ValueError)
     assert not isinstance(DataError("x"), ValueError)
@@ -42,19 +40,19 @@ def test_errors_of_arguments_are_value_errors_and_errors_of_data_are_not() -> No
         ({"shard": "s.tar", "key": "c"}, "shard 's.tar', cell 'c': cut short"),
     ],
 )
-def test_errors_of_data_name_the_place(place: dict[str, str], message: str) -> None:
+def test_errors_of_data_name_the_place(place, message):
     error = DataError("cut short", **place)
     assert str(error) == message
     assert (error.shard, error.key) == (place.get("shard"), place.get("key"))
 
 
-def test_errors_come_back_from_a_worker_process() -> None:
+def test_errors_come_back_from_a_worker_process():
     error = pickle.loads(pickle.dumps(DataError("cut short", "s.tar", "c")))
     assert isinstance(error, DataError)
     assert (str(error), error.shard, error.key) == ("shard 's.tar', cell 'c': cut short", "s.tar", "c")
 
 
-def test_invalid_names_argument_rule_value_and_hint() -> None:
+def test_invalid_names_argument_rule_value_and_hint():
     error = invalid("--shard-cells", "at least 1", 0, "Leave it out")
     assert isinstance(error, ArgumentError)
     assert str(error) == "--shard-cells must be at least 1, got 0. Leave it out."

@@ -1,14 +1,11 @@
 """The programs of examples/: they run, and answers from an exported file are those of fastcell."""
 
-from __future__ import annotations
-
 import csv
 import importlib.util
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -22,7 +19,7 @@ SIZES = [(20, 31), (20, 31), (40, 18), (20, 31), (1, 1), (64, 64)]
 
 
 @pytest.fixture(scope="module")
-def place(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(trained_run, tmp_path_factory):
     """Folder with an exported model and a folder of images of several sizes as PNG and as PGM."""
     folder = tmp_path_factory.mktemp("examples")
     export(trained_run, folder / "cells.onnx", num_cells=10)
@@ -36,12 +33,12 @@ def place(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(trained_run: Path, place: Path) -> np.ndarray:
+def expected(trained_run, place):
     """Probabilities of the images, by fastcell."""
     return fastcell.load(trained_run).predict_proba([place / "images" / f"{n}.png" for n in range(len(SIZES))])
 
 
-def test_python_on_a_folder(place: Path, expected: np.ndarray, trained_run: Path) -> None:
+def test_python_on_a_folder(place, expected, trained_run):
     program = [sys.executable, EXAMPLES / "classify_onnx.py", place / "cells.onnx", place / "images"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=True)
     header, *rows = csv.reader(done.stdout.splitlines())
@@ -54,7 +51,7 @@ def test_python_on_a_folder(place: Path, expected: np.ndarray, trained_run: Path
 
 
 @pytest.mark.slow
-def test_cpp_is_compiled_and_answers_as_fastcell(place: Path, expected: np.ndarray, tmp_path: Path) -> None:
+def test_cpp_is_compiled_and_answers_as_fastcell(place, expected, tmp_path):
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler: install g++")
@@ -84,7 +81,7 @@ def test_cpp_is_compiled_and_answers_as_fastcell(place: Path, expected: np.ndarr
     assert (done.returncode, done.stderr) == (1, f"classify_onnx: {tmp_path / 'bad.pgm'} ends early\n")
 
 
-def example(name: str) -> ModuleType:
+def example(name):
     """Return a program of examples/ as a module."""
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
@@ -95,7 +92,7 @@ def example(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def folder_of_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder_of_groups(tmp_path_factory):
     """Folder GROUP/CLASS/*.png of three groups and two classes that differ in a bright spot."""
     folder = tmp_path_factory.mktemp("groups")
     rng = np.random.default_rng(0)
@@ -110,13 +107,13 @@ def folder_of_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_example_is_listed() -> None:
+def test_every_example_is_listed():
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     files = [path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name != "README.md"]
     assert [name for name in files if f"]({name})" not in text] == []
 
 
-def test_a_plain_loop_trains_and_scores(trained_data: Path) -> None:
+def test_a_plain_loop_trains_and_scores(trained_data):
     data = fastcell.CellDataModule(str(trained_data), batch_size=32, image_size=16, threads=1)
     network, accuracy = example("plain_loop").train(data, epochs=1)
     cells = [batch.images for batch in data.val_dataloader()]
@@ -126,14 +123,14 @@ def test_a_plain_loop_trains_and_scores(trained_data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_loader_serves_a_lightning_project(trained_data: Path) -> None:
+def test_the_loader_serves_a_lightning_project(trained_data):
     module = example("own_lightning_project")
     accuracy = module.train(str(trained_data), epochs=1, threads=1)
     assert abs(accuracy * 30 - round(accuracy * 30)) < 1e-4
 
 
 @pytest.mark.slow
-def test_a_folder_becomes_a_run_and_answers(folder_of_groups: Path, tmp_path: Path) -> None:
+def test_a_folder_becomes_a_run_and_answers(folder_of_groups, tmp_path):
     settings = {"trainer.max_epochs": 1, "data.image_size": 16, "data.threads": 1}
     pattern = "{group}/{class}/{name}"
     new_images = str(folder_of_groups / "donor_1" / "spot")
@@ -145,7 +142,7 @@ def test_a_folder_becomes_a_run_and_answers(folder_of_groups: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_methods_are_compared_by_groups(folder_of_groups: Path) -> None:
+def test_methods_are_compared_by_groups(folder_of_groups):
     scores = example("cross_validate").compare(folder_of_groups, image_size=16, epochs=1, threads=1)
     assert {name: len(values) for name, values in scores.items()} == {"network": 3, "SVM": 3}
     assert all(0 <= value <= 1 for values in scores.values() for value in values)

@@ -1,12 +1,9 @@
 """README.md, CONTRIBUTING.md and docs/: commands take the arguments that pages show, links lead somewhere."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re
 import shlex
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -31,15 +28,15 @@ LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 NUM_README_BYTES = 7000
 
 
-def text_of(page: Path) -> str:
+def text_of(page):
     return page.read_text(encoding="utf-8")
 
 
-def name_of(page: Path) -> str:
+def name_of(page):
     return str(page.relative_to(REPO_DIR))
 
 
-def commands(page: Path) -> Iterator[list[str]]:
+def commands(page):
     """Yield every call of fastcell in the blocks of a page as its arguments, the command's name first."""
     for language, block in FENCE.findall(text_of(page)):
         if language == "python":
@@ -54,7 +51,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 
 @cache
-def help_text(name: str) -> str:
+def help_text(name):
     text = io.StringIO()
     with same_process_state(), contextlib.redirect_stdout(text):
         try:
@@ -65,7 +62,7 @@ def help_text(name: str) -> str:
     return text.getvalue()
 
 
-def unknown_flags(name: str, arguments: list[str]) -> list[str]:
+def unknown_flags(name, arguments):
     flags = [word.split("=")[0] for word in arguments if word.startswith("--")]
     flags = [re.sub(r"^(--trainer\.(?:logger|callbacks)|--model\.(?:network|loss))\..*", r"\1", flag) for flag in flags]
     known = (help_text(name) + (help_text("fit") if name in TAKE_SETTINGS else "")).replace("_", "-")
@@ -73,7 +70,7 @@ def unknown_flags(name: str, arguments: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=name_of)
-def test_commands_and_options_of_the_page_exist(page: Path) -> None:
+def test_commands_and_options_of_the_page_exist(page):
     for words in commands(page):
         if words[0] == "docs" or (words[0] == "test" and {"-m", "-k"} & set(words)):
             continue  # of the script ./run
@@ -81,7 +78,7 @@ def test_commands_and_options_of_the_page_exist(page: Path) -> None:
         assert unknown_flags(words[0], words[1:]) == [], words
 
 
-def benchmark_lines(page: Path) -> list[list[str]]:
+def benchmark_lines(page):
     """Return every call of a program of benchmarks/ in the blocks of a page: the program, then its arguments."""
     found = []
     for _, block in FENCE.findall(text_of(page)):
@@ -93,7 +90,7 @@ def benchmark_lines(page: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if benchmark_lines(page)], ids=name_of)
-def test_benchmarks_take_the_options_of_the_page(page: Path) -> None:
+def test_benchmarks_take_the_options_of_the_page(page):
     for program, *words in benchmark_lines(page):
         path = REPO_DIR / program.replace("gpu_all", "gpu_all.py").replace(".py.py", ".py")
         assert path.is_file(), program
@@ -103,11 +100,11 @@ def test_benchmarks_take_the_options_of_the_page(page: Path) -> None:
             assert f'"{flag}"' in source or re.search(rf"{flag.replace('_', '-')}\b", passed_on), (program, flag)
 
 
-def test_many_commands_are_shown() -> None:
+def test_many_commands_are_shown():
     assert sum(len(list(commands(page))) for page in PAGES) > 60
 
 
-def test_every_command_and_preset_is_described() -> None:
+def test_every_command_and_preset_is_described():
     table = [
         line for line in text_of(DOCS_DIR / "reference" / "commands.md").splitlines() if line.startswith("| `fast")
     ]
@@ -118,7 +115,7 @@ def test_every_command_and_preset_is_described() -> None:
         assert f"| `{path.stem}` |" in presets
 
 
-def test_files_and_columns_are_those_of_the_code() -> None:
+def test_files_and_columns_are_those_of_the_code():
     page = text_of(DOCS_DIR / "reference" / "files.md")
     columns = [*SCHEMA.names, *QUARANTINE_SCHEMA.names, *QUALITY_SCHEMA.names, *SPLIT_SCHEMA.names]
     assert [name for name in columns if f"`{name}`" not in page] == []
@@ -126,19 +123,19 @@ def test_files_and_columns_are_those_of_the_code() -> None:
     assert [name for name, text in rows.items() if f"| {name} | {text} |" not in page] == []
 
 
-def test_the_test_command_is_the_ones_ci_calls() -> None:
+def test_the_test_command_is_the_ones_ci_calls():
     assert "\n./run test" in text_of(REPO_DIR / "README.md")
     assert "\n./run test\n" in (REPO_DIR / ".ci" / "run").read_text()
 
 
-def anchors(page: Path) -> set[str]:
+def anchors(page):
     """Return the anchors of a page's headings, as forges make them."""
     headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text_of(page)), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_somewhere(page):
     for target in LINK.findall(FENCE.sub("", text_of(page))):
         if re.match(r"https?://", target):
             continue
@@ -149,30 +146,30 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_files_named_exist(page: Path) -> None:
+def test_files_named_exist(page):
     named = re.findall(r"`((?:benchmarks|docs|examples|kernels|fastcell|tests)/[\w./-]*\w)`", text_of(page))
     absent = [name for name in named if not (REPO_DIR / name).exists() and not re.search(r"/(NAME|ROOM)\b|_NAME", name)]
     assert page.name == "CHANGELOG.md" or absent == []
 
 
-def test_the_index_lists_every_page() -> None:
+def test_the_index_lists_every_page():
     index = DOCS_DIR / "index.md"
     listed = {(DOCS_DIR / target.partition("#")[0]).resolve() for target in LINK.findall(text_of(index))}
     assert [name_of(page) for page in PAGES if page not in listed and page != index] == []
 
 
-def test_the_front_page_is_short() -> None:
+def test_the_front_page_is_short():
     assert (REPO_DIR / "README.md").stat().st_size <= NUM_README_BYTES
 
 
-def paragraphs(page: Path) -> set[str]:
+def paragraphs(page):
     """Return the paragraphs of prose of a page that are longer than a sentence or two."""
     blocks = FENCE.sub("", text_of(page)).split("\n\n")
     return {" ".join(block.split()) for block in blocks if len(block) > 200 and "|" not in block}
 
 
-def test_no_page_repeats_another() -> None:
-    seen: dict[str, str] = {}
+def test_no_page_repeats_another():
+    seen = {}
     for page in PAGES:
         for paragraph in paragraphs(page):
             assert paragraph not in seen, f"{name_of(page)} repeats {seen.get(paragraph)}: {paragraph[:80]}"
@@ -180,7 +177,7 @@ def test_no_page_repeats_another() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_stand_in_blocks_of_the_shell(page: Path) -> None:
+def test_commands_stand_in_blocks_of_the_shell(page):
     for language, block in FENCE.findall(text_of(page)):
         first = re.match(r"(\./run|fastcell) [a-z]", block)
         assert first is None or language in ("sh", "bash", "text"), block

@@ -1,14 +1,10 @@
 """Every command line that README.md and docs/ show runs, page by page, in a folder with the files that pages name."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import re
 import shutil
 import tarfile
-from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -69,24 +65,22 @@ SHORTER = {
 DEPTHS = {"{group}/{class}/{name}": 3, "{group}/{name}": 2, "{class}/{name}": 2}
 
 
-def pages() -> list[Path]:
+def pages():
     return [page for page in PAGES if any(commands(page)) and name_of(page) not in ELSEWHERE]
 
 
-def runs_here(words: list[str]) -> bool:
+def runs_here(words):
     line = " ".join(words)
     return not any(line == start or line.startswith((f"{start} ", f"{start}_")) for start in NOT_RUN)
 
 
 @pytest.fixture
-def world(
-    trained_data: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Path], dict[str, str]]:
+def world(trained_data, trained_run, tmp_path, monkeypatch):
     """Function that fills the working folder with what a page names; it returns words that stand for others."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(REPO_DIR / "examples"))
 
-    def fill(page: Path) -> dict[str, str]:
+    def fill(page):
         lines = [" ".join(words) for words in commands(page)]
         run = tmp_path / "runs" / "20260131-142501-donors-cellnet"
         shutil.copytree(trained_run, run)
@@ -117,7 +111,7 @@ def world(
     return fill
 
 
-def write_images(folder: Path, depth: int) -> None:
+def write_images(folder, depth):
     """Write images at a depth of folders: groups, classes, names."""
     rng = np.random.default_rng(len(folder.name))
     for group in range(6 if depth > 1 else 1):
@@ -130,7 +124,7 @@ def write_images(folder: Path, depth: int) -> None:
                 cv2.imwrite(str(place / f"{number}.png"), image)
 
 
-def write_tar(folder: Path) -> None:
+def write_tar(folder):
     """Write a tar of another program, with images and classes."""
     folder.mkdir()
     rng = np.random.default_rng(1)
@@ -144,7 +138,7 @@ def write_tar(folder: Path) -> None:
                 archive.addfile(entry, io.BytesIO(content))
 
 
-def shortened(words: list[str]) -> list[str]:
+def shortened(words):
     if "--resume" in words:  # which takes no other settings than those of the run
         return words
     given = {word.split("=")[0] for word in words}
@@ -152,7 +146,7 @@ def shortened(words: list[str]) -> list[str]:
     return [*kept, *(option for option in SHORT.get(words[0], []) if option.split("=")[0] not in given)]
 
 
-def run_page(page: Path, stand_ins: dict[str, str]) -> None:
+def run_page(page, stand_ins):
     for words in commands(page):
         if not runs_here(words):
             continue
@@ -162,20 +156,20 @@ def run_page(page: Path, stand_ins: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if name_of(page) in CHEAP], ids=name_of)
-def test_cheap_commands_run(page: Path, world: Callable[[Path], dict[str, str]]) -> None:
+def test_cheap_commands_run(page, world):
     run_page(page, world(page))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", [page for page in pages() if name_of(page) not in CHEAP], ids=name_of)
-def test_commands_run(page: Path, world: Callable[[Path], dict[str, str]]) -> None:
+def test_commands_run(page, world):
     if "openvino" in page.read_text(encoding="utf-8") and importlib.util.find_spec("openvino") is None:
         pytest.skip("OpenVINO is not installed")
     run_page(page, world(page))
 
 
-def test_exceptions_are_needed() -> None:
+def test_exceptions_are_needed():
     lines = [" ".join(words) for page in PAGES for words in commands(page)]
     assert [start for start in NOT_RUN if not any(line.startswith(start) for line in lines)] == []
     assert [name for name in (*CHEAP, *ELSEWHERE) if not any(commands(REPO_DIR / name))] == []

@@ -1,7 +1,5 @@
 """tests/ mirrors the package: fastcell/ROOM/x.py is tested by tests/ROOM/test_x.py."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -52,30 +50,30 @@ ACROSS_MODULES = {
 """Tests of what no module does alone, with the reason."""
 
 
-def modules() -> set[Path]:
+def modules():
     """Modules of the package, relative to it, without __init__ and __main__."""
     every = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
     return {path for path in every if path.name not in ("__init__.py", "__main__.py")}
 
 
-def test_file_of(module: Path) -> Path:
+def test_file_of(module):
     """Where a module is tested, relative to tests/."""
     return module.with_name(f"test_{module.name}")
 
 
-test_file_of.__test__ = False  # type: ignore[attr-defined]
+test_file_of.__test__ = False
 
 
-def test_files() -> list[Path]:
+def test_files():
     """Test files of the rooms, relative to tests/."""
     every = sorted(path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
     return [path for path in every if path.parts[0] not in NO_ROOMS]
 
 
-test_files.__test__ = False  # type: ignore[attr-defined]
+test_files.__test__ = False
 
 
-def test_few_modules_have_no_test_file_of_their_name() -> None:
+def test_few_modules_have_no_test_file_of_their_name():
     untested = sorted(
         str(module)
         for module in modules()
@@ -84,18 +82,18 @@ def test_few_modules_have_no_test_file_of_their_name() -> None:
     assert len(untested) <= MOST_UNTESTED, "\n".join(untested)
 
 
-def test_folders_of_tests_are_rooms() -> None:
+def test_folders_of_tests_are_rooms():
     folders = {path.parent for path in test_files()}
     known = {path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*")}
     assert folders - known - {Path()} == set()
 
 
-def test_test_files_name_modules() -> None:
+def test_test_files_name_modules():
     known = {test_file_of(module) for module in modules()} | {Path(name) for name in ACROSS_MODULES}
     assert [str(path) for path in test_files() if path not in known] == []
 
 
 @pytest.mark.parametrize("name", ACROSS_MODULES)
-def test_exceptions_are_there_and_needed(name: str) -> None:
+def test_exceptions_are_there_and_needed(name):
     assert (TESTS / name).exists()
     assert Path(name) not in {test_file_of(module) for module in modules()}

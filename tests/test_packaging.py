@@ -1,7 +1,5 @@
 """Wheel and sources: built without network, whole, and usable without the checkout."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -16,7 +14,7 @@ REPO_DIR = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory):
     """The project's wheel, built from this checkout."""
     out_dir = tmp_path_factory.mktemp("wheel")
     done = subprocess.run(
@@ -32,7 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(wheel, tmp_path_factory):
     """A folder like site-packages that holds the wheel's contents and nothing else."""
     target = tmp_path_factory.mktemp("site-packages")
     with zipfile.ZipFile(wheel) as archive:
@@ -40,7 +38,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def run_installed(code: str, installed: Path, cwd: Path) -> str:
+def run_installed(code, installed, cwd):
     """Run ``code`` where ``fastcell`` is the installed one and the checkout is out of reach."""
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -54,7 +52,7 @@ def run_installed(code: str, installed: Path, cwd: Path) -> str:
     return done.stdout
 
 
-def test_installation_reads_every_kernel(installed: Path, tmp_path: Path) -> None:
+def test_installation_reads_every_kernel(installed, tmp_path):
     kernels = sorted(p for p in (REPO_DIR / "kernels").iterdir() if p.suffix in (".cu", ".cuh"))
     assert "normalize.cu" in [path.name for path in kernels]
     code = """
@@ -73,7 +71,7 @@ for name in sys.stdin.read().split():
     assert sources == [f"{path.name} {path.read_bytes().hex()}" for path in kernels]
 
 
-def test_installation_carries_presets_types_and_licence(wheel: Path) -> None:
+def test_installation_carries_presets_types_and_licence(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         version = wheel.name.split("-")[1]
@@ -89,7 +87,7 @@ def test_installation_carries_presets_types_and_licence(wheel: Path) -> None:
         assert f"Provides-Extra: {extra}" in metadata
 
 
-def test_extras_take_one_dali_build_each(wheel: Path) -> None:
+def test_extras_take_one_dali_build_each(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         lines = archive.read(metadata).decode().splitlines()
@@ -103,7 +101,7 @@ def test_extras_take_one_dali_build_each(wheel: Path) -> None:
     assert not [n for n in needs if "dali" in n and "extra" not in n]
 
 
-def test_version_is_the_modules(installed: Path, tmp_path: Path) -> None:
+def test_version_is_the_modules(installed, tmp_path):
     import fastcell
 
     code = "import fastcell, importlib.metadata as m; print(fastcell.__version__, m.version('fastcell'))"
@@ -111,7 +109,7 @@ def test_version_is_the_modules(installed: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sdist(tmp_path_factory):
     """The project's source distribution, built from this checkout."""
     out_dir = tmp_path_factory.mktemp("sdist")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(out_dir)]
@@ -121,7 +119,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_index_takes_both_distributions(wheel: Path, sdist: Path) -> None:
+def test_the_index_takes_both_distributions(wheel, sdist):
     pytest.importorskip("twine", reason="twine is not installed")
     done = subprocess.run(
         [sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist)],
@@ -134,7 +132,7 @@ def test_the_index_takes_both_distributions(wheel: Path, sdist: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_sources_make_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+def test_the_sources_make_the_same_wheel(wheel, sdist, tmp_path):
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     (folder,) = tmp_path.iterdir()
@@ -159,9 +157,7 @@ def test_the_sources_make_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # the first start compiles loops
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_a_clean_environment_without_the_checkout_works(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_a_clean_environment_without_the_checkout_works(kind, request, tmp_path):
     """The dependencies are those of this environment: they alone have 2.5 GB."""
     python = tmp_path / "clean" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "clean")], check=True, timeout=120)
@@ -180,7 +176,7 @@ def test_a_clean_environment_without_the_checkout_works(
     path = str(request.getfixturevalue(kind))
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
-    def call(*words: str | Path) -> str:
+    def call(*words):
         done = subprocess.run(words, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -196,7 +192,7 @@ def test_a_clean_environment_without_the_checkout_works(
     assert len((tmp_path / "answers.csv").read_text().splitlines()) == 401
 
 
-def test_version_is_the_one_to_cite_and_the_newest_of_the_changes() -> None:
+def test_version_is_the_one_to_cite_and_the_newest_of_the_changes():
     import fastcell
 
     assert f"\nversion: {fastcell.__version__}\n" in (REPO_DIR / "CITATION.cff").read_text(encoding="utf-8")

@@ -1,7 +1,5 @@
 """``./run``: what it installs, when, and what it hands on. Python, pip, uv and nvidia-smi are stand-ins that log."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time
@@ -46,7 +44,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path):
     path = tmp_path / "checkout"
     path.mkdir()
     shutil.copy(REPO_DIR / "run", path / "run")
@@ -55,7 +53,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bin_dir(tmp_path: Path) -> Path:
+def bin_dir(tmp_path):
     """All programs that the script can find: the system's small tools and the stand-in for Python."""
     path = tmp_path / "bin"
     path.mkdir()
@@ -67,18 +65,16 @@ def bin_dir(tmp_path: Path) -> Path:
     return path
 
 
-def add_program(bin_dir: Path, name: str, text: str) -> None:
+def add_program(bin_dir, name, text):
     (bin_dir / name).write_text(text)
     (bin_dir / name).chmod(0o755)
 
 
 @pytest.fixture
-def run(checkout: Path, bin_dir: Path, tmp_path: Path) -> Run:
+def run(checkout, bin_dir, tmp_path):
     """Call ``./run`` from another folder; ``fails`` names the installation that is to fail."""
 
-    def call(
-        *arguments: str, extra: str | None = "cpu", fails: str = "nothing-fails", links: str = ""
-    ) -> subprocess.CompletedProcess[str]:
+    def call(*arguments, extra="cpu", fails="nothing-fails", links=""):
         environment = {"PATH": str(bin_dir), "LOG": str(tmp_path / "log"), "FAKE_FAILS": fails, "FAKE_LINKS": links}
         if extra is not None:
             environment["FASTCELL_EXTRA"] = extra
@@ -95,20 +91,20 @@ def run(checkout: Path, bin_dir: Path, tmp_path: Path) -> Run:
     return call
 
 
-def log(checkout: Path) -> list[str]:
+def log(checkout):
     text = (checkout.parent / "log").read_text().replace(str(checkout), "ROOT")
     return text.splitlines()
 
 
 @pytest.mark.parametrize("shell", ["sh", "dash", "bash --posix", "busybox sh"])
-def test_syntax(shell: str) -> None:
+def test_syntax(shell):
     if shutil.which(shell.split()[0]) is None:
         pytest.skip(f"no {shell} here")
     done = subprocess.run([*shell.split(), "-n", "run"], cwd=REPO_DIR, capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_first_call_sets_up_then_hands_over(run: Run, checkout: Path) -> None:
+def test_first_call_sets_up_then_hands_over(run, checkout):
     done = run("pack", "a folder", "--pattern={class}/{name}", "")
     assert (done.returncode, done.stdout) == (5, "<pack><a folder><--pattern={class}/{name}><>"), done.stderr
     assert log(checkout) == [
@@ -118,7 +114,7 @@ def test_first_call_sets_up_then_hands_over(run: Run, checkout: Path) -> None:
     ]
 
 
-def test_later_calls_install_nothing(run: Run, checkout: Path) -> None:
+def test_later_calls_install_nothing(run, checkout):
     run("fit")
     start = time.perf_counter()
     done = run("fit", "--help")
@@ -127,7 +123,7 @@ def test_later_calls_install_nothing(run: Run, checkout: Path) -> None:
     assert log(checkout) == []
 
 
-def test_tests_bring_the_dev_extra_and_keep_it(run: Run, checkout: Path) -> None:
+def test_tests_bring_the_dev_extra_and_keep_it(run, checkout):
     run("fit")
     assert run("test", "-k", "a or b").returncode == 0
     assert log(checkout) == [
@@ -142,7 +138,7 @@ def test_tests_bring_the_dev_extra_and_keep_it(run: Run, checkout: Path) -> None
     assert log(checkout) == ["python -m pip install --quiet --editable ROOT[cpu,dev]"]
 
 
-def test_further_extras_are_added_and_stay(run: Run, checkout: Path) -> None:
+def test_further_extras_are_added_and_stay(run, checkout):
     run("fit")
     assert run("fit", extra="formats,onnx").returncode == 5
     assert log(checkout) == ["python -m pip install --quiet --editable ROOT[cpu,formats,onnx]"]
@@ -156,7 +152,7 @@ def test_further_extras_are_added_and_stay(run: Run, checkout: Path) -> None:
     assert log(checkout) == ["python -m pip install --quiet --editable ROOT[cpu,serve,dev,formats,onnx]"]
 
 
-def test_the_manual_is_built_with_its_extra(run: Run, checkout: Path) -> None:
+def test_the_manual_is_built_with_its_extra(run, checkout):
     run("fit")
     assert run("docs").returncode == 0
     assert log(checkout) == [
@@ -165,13 +161,13 @@ def test_the_manual_is_built_with_its_extra(run: Run, checkout: Path) -> None:
     ]
 
 
-def test_the_tests_bring_what_the_manual_needs(run: Run, checkout: Path) -> None:
+def test_the_tests_bring_what_the_manual_needs(run, checkout):
     run("test")
     run("docs")
     assert log(checkout) == ["python -m sphinx -q -W --keep-going -c docs -d ROOT/.venv/doctrees . site"]
 
 
-def test_a_moved_checkout_is_set_up_again(run: Run, checkout: Path) -> None:
+def test_a_moved_checkout_is_set_up_again(run, checkout):
     run("fit")
     stamp = checkout / ".venv" / ".fastcell-setup"
     stamp.write_text(stamp.read_text().replace(str(checkout), "/elsewhere"))
@@ -180,7 +176,7 @@ def test_a_moved_checkout_is_set_up_again(run: Run, checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["--editable", "torch>=2.11"])
-def test_an_unfinished_set_up_is_made_anew(failing: str, run: Run, checkout: Path) -> None:
+def test_an_unfinished_set_up_is_made_anew(failing, run, checkout):
     first = run("fit", fails=failing)
     assert first.returncode == 2
     assert "Run this again afterwards." in first.stderr
@@ -191,7 +187,7 @@ def test_an_unfinished_set_up_is_made_anew(failing: str, run: Run, checkout: Pat
 
 
 @pytest.mark.parametrize("lost", ["bin/python", "bin/fastcell", "lib/python3.11/site-packages/torch"])
-def test_a_damaged_set_up_is_mended(lost: str, run: Run, checkout: Path) -> None:
+def test_a_damaged_set_up_is_mended(lost, run, checkout):
     run("fit")
     path = checkout / ".venv" / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -202,7 +198,7 @@ def test_a_damaged_set_up_is_mended(lost: str, run: Run, checkout: Path) -> None
 
 
 @pytest.mark.parametrize("dev", [False, True])
-def test_another_extra_never_joins_the_first(dev: bool, run: Run, checkout: Path) -> None:
+def test_another_extra_never_joins_the_first(dev, run, checkout):
     run("test" if dev else "fit")
     run("fit", extra="cu13")
     installs = log(checkout)
@@ -216,7 +212,7 @@ SMI = "#!/bin/sh\necho '| NVIDIA-SMI 580.65.06   Driver Version: 580.65.06   CUD
 
 
 @pytest.mark.parametrize(("cuda", "extra"), [("13.0", "cu13"), ("14.1", "cu13"), ("12.8", "cu12"), ("11.8", "cpu")])
-def test_the_drivers_cuda_picks_the_extra(cuda: str, extra: str, run: Run, checkout: Path, bin_dir: Path) -> None:
+def test_the_drivers_cuda_picks_the_extra(cuda, extra, run, checkout, bin_dir):
     add_program(bin_dir, "nvidia-smi", SMI.format(cuda))
     assert run("fit", extra=None).returncode == 5
     assert log(checkout)[-1] == f"python -m pip install --quiet --editable ROOT[{extra}]"
@@ -224,7 +220,7 @@ def test_the_drivers_cuda_picks_the_extra(cuda: str, extra: str, run: Run, check
 
 @pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="this machine has an NVIDIA driver")
 @pytest.mark.parametrize("smi", [None, "#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n"])
-def test_no_driver_means_cpu(smi: str | None, run: Run, checkout: Path, bin_dir: Path) -> None:
+def test_no_driver_means_cpu(smi, run, checkout, bin_dir):
     if smi is not None:
         add_program(bin_dir, "nvidia-smi", smi)
     assert run("fit", extra=None).returncode == 5
@@ -232,7 +228,7 @@ def test_no_driver_means_cpu(smi: str | None, run: Run, checkout: Path, bin_dir:
 
 
 @pytest.mark.parametrize(("extra", "asks_uv"), [("cpu", True), ("cu12", True), ("cu13", False)])
-def test_torch_comes_from_the_smallest_place_that_has_it(extra: str, asks_uv: bool, run: Run, checkout: Path) -> None:
+def test_torch_comes_from_the_smallest_place_that_has_it(extra, asks_uv, run, checkout):
     done = run("fit", extra=extra, fails="--no-deps")  # no folder of wheels has it
     assert done.returncode == 5
     installs = [line.removeprefix("python -m pip install --quiet ") for line in log(checkout)[1:]]
@@ -241,7 +237,7 @@ def test_torch_comes_from_the_smallest_place_that_has_it(extra: str, asks_uv: bo
 
 
 @pytest.mark.parametrize(("extra", "backend"), [("cpu", "cpu"), ("cu12", "auto")])
-def test_pip_lets_uv_fetch_torch(extra: str, backend: str, run: Run, checkout: Path, tmp_path: Path) -> None:
+def test_pip_lets_uv_fetch_torch(extra, backend, run, checkout, tmp_path):
     """The package uv, which pip installs, knows PyTorch's builds; what follows goes through pip again."""
     add_program(tmp_path, "uv", UV)
     add_program(
@@ -257,7 +253,7 @@ def test_pip_lets_uv_fetch_torch(extra: str, backend: str, run: Run, checkout: P
     assert lines[-1] == f"python -m pip install --quiet --editable ROOT[{extra}]"
 
 
-def test_uv_serves_where_it_is(run: Run, checkout: Path, bin_dir: Path) -> None:
+def test_uv_serves_where_it_is(run, checkout, bin_dir):
     add_program(bin_dir, "uv", UV)
     assert run("fit", links="/wheels /more").returncode == 5
     python = "ROOT/.venv/bin/python"
@@ -269,13 +265,13 @@ def test_uv_serves_where_it_is(run: Run, checkout: Path, bin_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("extra", "backend"), [("cpu", "cpu"), ("cu12", "auto"), ("cu13", "auto")])
-def test_uv_picks_torchs_backend(extra: str, backend: str, run: Run, checkout: Path, bin_dir: Path) -> None:
+def test_uv_picks_torchs_backend(extra, backend, run, checkout, bin_dir):
     add_program(bin_dir, "uv", UV)
     assert run("fit", extra=extra, fails="--no-index").returncode == 5
     assert log(checkout)[-2].endswith(f"--torch-backend {backend} torch>=2.11 links=")
 
 
-def test_errors_say_the_way_out(run: Run, checkout: Path, bin_dir: Path) -> None:
+def test_errors_say_the_way_out(run, checkout, bin_dir):
     done = run("fit", extra="cuda")
     assert done.returncode == 2
     assert "FASTCELL_EXTRA must be names of cpu cu12 cu13 formats" in done.stderr
@@ -290,12 +286,12 @@ def test_errors_say_the_way_out(run: Run, checkout: Path, bin_dir: Path) -> None
     assert not (checkout / ".venv").exists()
 
 
-def test_a_checkpoint_is_tested_by_fastcell(run: Run) -> None:
+def test_a_checkpoint_is_tested_by_fastcell(run):
     done = run("test", "--ckpt_path", "best.ckpt")
     assert (done.returncode, done.stdout) == (5, "<test><--ckpt_path><best.ckpt>")
 
 
-def test_a_run_is_tested_by_fastcell(run: Run, tmp_path: Path) -> None:
+def test_a_run_is_tested_by_fastcell(run, tmp_path):
     folder = tmp_path / "some run"
     folder.mkdir()
     (folder / "config.yaml").touch()

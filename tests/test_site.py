@@ -1,16 +1,11 @@
 """The manual as a site: pages made from the code; in a browser nothing overflows and the search finds words."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -22,7 +17,7 @@ DOCS_DIR = REPO_DIR / "docs"
 
 
 @pytest.fixture
-def made_pages(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def made_pages(monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS_DIR))
     return importlib.import_module("made_pages")
 
@@ -47,7 +42,7 @@ examples:
 """
 
 
-def test_a_help_becomes_a_page(made_pages: ModuleType) -> None:
+def test_a_help_becomes_a_page(made_pages):
     assert made_pages.command_page("hum", HELP) == (
         "# fastcell hum\n\nHum a tune_a to the end.\n\n```sh\nfastcell hum TUNE [options]\n```\n\n"
         "| | |\n|---|---|\n| `TUNE` | what to hum \\[default: C\\|D\\] |\n\n"
@@ -57,7 +52,7 @@ def test_a_help_becomes_a_page(made_pages: ModuleType) -> None:
     )
 
 
-def test_the_contents_follow_the_tables_of_the_index(made_pages: ModuleType) -> None:
+def test_the_contents_follow_the_tables_of_the_index(made_pages):
     text = (
         "# T\n\n| to begin | |\n|---|---|\n| [A](a.md) | x |\n\n| more | |\n|---|---|\n| [B](b/c.md), [A](a.md#d) | |\n"
     )
@@ -67,7 +62,7 @@ def test_the_contents_follow_the_tables_of_the_index(made_pages: ModuleType) -> 
     )
 
 
-def test_public_names_are_described(made_pages: ModuleType) -> None:
+def test_public_names_are_described(made_pages):
     text = made_pages.public_names()
     table = (DOCS_DIR / "reference" / "api.md").read_text(encoding="utf-8")
     for name in set(fastcell.__all__) - {"__version__"}:
@@ -76,7 +71,7 @@ def test_public_names_are_described(made_pages: ModuleType) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(tmp_path_factory):
     pytest.importorskip("sphinx", reason="Sphinx is not installed")
     folder = tmp_path_factory.mktemp("site")
     checkout = folder / "checkout"
@@ -94,7 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_site_is_whole_and_needs_no_network(site: Path) -> None:
+def test_the_site_is_whole_and_needs_no_network(site):
     for name in COMMANDS:
         text = (site / "docs" / "reference" / "_commands" / f"{name}.html").read_text(encoding="utf-8")
         assert f"fastcell {name}" in text
@@ -108,7 +103,7 @@ def test_the_site_is_whole_and_needs_no_network(site: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser(site: Path) -> Iterator[Any]:
+def browser(site):
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
@@ -121,7 +116,7 @@ def browser(site: Path) -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
-def test_no_page_is_wider_than_the_window(width: int, scheme: str, site: Path, browser: Any) -> None:
+def test_no_page_is_wider_than_the_window(width, scheme, site, browser):
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     for path in sorted(site.glob("*/**/*.html")):
         page.goto(path.as_uri(), wait_until="domcontentloaded")
@@ -133,7 +128,7 @@ def test_no_page_is_wider_than_the_window(width: int, scheme: str, site: Path, b
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["donor", "FCS", "resume"])
-def test_the_search_finds(word: str, site: Path, browser: Any) -> None:
+def test_the_search_finds(word, site, browser):
     page = browser.new_page()
     page.goto(f"{(site / 'search.html').as_uri()}?q={word}")
     page.wait_for_selector("ul.search li a", timeout=20_000)

@@ -1,7 +1,5 @@
 """The Python of README.md and docs/ runs, block by block, on small data."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 import re
@@ -19,14 +17,12 @@ PAGES = [REPO_DIR / "README.md", *sorted((REPO_DIR / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def blocks(page: Path) -> list[str]:
+def blocks(page):
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
 @pytest.fixture
-def workplace(
-    trained_data: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, object]:
+def workplace(trained_data, trained_run, tmp_path, monkeypatch):
     """Names that the pages use, in a folder with the data that they name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cells").symlink_to(trained_data)
@@ -44,12 +40,12 @@ def workplace(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_blocks_run_in_their_order(page: Path, workplace: dict[str, object]) -> None:
+def test_blocks_run_in_their_order(page, workplace):
     for number, block in enumerate(blocks(page)):
         exec(compile(block, f"{page.name}, block {number}", "exec"), workplace)
 
 
-def test_pages_have_python() -> None:
+def test_pages_have_python():
     assert {page.name for page in PAGES if blocks(page)} >= {
         "README.md",
         "python.md",
@@ -59,12 +55,12 @@ def test_pages_have_python() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(fastcell._EXPORTS.values())))
-def test_examples_in_docstrings(name: str) -> None:
+def test_examples_in_docstrings(name):
     failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert failed == 0
 
 
-def test_public_names_have_examples() -> None:
+def test_public_names_have_examples():
     finder = doctest.DocTestFinder()
     public = [getattr(fastcell, name) for name in ("ClassifiedCells", "Preprocessing", "Augmentation", "ViewConfig")]
     for kind in public:
@@ -73,7 +69,7 @@ def test_public_names_have_examples() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((REPO_DIR / "examples").glob("*.ipynb")), ids=lambda path: path.name)
-def test_notebooks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebooks_run(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")

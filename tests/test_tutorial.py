@@ -27,11 +27,11 @@ class Step(NamedTuple):
     output: str
 
 
-def steps() -> list[Step]:
+def steps():
     return [Step(*found) for found in STEP.findall(PAGE.read_text(encoding="utf-8"))]
 
 
-def test_every_block_of_commands_has_its_output() -> None:
+def test_every_block_of_commands_has_its_output():
     text = PAGE.read_text(encoding="utf-8")
     assert len(steps()) == text.count("```sh\n") == text.count("```text\n") > 5
     for step in steps():
@@ -43,7 +43,7 @@ def test_every_block_of_commands_has_its_output() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_every_command_runs(real_data: Path, tmp_path: Path) -> None:
+def test_every_command_runs(real_data, tmp_path):
     (tmp_path / "tcell").symlink_to(real_data / "tcell")
     script = tmp_path / "run"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m fastcell "$@"\n')
@@ -69,7 +69,7 @@ def test_every_command_runs(real_data: Path, tmp_path: Path) -> None:
         write_outputs(found)
 
 
-def write_outputs(found: dict[str, str]) -> None:
+def write_outputs(found):
     text = PAGE.read_text(encoding="utf-8")
     for step in steps():
         head = f"```sh\n{step.commands}```\n\n<!-- output: {step.shown} -->\n```text\n"

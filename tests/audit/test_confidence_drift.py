@@ -1,7 +1,5 @@
 """Predictions of a run: read, found in the data set, and followed over the order of cells."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

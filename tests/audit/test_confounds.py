@@ -1,7 +1,5 @@
 """Confounders that are planted in the measured numbers of cells are found; the others are not."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

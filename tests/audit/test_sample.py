@@ -1,7 +1,5 @@
 """The cells that an audit looks at: which ones, in which order, and what is measured on them."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import cv2

@@ -1,12 +1,9 @@
 """Parts of the engine: tried apart, with a hint where one is not usable."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +12,7 @@ from fastcell.system import resources
 from fastcell.system.optional_packages import install_hint
 
 
-def test_probes_run_apart_and_find_torch_and_dali() -> None:
+def test_probes_run_apart_and_find_torch_and_dali():
     import torch
 
     parts = {part["name"]: part for part in engine_parts.probe_parts(["torch", "torch on CUDA", "DALI on the CPU"])}
@@ -34,9 +31,7 @@ def test_probes_run_apart_and_find_torch_and_dali() -> None:
         ("import time\ntime.sleep(60)\n", "no answer within 3 s"),
     ],
 )
-def test_a_broken_library_is_a_line_of_the_report(
-    stub: str, detail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_library_is_a_line_of_the_report(stub, detail, tmp_path, monkeypatch):
     (tmp_path / "timm.py").write_text(stub)
     (tmp_path / "onnxruntime.py").write_text("__version__ = '9.9'\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
@@ -46,17 +41,15 @@ def test_a_broken_library_is_a_line_of_the_report(
 
 
 @pytest.mark.parametrize(("cuda", "extra"), [(None, "cpu"), ((11, 8), "cpu"), ((12, 4), "cu12"), ((13, 0), "cu13")])
-def test_way_out_names_the_extra_of_this_driver(
-    cuda: tuple[int, int] | None, extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_way_out_names_the_extra_of_this_driver(cuda, extra, monkeypatch):
     monkeypatch.setattr(resources, "driver_cuda_version", lambda: cuda)
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     (part,) = engine_parts.probe_parts(["DALI on the CPU"])
     assert part["way_out"] == install_hint(extra=extra)
 
 
-def test_a_probe_that_cannot_start_is_a_line_for_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
+def test_a_probe_that_cannot_start_is_a_line_for_each_part(monkeypatch):
+    def refuse(*arguments, **options):
         raise OSError("refused")
 
     monkeypatch.setattr(subprocess, "run", refuse)
@@ -66,25 +59,23 @@ def test_a_probe_that_cannot_start_is_a_line_for_each_part(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("wrong", "message"), [(None, None), (0, "the kernel normalize"), (1, "the kernel transform")])
-def test_the_kernels_are_compared_with_their_twins_on_a_stream_of_their_own(
-    wrong: int | None, message: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_kernels_are_compared_with_their_twins_on_a_stream_of_their_own(wrong, message, monkeypatch):
     import torch
 
     on_stream, made = [], engine_parts.images_of_all_kernels
 
     class Stream:
-        def __init__(self, device: torch.device) -> None: ...
+        def __init__(self, device): ...
 
-        def __enter__(self) -> None:
+        def __enter__(self):
             on_stream.append(True)
 
-        def __exit__(self, *error: object) -> None:
+        def __exit__(self, *error):
             on_stream.clear()
 
-        def synchronize(self) -> None: ...
+        def synchronize(self): ...
 
-    def images(device: torch.device | None) -> list[torch.Tensor]:
+    def images(device):
         assert bool(on_stream) == (device is not None)
         found = made(None)
         if device is not None and wrong is not None:

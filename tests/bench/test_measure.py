@@ -1,9 +1,6 @@
 """Slices of time, and what binds."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,16 +19,16 @@ PARTS = [
 ]
 
 
-def row(part: str, rate: float) -> Row:
+def row(part, rate):
     return Row(part, "", rate, 0.9 * rate, 1.1 * rate, 10.0, 0.1, 3)
 
 
-def rows(*rates: float) -> list[Row]:
+def rows(*rates):
     return [row(part, rate) for part, rate in zip(PARTS, rates, strict=True)]
 
 
-def test_a_slice_counts_the_steps_behind_the_first_for_its_time() -> None:
-    def steps() -> Iterator[int]:
+def test_a_slice_counts_the_steps_behind_the_first_for_its_time():
+    def steps():
         time.sleep(0.2)
         yield 1000
         while True:
@@ -45,7 +42,7 @@ def test_a_slice_counts_the_steps_behind_the_first_for_its_time() -> None:
     assert part.first_s >= 0.2
 
 
-def test_a_single_step_counts_itself() -> None:
+def test_a_single_step_counts_itself():
     part = time_slice(lambda: iter([5]), 1.0, lambda: None)
     assert part.cells == 5
     assert part.seconds == part.first_s > 0
@@ -81,11 +78,11 @@ def test_a_single_step_counts_itself() -> None:
         ),
     ],
 )
-def test_what_binds_is_the_slowest_part(rates: tuple[float, ...], classifying: str) -> None:
+def test_what_binds_is_the_slowest_part(rates, classifying):
     assert conclude(rows(*rates), "2 cores")[0] == f"Classifying: {classifying}"
 
 
-def test_what_binds_training() -> None:
+def test_what_binds_training():
     fast_network = (400_000, 16_000, 15_000, 61_000, 50_000, 2_800, 2_300, 900_000, 40_000)
     assert conclude(rows(*fast_network), "2 cores")[1] == (
         "Training: making batches binds: 40,000 cells/s on 2 cores, 50,000 from the bank alone; "
@@ -100,15 +97,15 @@ def test_what_binds_training() -> None:
         (10_000.0, "this machine classifies 23% of them as they come; 4.3 such machines would do it."),
     ],
 )
-def test_the_instrument_stands_beside_it(rate: float, verdict: str) -> None:
+def test_the_instrument_stands_beside_it(rate, verdict):
     found = rows(400_000, 16_000, 15_000, 61_000, 50_000, 2_800, 2_300, 900, 850)
     assert conclude(found, "2 cores", rate)[2] == f"Your instrument's {rate:,.0f} cells/s: {verdict}"
     (line,) = (line for line in format_rows(found, rate).splitlines() if line.startswith("classify, whole"))
     assert line.split()[-1] == f"{2_300 / rate:.2f}"
 
 
-def test_load_and_contradictions_are_said() -> None:
-    def row(part: str, rate: float) -> Row:
+def test_load_and_contradictions_are_said():
+    def row(part, rate):
         return Row(part, "", rate, 0.9 * rate, 1.1 * rate, 1.0, 0.1, 3)
 
     made = [row("classify, whole way", 120), row("classify, network alone", 100), row("batches, stream", 500)]

@@ -1,36 +1,31 @@
 """The simulation of intervals: populations with the means that it states, rows of the right kind, tables from them."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 
 @pytest.fixture
-def intervals(program: Any) -> Any:
+def intervals(program):
     return program("intervals")
 
 
 @pytest.fixture
-def parts(program: Any) -> Any:
+def parts(program):
     return program("interval_parts")
 
 
 @pytest.fixture
-def groups(program: Any) -> Any:
+def groups(program):
     return program("simulated_groups")
 
 
 @pytest.mark.parametrize(("truth", "deviation"), [(0.5, 1.0), (0.95, 0.6), (0.99, 2.0)])
-def test_groups_have_the_stated_mean(groups: Any, truth: float, deviation: float) -> None:
+def test_groups_have_the_stated_mean(groups, truth, deviation):
     odds = groups.center(truth, deviation) + deviation * np.random.default_rng(0).standard_normal(1_000_000)
     assert (1 / (1 + np.exp(-odds))).mean() == pytest.approx(truth, abs=0.001)
 
 
-def test_sizes(groups: Any) -> None:
+def test_sizes(groups):
     rng = np.random.default_rng(0)
     assert (groups.draw_sizes("60", (3, 2), rng) == 60).all()
     drawn = groups.draw_sizes("5..1000", (1000, 5), rng)
@@ -38,7 +33,7 @@ def test_sizes(groups: Any) -> None:
     assert groups.draw_sizes(groups.SIZES[-1], (2, 3), rng).tolist() == [[1000, 20, 20]] * 2
 
 
-def test_the_bootstrap_by_hand(program: Any) -> None:
+def test_the_bootstrap_by_hand(program):
     """Two groups: each drawn twice with probability 1/4, so the limits are the groups themselves."""
     percentile_bootstrap = program("percentile_bootstrap")
     low, high = percentile_bootstrap.share_by_group(np.array([[9, 6]]), np.array([[10, 10]]), np.random.default_rng(0))
@@ -47,14 +42,14 @@ def test_the_bootstrap_by_hand(program: Any) -> None:
     assert (low[0], high[0]) == (pytest.approx(0.1), pytest.approx(0.3))
 
 
-def test_exact_sums_by_cell(parts: Any) -> None:
+def test_exact_sums_by_cell(parts):
     rows = [row for row in parts.by_cell(0, np.random.default_rng(0)) if row.cells == "1" and row.truth == 0.9]
     ours, boot = rows
     assert (ours.method, ours.coverage, ours.width) == ("interval", pytest.approx(1), pytest.approx(0.975))
     assert (boot.method, boot.coverage, boot.width) == ("percentile bootstrap", 0, 0)
 
 
-def test_rows_of_counts_and_their_table(parts: Any, program: Any) -> None:
+def test_rows_of_counts_and_their_table(parts, program):
     coverages = program("coverage_tables").coverages
     rows = list(parts.counts_of_recordings(3, np.random.default_rng(0)))
     assert {row.groups for row in rows if row.assumed} == {1, 2, 3}
@@ -71,7 +66,7 @@ def test_rows_of_counts_and_their_table(parts: Any, program: Any) -> None:
     assert exact[-1].endswith("Below 0.93 less two standard errors (0.930): no setting is.")
 
 
-def test_what_falls_below_the_target_is_counted(program: Any) -> None:
+def test_what_falls_below_the_target_is_counted(program):
     row = {"score": "F", "method": "interval", "groups": 3, "cells": "5", "deviation": 1.0, "truth": 0.8, "sets": 2000}
     row |= {"width": 0.1, "assumed": True}
     rows = [row | {"coverage": coverage} for coverage in (0.9, 0.918, 0.919)]
@@ -101,7 +96,7 @@ corrected_counts = lambda called, tables: (called, np.zeros(4), np.full(4, 500.0
 """
 
 
-def test_widths_beside_a_trial(program: Any, parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_widths_beside_a_trial(program, parts, tmp_path, monkeypatch):
     file = tmp_path / "trial.py"
     file.write_text(TRIAL)
     for name, settings in {
@@ -136,7 +131,7 @@ def test_widths_beside_a_trial(program: Any, parts: Any, tmp_path: Path, monkeyp
     assert lines[-1].endswith(f"the target. Above it: {sum(round(row.wider, 3) > 1.1 for row in rows)} entries.")
 
 
-def test_examples(intervals: Any) -> None:
+def test_examples(intervals):
     found = {one.example: one for one in intervals.examples()}
     assert (found["4 of 4 right"].replaced, found["4 of 4 right"].interval) == ("1.000..1.000", "0.398..1.000")
     assert found["better in all of 4 groups"].interval == "cannot tell with 4 groups"

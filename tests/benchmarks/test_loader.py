@@ -1,7 +1,5 @@
 """Every contestant of the loader benchmark makes the reference's images, from all cells, in a process of its own."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

@@ -50,7 +50,7 @@ def test_tars_blocks_and_memory_give_the_same_predictions(predict, tmp_path):
 class _Kept(type(__import__("pathlib").Path())):
     """A file that the command leaves."""
 
-    def unlink(self, missing_ok: bool = False) -> None:
+    def unlink(self, missing_ok=False):
         pass
 
 
@@ -87,7 +87,7 @@ def test_percentiles_of_all_calls_with_an_interval_over_blocks(latency):
 def test_ways_take_turns_block_by_block(latency, monkeypatch):
     monkeypatch.setattr(latency, "BLOCK", 3)
     monkeypatch.setattr(latency, "WARM_UP", 1)
-    calls: list[tuple[str, int]] = []
+    calls = []
     cells = [np.full((1, 1), number, np.uint8) for number in range(4)]
     ways = {name: (lambda cell, name=name: calls.append((name, int(cell[0, 0]))) or 0) for name in "ab"}
     awake = []
@@ -140,7 +140,7 @@ def test_ways_that_differ_are_not_timed(latency):
 
 
 def test_a_way_that_is_not_there_is_told(predict, latency, tmp_path, monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_):
         raise ImportError("no compiler here")
 
     monkeypatch.setattr(latency, "ByOnnx", fail)

@@ -1,22 +1,17 @@
 """Recordings of one class each through the commands: what is refused, and what goes on when it is allowed."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import cv2
 import numpy as np
 import pytest
 
 
-def test_recordings_are_of_one_class_each(program: Any, tmp_path: Path) -> None:
+def test_recordings_are_of_one_class_each(program, tmp_path):
     program("refusals").write_recordings(tmp_path / "images", 3)
     found = sorted(path.relative_to(tmp_path / "images").as_posix() for path in tmp_path.glob("images/*/*"))
     assert found == [f"{name}_{number:03d}.png" for name in ("alive/rec1", "dead/rec2") for number in range(3)]
 
 
-def test_donors_are_told_by_the_names(program: Any, tmp_path: Path) -> None:
+def test_donors_are_told_by_the_names(program, tmp_path):
     for name in ("donor_1/quiescent", "donor_1/activated", "donor_4/activated"):
         (tmp_path / "cells" / name).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "cells" / name / "a.png"), np.zeros((8, 8), np.uint8))
@@ -26,7 +21,7 @@ def test_donors_are_told_by_the_names(program: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_command_refuses_and_goes_on_where_it_is_allowed(program: Any, tmp_path: Path) -> None:
+def test_every_command_refuses_and_goes_on_where_it_is_allowed(program, tmp_path):
     refusals = program("refusals")
     refusals.write_recordings(tmp_path / "images")
     steps = {command: (code, accuracy) for command, code, accuracy in refusals.run_commands(tmp_path, refusals.HERE)}

@@ -1,9 +1,6 @@
 """The command `fastcell bench`, on cells of every kind."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,7 +23,7 @@ PARTS = [
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for cell in range(60):
         path = folder / "AB"[cell % 2] / f"{cell:02d}.png"
@@ -36,14 +33,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(images, tmp_path_factory):
     return pack.pack(images, tmp_path_factory.mktemp("data") / "cells").path
 
 
 @pytest.mark.parametrize(("layout", "pattern"), [("cell", None), ("block", "**/{name}")], ids=["cell", "unlabelled"])
-def test_the_command_times_every_part(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str, pattern: str | None
-) -> None:
+def test_the_command_times_every_part(images, tmp_path, capsys, layout, pattern):
     data = pack.pack(images, tmp_path / "cells", layout=layout, pattern=pattern).path
     before = sorted(path.name for path in data.iterdir())
     out = tmp_path / "bench.json"
@@ -76,13 +71,11 @@ def test_the_command_times_every_part(
         (["--out", "nowhere/x.json"], "--out must be a file in an existing folder"),
     ],
 )
-def test_bad_arguments_are_messages(
-    data: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
+def test_bad_arguments_are_messages(data, capsys, arguments, message):
     assert cli.main(["bench", str(data), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_data_set_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_no_data_set_is_a_message(tmp_path, capsys):
     assert cli.main(["bench", str(tmp_path)]) == 2
     assert "is not a packed data set" in capsys.readouterr().err

@@ -1,7 +1,5 @@
 """Arguments of a class that are read from its source: the same as those of the class itself."""
 
-from __future__ import annotations
-
 import inspect
 import typing
 
@@ -14,7 +12,7 @@ from fastcell.models.lightning_module import CellModule
 
 
 @pytest.mark.parametrize("kind", [CellModule, CellDataModule])
-def test_as_python_knows_them(kind: type) -> None:
+def test_as_python_knows_them(kind):
     found = arguments_of_class(kind.__module__, kind.__name__)
     known = dict(list(inspect.signature(kind.__init__).parameters.items())[1:])
     hints = typing.get_type_hints(kind.__init__)
@@ -30,7 +28,7 @@ def test_as_python_knows_them(kind: type) -> None:
     assert all(argument.text for argument in found.values())
 
 
-def test_types_of_other_modules() -> None:
+def test_types_of_other_modules():
     found = arguments_of_class("fastcell.loading.datamodule", "CellDataModule")
     assert found["normalization"].choices == ["divide", "subtract", "standardize"]
     assert found["predict_split"].choices == ["train", "valid", "test"]
@@ -40,7 +38,7 @@ def test_types_of_other_modules() -> None:
     assert found["image_size"].text == "side of the square images, 8 to 1024 [px]."
 
 
-def test_texts_without_markup() -> None:
+def test_texts_without_markup():
     assert plain_text("Use :class:`~a.b.Timer`, or ``None``. Default: ``1``.") == "Use Timer, or null"
     assert plain_text("see `fastcell.models.schedule`\n  here.") == "see fastcell.models.schedule here"
     assert first_sentence("share such as 0.5. The rest") == "share such as 0.5"

@@ -1,9 +1,6 @@
 """Class paths on the command line: a part and its arguments become one option."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 
@@ -28,13 +25,13 @@ NET = {"class_path": "my.Net", "init_args": {"width": 32, "names": ["a"]}}
         ["--model.network.width=32", "--model.network.class_path=my.Net", "--model.network.names", "[a]"],
     ],
 )
-def test_a_part_with_arguments(words: list[str]) -> None:
+def test_a_part_with_arguments(words):
     (option,) = join_class_paths(words)
     name, _, value = option.partition("=")
     assert (name, json.loads(value)) == ("--model.network", NET)
 
 
-def test_other_arguments_stay_as_they_are() -> None:
+def test_other_arguments_stay_as_they_are():
     words = ["--data.path", "x", "--model.network=gao", "--model.network_like=3", "--select", "last"]
     assert join_class_paths(words) == [
         "--data.path", "x", "--model.network_like=3", "--select", "last", "--model.network=gao",
@@ -42,7 +39,7 @@ def test_other_arguments_stay_as_they_are() -> None:
     assert join_class_paths(["--model.network"]) == ["--model.network"]
 
 
-def test_json_and_lists() -> None:
+def test_json_and_lists():
     assert join_class_paths(["--model.metrics=a.B,c.D"]) == ['--model.metrics=["a.B", "c.D"]']
     assert join_class_paths(["--model.metrics", "[a.B]"]) == ["--model.metrics=[a.B]"]
 
@@ -60,7 +57,7 @@ def test_json_and_lists() -> None:
         ("[", None),
     ],
 )
-def test_code_in_the_settings_of_a_run(text: str, named: str | None, tmp_path: Path) -> None:
+def test_code_in_the_settings_of_a_run(text, named, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(text)
     if named is not None:

@@ -1,22 +1,18 @@
 """The completion scripts: static, complete, and obeyed by real shells."""
 
-from __future__ import annotations
-
 import os
 import pty
 import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from fastcell.cli.completion import Options, bash_script, main, options_of_command, zsh_script
 from fastcell.cli.main import COMMANDS
 
-OPTIONS: dict[str, Options] = {
+OPTIONS = {
     "pack": Options({"--layout": ["cell", "block"], "--jobs": []}, []),
     "fit": Options({"--data.fit": ["stretch", "scale"], "--data.path": [], "--parts": ["a,b"]}, []),
     "completion": Options({"--out": []}, ["bash", "zsh"]),
@@ -26,7 +22,7 @@ OPTIONS: dict[str, Options] = {
 class Shell:
     """An interactive shell in a terminal of its own, with the script of `OPTIONS` loaded."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name, folder):
         self.line, self.folder = folder / "line", folder
         (folder / "one.txt").touch()
         (folder / "pack").mkdir()
@@ -47,10 +43,10 @@ class Shell:
             self.send("show() { print -rn -- \"$BUFFER\" > next; mv next line }; zle -N show; bindkey '^G' show\n")
         assert self.typed("ready") == "ready"
 
-    def send(self, text: str) -> None:
+    def send(self, text):
         os.write(self.terminal, text.encode())
 
-    def typed(self, text: str) -> str:
+    def typed(self, text):
         """The command line after keys were pressed, ^G being the one that tells it."""
         self.line.unlink(missing_ok=True)
         self.send(f"{text}\x07")
@@ -62,14 +58,14 @@ class Shell:
         self.send("\x15")  # clears the line
         return self.line.read_text()
 
-    def close(self) -> None:
+    def close(self):
         self.send("\x15exit\n")
         os.close(self.terminal)
         os.waitpid(self.process, 0)
 
 
 @pytest.fixture(scope="module", params=["bash", "zsh"])
-def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+def shell(request, tmp_path_factory):
     if shutil.which(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
     opened = Shell(request.param, tmp_path_factory.mktemp(request.param))
@@ -100,7 +96,7 @@ def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         ("fastcell fit pa\t", "fastcell fit pack/"),
     ],
 )
-def test_a_real_shell_completes(shell: Shell, line: str, completed: str) -> None:
+def test_a_real_shell_completes(shell, line, completed):
     assert shell.typed(line) == completed
 
 
@@ -116,14 +112,14 @@ def test_a_real_shell_completes(shell: Shell, line: str, completed: str) -> None
         (["fastcell", "pack", "a"], []),
     ],
 )
-def test_bash_lists(words: list[str], replies: list[str], tmp_path: Path) -> None:
+def test_bash_lists(words, replies, tmp_path):
     (tmp_path / "script").write_text(bash_script(OPTIONS))
     code = f'source {tmp_path}/script; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _fastcell; echo ${{COMPREPLY[*]}}'
     done = subprocess.run(["bash", "-c", code, "bash", *words], capture_output=True, text=True, timeout=20, check=True)
     assert (done.stdout.split(), done.stderr) == (replies, "")
 
 
-def test_zsh_text() -> None:
+def test_zsh_text():
     script = zsh_script(OPTIONS)
     assert script.startswith("#compdef fastcell\n")
     assert '("pack --layout") compadd -- cell block; return ;;' in script
@@ -131,7 +127,7 @@ def test_zsh_text() -> None:
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh"])
-def test_every_command_is_in_the_script(name: str, tmp_path: Path) -> None:
+def test_every_command_is_in_the_script(name, tmp_path):
     if name == "bash" or shutil.which("zsh"):
         assert main([name, "--out", str(tmp_path / "script")]) == 0
         subprocess.run([name, "-n", str(tmp_path / "script")], check=True, timeout=20)

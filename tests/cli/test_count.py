@@ -1,9 +1,5 @@
 """The command `fastcell count`: RUN by position, as an option, as a checkpoint."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 from fixtures.golden_files import run_command
 
@@ -12,7 +8,7 @@ PREDICTIONS = "cell_id,key,class,p_a,p_b\n0,x,a,0.9,0.1\n1,y,b,0.2,0.8\n2,z,a,0.
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "confusion.csv").write_text(CONFUSION)
@@ -21,7 +17,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_run_is_given_in_any_spelling(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_given_in_any_spelling(place, capsys):
     said = set()
     for words in (["run"], ["--confusion", "run"], ["run/confusion.csv"], ["run/best.ckpt"]):
         status, out, err = run_command(["count", "new.csv", *words, "-o", "counts.csv"], capsys)
@@ -30,7 +26,7 @@ def test_a_run_is_given_in_any_spelling(place: Path, capsys: pytest.CaptureFixtu
     assert len(said) == 1
 
 
-def test_no_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_run(place, capsys):
     assert run_command(["count", "new.csv"], capsys)[0] == 2
 
 
@@ -42,16 +38,14 @@ def test_no_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("0,x,a,0.9,0.1,true\n1,y,b,0.1,0.9,true\n", "2 cells unlike those of training are not counted"),
     ],
 )
-def test_nothing_to_count_is_an_error_with_its_reason(
-    place: Path, capsys: pytest.CaptureFixture[str], rows: str, reason: str
-) -> None:
+def test_nothing_to_count_is_an_error_with_its_reason(place, capsys, rows, reason):
     (place / "none.csv").write_text("cell_id,key,class,p_a,p_b,unlike_training\n" + rows)
     status, _, err = run_command(["count", "none.csv", "run", "-o", "counts.csv"], capsys)
     assert (status, f"({reason})" in err) == (2, True), err
     assert not (place / "counts.csv").exists()
 
 
-def test_one_cell_has_a_whole_interval_and_words_for_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_cell_has_a_whole_interval_and_words_for_one(place, capsys):
     (place / "one.csv").write_text(PREDICTIONS.splitlines()[0] + "\n0,x,a,0.9,0.1\n1,y,unsure,0.5,0.5\n")
     (place / "run" / "confusion.csv").write_text("true,a,b\na,1,0\nb,0,1\n")
     status, out, err = run_command(["count", "one.csv", "run", "-o", "counts.csv"], capsys)

@@ -1,9 +1,6 @@
 """``fastcell distill``: the run that it leaves is an ordinary one, and holds the scores beside the teacher's."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 
@@ -20,20 +17,18 @@ from fastcell.errors import ArgumentError
         ((), {}),
     ],
 )
-def test_options_of_fit_are_passed_on(words: tuple[str, ...], found: dict[str, str]) -> None:
+def test_options_of_fit_are_passed_on(words, found):
     assert _settings(words) == found
 
 
 @pytest.mark.parametrize("words", [("--optimizer.lr", "1"), ("--trainer.max_epochs",)])
-def test_other_options_are_refused(words: tuple[str, ...]) -> None:
+def test_other_options_are_refused(words):
     with pytest.raises(ArgumentError):
         _settings(words)
 
 
 @pytest.mark.slow
-def test_a_student_is_trained_compared_and_used(
-    trained_run: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_student_is_trained_compared_and_used(trained_run, trained_data, tmp_path, capsys):
     words = ["--trainer.max_epochs", "2", "--data.threads=1", "--data.image_size", "32"]
     assert main(["distill", str(trained_run), "--budget", "1ms", "--out", str(tmp_path / "runs"), *words]) == 0
     out = capsys.readouterr().out
@@ -53,9 +48,7 @@ def test_a_student_is_trained_compared_and_used(
     assert main(["export", str(run), str(tmp_path / "n.onnx")]) == 0
 
 
-def test_a_budget_that_is_none_is_refused_before_anything_runs(
-    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_budget_that_is_none_is_refused_before_anything_runs(trained_run, tmp_path, capsys):
     assert main(["distill", str(trained_run), "--budget", "soon", "--out", str(tmp_path / "runs")]) == 2
     assert "--budget must be a time a cell" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -1,18 +1,14 @@
 """The report on the environment, as text and as JSON."""
 
-from __future__ import annotations
-
 import json
 import sys
-
-import pytest
 
 from fastcell.bench import engine_parts
 from fastcell.cli import doctor
 from fastcell.cli.doctor import main
 
 
-def test_the_command_prints_the_report(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_the_report(capsys, monkeypatch):
     probes = {"timm": (lambda: "x", "Optional: pip install timm.")}
     monkeypatch.setattr(engine_parts, "PROBES", probes)
     monkeypatch.setattr(doctor, "PROBES", probes)

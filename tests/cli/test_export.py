@@ -1,9 +1,5 @@
 """The command `fastcell export`."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from fastcell.cli import main as cli
@@ -20,15 +16,13 @@ from fastcell.system.optional_packages import install_hint
         (["m.onnx", "--data", "none"], "is not a packed data set"),
     ],
 )
-def test_arguments_that_cannot_be(
-    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
+def test_arguments_that_cannot_be(trained_run, tmp_path, capsys, arguments, message):
     assert cli.main(["export", str(trained_run), str(tmp_path / arguments[0]), *arguments[1:]]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_without_a_checkpoint(tmp_path, capsys):
     assert cli.main(["export", str(tmp_path), str(tmp_path / "m.onnx")]) == 2
     assert "must be a checkpoint, or a run folder with a checkpoint" in capsys.readouterr().err
     (tmp_path / "metrics.json").write_text('{"checkpoint": "../../x.ckpt"}')
@@ -37,7 +31,7 @@ def test_runs_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.main(["export", str(tmp_path), str(tmp_path / "m.onnx")]) == 2
 
 
-def test_a_missing_package_is_named(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_missing_package_is_named(trained_run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     assert cli.main(["export", str(trained_run), str(tmp_path / "m.onnx")]) == 2
     assert install_hint(extra="onnx") in capsys.readouterr().err

@@ -27,12 +27,12 @@ CELLS = 40
 SMALL = ["--data.image_size=16", "--data.batch_size=12", "--data.threads=1"]
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments):
     """Run a command in this process; its errors are raised."""
     return importlib.import_module(f"fastcell.cli.{arguments[0]}").main(arguments[1:])
 
 
-def draw_cell(name: str, generator: np.random.Generator) -> np.ndarray:
+def draw_cell(name, generator):
     height, width = generator.integers(14, 24, 2)
     image = generator.normal(100, 5, (height, width))
     if name == "stripes":
@@ -43,7 +43,7 @@ def draw_cell(name: str, generator: np.random.Generator) -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def draw_folder(folder: Path, classes: list[str], cells: int = CELLS, seed: int = 0) -> Path:
+def draw_folder(folder, classes, cells=CELLS, seed=0):
     generator = np.random.default_rng(seed)
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -52,24 +52,24 @@ def draw_folder(folder: Path, classes: list[str], cells: int = CELLS, seed: int 
     return folder
 
 
-def pack_folder(source: Path, out: Path, *arguments: str) -> Path:
+def pack_folder(source, out, *arguments):
     assert pack.main([str(source), str(out), *arguments]) == 0
     return out
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
+def source(tmp_path_factory):
     return draw_folder(tmp_path_factory.mktemp("source"), CLASSES)
 
 
 @pytest.fixture(scope="module")
-def data(source, tmp_path_factory) -> Path:
+def data(source, tmp_path_factory):
     (source / "plain" / "broken.png").write_bytes(b"no image")
     return pack_folder(source, tmp_path_factory.mktemp("data") / "cells")
 
 
 @pytest.fixture(scope="module")
-def unlabelled(source, tmp_path_factory) -> Path:
+def unlabelled(source, tmp_path_factory):
     """The same cells with no class."""
     flat = tmp_path_factory.mktemp("flat")
     for path in source.glob("*/[0-9]*.png"):
@@ -77,7 +77,7 @@ def unlabelled(source, tmp_path_factory) -> Path:
     return pack_folder(flat, tmp_path_factory.mktemp("unlabelled") / "cells", "--pattern", "{name}")
 
 
-def fit(data: Path, runs: Path, *arguments: str) -> Path:
+def fit(data, runs, *arguments):
     """Runs the command on few threads and returns its run folder."""
     before = set(runs.glob("*"))
     assert main(["fit", f"--data.path={data}", f"--runs={runs}", *SMALL, *arguments]) == 0
@@ -86,7 +86,7 @@ def fit(data: Path, runs: Path, *arguments: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run_folder(data, tmp_path_factory) -> Path:
+def run_folder(data, tmp_path_factory):
     return fit(data, tmp_path_factory.mktemp("runs"), "--trainer.max_epochs=7", "--model.learning_rate=5e-3")
 
 
@@ -157,7 +157,7 @@ def test_another_seed_gives_other_weights(run_folder, data, tmp_path):
     )
 
 
-def weights(folder: Path, name: str) -> list[list[float]]:
+def weights(folder, name):
     model = load_classifier(folder / name)
     return [parameter.detach().flatten().tolist() for parameter in model.parameters()]
 
@@ -321,7 +321,7 @@ def test_two_processes_predict_and_score_as_one(run_folder, data, tmp_path):
     assert json.loads((folder / "metrics.json").read_text())["test"]["num_cells"] == 23
 
 
-def launch(*arguments: str) -> str:
+def launch(*arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "fastcell", *arguments, "--trainer.accelerator=cpu"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)

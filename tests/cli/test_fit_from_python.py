@@ -1,7 +1,5 @@
 """Training from Python: scores as a result, scores of each epoch, and a search that ends bad trials early."""
 
-from __future__ import annotations
-
 import csv
 import importlib.util
 from pathlib import Path
@@ -14,10 +12,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "search_settings.py"
 SMALL = {"data.image_size": 16, "data.threads": 1, "trainer.max_epochs": 2}
 
 
-def test_scores_are_those_of_the_run_folder(
-    trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    seen: list[fastcell.EpochScores] = []
+def test_scores_are_those_of_the_run_folder(trained_data, tmp_path, capsys):
+    seen = []
     settings = {**SMALL, "model.network": "gao", "freeze": "features.0"}
     result = fastcell.fit(
         trained_data, preset="fast", out=tmp_path, settings=settings, on_epoch=seen.append, verbose=False
@@ -34,11 +30,11 @@ def test_scores_are_those_of_the_run_folder(
     )
 
 
-def test_an_exception_ends_the_training_and_is_passed_on(trained_data: Path, tmp_path: Path) -> None:
+def test_an_exception_ends_the_training_and_is_passed_on(trained_data, tmp_path):
     class Enough(Exception):  # noqa: N818, not an error
         pass
 
-    def stop(scores: fastcell.EpochScores) -> None:
+    def stop(scores):
         raise Enough(scores.epoch)
 
     with pytest.raises(Enough, match="0"):
@@ -46,14 +42,14 @@ def test_an_exception_ends_the_training_and_is_passed_on(trained_data: Path, tmp
     assert not list(tmp_path.glob("*/metrics.json"))
 
 
-def test_messages_are_those_of_the_command(trained_data: Path, tmp_path: Path) -> None:
+def test_messages_are_those_of_the_command(trained_data, tmp_path):
     with pytest.raises(fastcell.ArgumentError, match="network must be a known name, got 'alexnet'"):
         fastcell.fit(trained_data, out=tmp_path, settings={"model.network": "alexnet"}, verbose=False)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_the_search_ends_bad_trials_early(trained_data: Path, tmp_path: Path) -> None:
+def test_the_search_ends_bad_trials_early(trained_data, tmp_path):
     optuna = pytest.importorskip("optuna")
     spec = importlib.util.spec_from_file_location("search_settings", EXAMPLE)
     assert spec is not None

@@ -1,7 +1,5 @@
 """Help of all options: every option of the parser, in the layout of the other helps."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -12,7 +10,7 @@ from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
 
 
 @pytest.mark.parametrize("command", LIGHTNING_COMMANDS)
-def test_every_option_is_there(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_is_there(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     parser = full_parser(command)
     text = full_help(command, parser)
@@ -28,7 +26,7 @@ def test_every_option_is_there(command: str, monkeypatch: pytest.MonkeyPatch) ->
     assert all(line.startswith("  --") for line in wide)
 
 
-def test_choices_and_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choices_and_defaults(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     text = full_help("fit", full_parser("fit", "fast"))
     for line in (

@@ -1,10 +1,7 @@
 """Layout of help texts."""
 
-from __future__ import annotations
-
 import importlib
 import shlex
-from pathlib import Path
 
 import pytest
 from fixtures.golden_files import check_golden, run_command
@@ -17,7 +14,7 @@ from fastcell.cli.signature import read_command
 
 
 @pytest.mark.parametrize("name", ["", *cli.COMMANDS])
-def test_help(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help(name, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
     status, text, _ = run_command([name, "--help"] if name else ["--help"], capsys)
     assert status == 0
@@ -29,7 +26,7 @@ def test_help(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name not in LIGHTNING_COMMANDS])
-def test_examples_are_right(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_are_right(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = read_command(getattr(importlib.import_module(f"fastcell.cli.{name}"), name))
     for example in command.examples:
@@ -38,7 +35,7 @@ def test_examples_are_right(name: str, tmp_path: Path, monkeypatch: pytest.Monke
         assert set(parse_words(command, words)) == {argument.dest for argument in command.arguments}
 
 
-def test_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layout(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     text = lay_out(
         "fastcell probe SRC",
@@ -78,7 +75,7 @@ The end."""
 
 
 @pytest.mark.parametrize("columns", ["0", "7", "10000"])
-def test_any_terminal(columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_terminal(columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     status, text, _ = run_command(["compare", "--help"], capsys)
     assert status == 0

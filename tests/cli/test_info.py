@@ -1,19 +1,13 @@
 """The command `fastcell info`."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from fastcell.cli.info import main
-from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError
 from fastcell.report.data_summary import describe_contents
 
 
-def test_tables_and_figures(make_dataset: Callable[..., Manifest], tmp_path: Path, capsys) -> None:
+def test_tables_and_figures(make_dataset, tmp_path, capsys):
     manifest = make_dataset(30)
     figures = tmp_path / "figures"
     assert main([str(manifest.path), "--figures", str(figures)]) == 0
@@ -26,11 +20,11 @@ def test_tables_and_figures(make_dataset: Callable[..., Manifest], tmp_path: Pat
     ]
 
 
-def test_no_data_set(tmp_path: Path) -> None:
+def test_no_data_set(tmp_path):
     with pytest.raises(DataError, match="fastcell pack SRC"):
         main([str(tmp_path)])
 
 
-def test_a_seed_below_zero(tmp_path: Path) -> None:
+def test_a_seed_below_zero(tmp_path):
     with pytest.raises(ArgumentError, match="--seed must be at least 0, got -1"):
         main([str(tmp_path), "--seed", "-1"])

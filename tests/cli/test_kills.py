@@ -1,7 +1,5 @@
 """Commands that are killed at any moment: no process and no hidden file is left, and a rerun makes the same bytes."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil
@@ -49,7 +47,7 @@ TIMED = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, trained_run: Path, trained_data: Path) -> Path:
+def place(tmp_path_factory, trained_run, trained_data):
     """Folder with what the commands read: ``data``, ``run``, ``images``, ``tars`` and ``p.parquet``."""
     root = tmp_path_factory.mktemp("kills") / "donors"
     shutil.copytree(trained_data, root / "data")
@@ -64,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained_run: Path, trained_d
     return root
 
 
-def start(words: str, folder: Path) -> subprocess.Popen[bytes]:
+def start(words, folder):
     environment = dict(os.environ, PYTHONPATH=str(Path(fastcell.__file__).parents[1]))
     environment["OPENBLAS_NUM_THREADS"] = "1"  # as the process of the tests has it: sums in the same order
     return subprocess.Popen(
@@ -77,11 +75,11 @@ def start(words: str, folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def snapshot(folder: Path) -> dict[str, bytes]:
+def snapshot(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def check_kill(words: str, timed: bool, seed: int, place: Path, unbroken: tuple[Path, float], folder: Path) -> None:
+def check_kill(words, timed, seed, place, unbroken, folder):
     """Kill a command at a random moment, run it again, and compare with a folder in which it ran once."""
     killed = shutil.copytree(place, folder / place.name)
     whole, lasts_s = unbroken
@@ -105,17 +103,17 @@ def check_kill(words: str, timed: bool, seed: int, place: Path, unbroken: tuple[
     assert [path for path in left if left[path] != wanted[path] and not (timed and may_differ(path))] == []
 
 
-def run_process(words: str, folder: Path) -> int:
+def run_process(words, folder):
     return start(words, folder).wait(400)
 
 
-def run_here(words: str, folder: Path) -> int:
+def run_here(words, folder):
     with same_process_state():
         os.chdir(folder)
         return main(words.split())
 
 
-def may_differ(path: str) -> bool:
+def may_differ(path):
     """Return whether a file of a command of `TIMED` holds times or figures."""
     if path == "out/accuracy.csv" or path.startswith("out/cells/"):  # of compare: times of fits and predictions
         return True
@@ -125,7 +123,7 @@ def may_differ(path: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", [*COMPARED, *TIMED])
-def test_killed_at_a_random_moment(name: str, place: Path, tmp_path: Path) -> None:
+def test_killed_at_a_random_moment(name, place, tmp_path):
     """Three times, each in a folder of its own.
 
     All folders have the name of `place`, since the name of a data set is made from the path of its source.

@@ -1,7 +1,5 @@
 """DATA and RUN as arguments, and what types allow."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import get_type_hints
 
@@ -30,7 +28,7 @@ from fastcell.errors import ArgumentError
         ("fit", ["--trainer.max_epochs", "-1", "cells"], ["--trainer.max_epochs", "-1", "--data.path=cells"]),
     ],
 )
-def test_positionals_become_options(command: str, words: list[str], placed: list[str]) -> None:
+def test_positionals_become_options(command, words, placed):
     assert place_positionals(command, words) == placed
 
 
@@ -43,18 +41,18 @@ def test_positionals_become_options(command: str, words: list[str], placed: list
         ("test", ["--ckpt_path=run", "a", "b"], "unexpected argument 'b'"),
     ],
 )
-def test_positionals_that_are_too_many(command: str, words: list[str], message: str) -> None:
+def test_positionals_that_are_too_many(command, words, message):
     with pytest.raises(ArgumentError, match=message):
         place_positionals(command, words)
 
 
-def test_values_before_parsing() -> None:
+def test_values_before_parsing():
     assert value_of("--preset", ["--preset=a", "--preset", "b"]) == "b"
     assert value_of("--resume", ["--resume", "--preset=a"]) is None
     assert value_of("--preset", ["--presets=a", "--preset"]) is None
 
 
-def test_names_with_a_fixed_set_of_values_are_literals() -> None:
+def test_names_with_a_fixed_set_of_values_are_literals():
     """A setting that the data module checks against names has those names as its type."""
     from fastcell.dataset.class_balance import BALANCES
     from fastcell.dataset.corrupt_cells import ON_BAD_CELL
@@ -82,12 +80,12 @@ def test_names_with_a_fixed_set_of_values_are_literals() -> None:
         assert choices_of(hints[name]) == [str(value) for value in values], name
 
 
-def test_dashes_in_the_names_of_options() -> None:
+def test_dashes_in_the_names_of_options():
     words = ["--ckpt-path=a-b", "--data.image-size", "-o", "a-b", "c-d=e-f"]
     assert same_spelling(words) == ["--ckpt_path=a-b", "--data.image_size", "-o", "a-b", "c-d=e-f"]
 
 
-def test_data_as_other_commands_spell_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_as_other_commands_spell_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("data.yaml").touch()
     assert same_spelling(["--data", "cells"]) == ["--data.path", "cells"]

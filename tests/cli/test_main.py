@@ -33,7 +33,7 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[list[str]], int]], None]:
+def command(monkeypatch):
     """Put a function behind ``fastcell probe``."""
 
     def install(function: Callable[[list[str]], int], handles_signals: bool = False) -> None:
@@ -57,19 +57,19 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[list[str]], 
         "import fastcell.cli.main as cli; assert cli.main(['nonsense']) == 2",
     ],
 )
-def test_nothing_heavy_is_loaded(code: str) -> None:
+def test_nothing_heavy_is_loaded(code):
     check = f"{code}\nimport sys, json\nprint()\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     done = run_python("-c", check)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-def test_module_runs_as_the_command() -> None:
+def test_module_runs_as_the_command():
     done = run_python("-m", "fastcell", "--version")
     assert (done.returncode, done.stdout) == (0, f"fastcell {__version__}\n")
 
 
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_command(capsys):
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
     for name, text in cli.COMMANDS.items():
@@ -78,17 +78,17 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
-def test_every_command_exists(name: str) -> None:
+def test_every_command_exists(name):
     text = (REPO_DIR / "fastcell" / "cli" / f"{name}.py").read_text(encoding="utf-8")
     assert re.search(rf"^(main = entry\({name}\)|def main\(argv: list\[str\]\) -> int:)$", text, re.MULTILINE)
 
 
-def test_every_module_is_a_command() -> None:
+def test_every_module_is_a_command():
     modules = {path.stem for path in (REPO_DIR / "fastcell" / "cli").glob("*.py")}
     assert modules == {*cli.COMMANDS, "__init__", "main", *PARTS}
 
 
-def test_only_the_command_line_parses_arguments() -> None:
+def test_only_the_command_line_parses_arguments():
     parsing = re.compile(
         r"import (argparse|jsonargparse)|from (argparse|jsonargparse)|LightningCLI\(|^def main\b", re.M
     )
@@ -102,7 +102,7 @@ def test_only_the_command_line_parses_arguments() -> None:
 @pytest.mark.parametrize(
     "name", ["synth", "pack", "index", "verify", "info", "convert", "count", "export", "compare", "doctor"]
 )
-def test_help_of_light_commands_loads_no_torch(name: str) -> None:
+def test_help_of_light_commands_loads_no_torch(name):
     code = (
         "import sys\nfrom fastcell.cli import main as cli\n"
         f"assert cli.main([{name!r}, '--help']) == 0\n"
@@ -114,7 +114,7 @@ def test_help_of_light_commands_loads_no_torch(name: str) -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_no_command_prints_the_usage_as_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_command_prints_the_usage_as_an_error(capsys):
     assert cli.main([]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -125,19 +125,19 @@ def test_no_command_prints_the_usage_as_an_error(capsys: pytest.CaptureFixture[s
     ("typed", "meant"),
     [("predcit", "predict"), ("fitt", "fit"), ("docter", "doctor"), ("trian", "fit"), ("train", "fit")],
 )
-def test_unknown_command_suggests_the_nearest(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command_suggests_the_nearest(typed, meant, capsys):
     assert cli.main([typed]) == 2
     err = capsys.readouterr().err
     assert f"got {typed!r}. Did you mean 'fastcell {meant}'?" in err
 
 
-def test_unlike_any_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unlike_any_command(capsys):
     assert cli.main(["xyzzy"]) == 2
     assert "'fastcell --help' lists them." in capsys.readouterr().err
 
 
-def test_arguments_and_status_pass_through(command: Callable[..., None]) -> None:
-    seen: list[list[str]] = []
+def test_arguments_and_status_pass_through(command):
+    seen = []
     command(lambda argv: seen.append(argv) or 7)
     assert cli.main(["probe", "--a", "b"]) == 7
     command(lambda argv: seen.append(argv) or 0, handles_signals=True)
@@ -166,9 +166,7 @@ def test_arguments_and_status_pass_through(command: Callable[..., None]) -> None
         (KeyboardInterrupt(), 130, "interrupted."),
     ],
 )
-def test_errors_are_one_line(
-    error: BaseException, status: int, message: str, command: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_are_one_line(error, status, message, command, capsys):
     def fail(argv: list[str]) -> int:
         raise error
 
@@ -189,9 +187,7 @@ def test_errors_are_one_line(
         ("h5py", install_hint("h5py")),
     ],
 )
-def test_missing_packages_are_one_line(
-    module: str, hint: str, command: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_packages_are_one_line(module, hint, command, capsys):
     def fail(argv: list[str]) -> int:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
@@ -201,7 +197,7 @@ def test_missing_packages_are_one_line(
     assert err == f"fastcell: error: the package {module} is not installed. {hint}\n"
 
 
-def test_a_missing_module_of_the_program_is_a_bug(command: Callable[..., None]) -> None:
+def test_a_missing_module_of_the_program_is_a_bug(command):
     def fail(argv: list[str]) -> int:
         raise ModuleNotFoundError("No module named 'fastcell.nothing'", name="fastcell.nothing")
 
@@ -211,7 +207,7 @@ def test_a_missing_module_of_the_program_is_a_bug(command: Callable[..., None]) 
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), OSError(errno.EINVAL, "wrong", "x")])
-def test_bugs_keep_their_traceback(error: Exception, command: Callable[..., None]) -> None:
+def test_bugs_keep_their_traceback(error, command):
     def fail(argv: list[str]) -> int:
         raise error
 
@@ -220,9 +216,7 @@ def test_bugs_keep_their_traceback(error: Exception, command: Callable[..., None
         cli.main(["probe"])
 
 
-def test_memory_that_ran_out_names_the_limit_of_the_shell(
-    monkeypatch: pytest.MonkeyPatch, command: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_memory_that_ran_out_names_the_limit_of_the_shell(monkeypatch, command, capsys):
     failures = [MemoryError(), ImportError("x.so: failed to map segment from shared object")] * 2
 
     def fail(argv: list[str]) -> int:
@@ -236,7 +230,7 @@ def test_memory_that_ran_out_names_the_limit_of_the_shell(
             assert said in capsys.readouterr().err
 
 
-def test_a_reader_that_went_away_is_no_error() -> None:
+def test_a_reader_that_went_away_is_no_error():
     code = (
         "import sys\nfrom fastcell.cli import main as cli\n"
         "cli.usage = lambda: 'x' * 1_000_000\n"  # more than a pipe holds
@@ -253,7 +247,7 @@ def test_a_reader_that_went_away_is_no_error() -> None:
     assert (child.returncode, err) == (141, b"")
 
 
-def test_lazy_names_resolve_and_unknown_ones_do_not() -> None:
+def test_lazy_names_resolve_and_unknown_ones_do_not():
     import fastcell
 
     assert fastcell.StrictError is StrictError
@@ -262,9 +256,7 @@ def test_lazy_names_resolve_and_unknown_ones_do_not() -> None:
         fastcell.nonsense  # noqa: B018
 
 
-def test_termination_ends_like_an_interrupt(
-    command: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_termination_ends_like_an_interrupt(command, tmp_path, capsys):
     def work(argv: list[str]) -> int:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -282,7 +274,7 @@ def test_termination_ends_like_an_interrupt(
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_signals_are_left_to_commands_that_handle_them(own: bool, command: Callable[..., None]) -> None:
+def test_signals_are_left_to_commands_that_handle_them(own, command):
     before, seen = signal.getsignal(signal.SIGTERM), []
     command(lambda argv: seen.append(signal.getsignal(signal.SIGTERM)) or 0, handles_signals=own)
     assert cli.main(["probe"]) == 0
@@ -309,9 +301,7 @@ TAKE_ADDRESSES = [
 
 
 @pytest.mark.parametrize("name", sorted(set(cli.COMMANDS) - {"doctor", "completion"}))
-def test_an_address_is_no_path_and_no_folder_is_made_of_it(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_address_is_no_path_and_no_folder_is_made_of_it(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = [
         ["s3://bucket/cells"],
@@ -327,18 +317,14 @@ def test_an_address_is_no_path_and_no_folder_is_made_of_it(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_limit_of_memory_that_is_too_small_for_torch_is_known_before(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_limit_of_memory_that_is_too_small_for_torch_is_known_before(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("resource.getrlimit", lambda kind: (650_000 << 10, -1))
     for command in ("fit", "predict", "explain", "compare"):
         assert cli.main([command, str(tmp_path / "none")]) == 2
         assert "memory ran out: ulimit -v allows 650,000 KiB. Allow more (ulimit -v)" in capsys.readouterr().err
 
 
-def test_a_thread_that_cannot_start_is_a_lack_of_memory(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_thread_that_cannot_start_is_a_lack_of_memory(monkeypatch, capsys):
     def fail(arguments: list[str]) -> int:
         raise RuntimeError("can't start new thread")
 

@@ -1,9 +1,6 @@
 """A run folder in which a file is missing: every command does without it or says in one line what it needs."""
 
-from __future__ import annotations
-
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +9,7 @@ from fastcell.cli.main import main
 from fastcell.errors import FastcellError
 
 
-def files_of(run: Path) -> list[str]:
+def files_of(run):
     return sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
 
 
@@ -31,7 +28,7 @@ CORE = ["best.ckpt", "config.yaml", "environment.json", "last.ckpt", "metrics.js
 """Files that a command may read that needs the network alone."""
 
 
-def cases(command: str, run: Path) -> list[list[str]]:
+def cases(command, run):
     """Files that are missing: each alone; for commands of the network, all that is no core together."""
     names = files_of(run)
     if command not in ("export", "predict", "test"):
@@ -40,14 +37,14 @@ def cases(command: str, run: Path) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def table(trained_run: Path, trained_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def table(trained_run, trained_data, tmp_path_factory):
     """Table of predictions of the run."""
     path = tmp_path_factory.mktemp("table") / "p.parquet"
     assert main(["predict", str(trained_run), str(trained_data), "--out", str(path)]) == 0
     return path
 
 
-def check(words: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> int:
+def check(words, what, capsys):
     """Run a command: no traceback; status 0, or 2 with one line."""
     capsys.readouterr()
     status = main(words)
@@ -60,9 +57,7 @@ def check(words: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> in
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_file_of_a_run_may_be_missing(
-    command: str, trained_run: Path, trained_data: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_file_of_a_run_may_be_missing(command, trained_run, trained_data, table, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "out"
     places = {"RUN": run, "TABLE": table, "DATA": trained_data}
     for names in cases(command, trained_run):
@@ -78,9 +73,7 @@ def test_each_file_of_a_run_may_be_missing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_each_file_of_a_comparison_may_be_missing(
-    trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_file_of_a_comparison_may_be_missing(trained_data, tmp_path, capsys):
     """The report of a study, and the study that is run again on its own folder."""
     methods = ["--methods", "knn", "--volumes", "1", "--seeds", "1", "--jobs", "1", "--splits", "default"]
     assert main(["compare", str(trained_data), "--out", str(tmp_path / "whole"), *methods]) == 0
@@ -94,7 +87,7 @@ def test_each_file_of_a_comparison_may_be_missing(
         shutil.rmtree(study)
 
 
-def test_a_classifier_of_a_run_that_lacks_a_file(trained_run: Path, tmp_path: Path) -> None:
+def test_a_classifier_of_a_run_that_lacks_a_file(trained_run, tmp_path):
     """`fastcell.load` needs a checkpoint alone."""
     classes = fastcell.load(trained_run).classes
     for number, name in enumerate(files_of(trained_run)):

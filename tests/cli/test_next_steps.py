@@ -1,14 +1,11 @@
 """The last lines of every command: what to do next."""
 
-from __future__ import annotations
-
 import importlib
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import yaml
@@ -25,7 +22,7 @@ from fastcell.dataset.manifest import Manifest
 pytestmark = pytest.mark.usefixtures("quick_figures")
 
 
-def test_words_are_quoted() -> None:
+def test_words_are_quoted():
     assert list(next_lines(("fit", Path("my cells"), "--preset", "fast"), ("doctor",))) == [
         "next: fastcell fit 'my cells' --preset fast",
         "next: fastcell doctor",
@@ -33,7 +30,7 @@ def test_words_are_quoted() -> None:
     assert list(next_lines()) == []
 
 
-def test_no_training_is_named_where_two_classes_are_missing(planted: Any, make_set: Any) -> None:
+def test_no_training_is_named_where_two_classes_are_missing(planted, make_set):
     both = planted(30, groups=0, folder="both")
     assert fit_step(both) == [("fit", str(both.path))]
     one = planted(30, groups=0, names=["left"] * 30, folder="one")
@@ -41,7 +38,7 @@ def test_no_training_is_named_where_two_classes_are_missing(planted: Any, make_s
     assert fit_step(make_set(6)) == []
 
 
-def test_a_word_that_a_terminal_would_obey_can_be_copied_all_the_same() -> None:
+def test_a_word_that_a_terminal_would_obey_can_be_copied_all_the_same():
     word = "a'b\\ \x1b[1m\n\u202e\udcff"
     (line,) = next_lines(("fit", word))
     assert line == r"next: fastcell fit $'a\'b\\ \x1b[1m\x0a\xe2\x80\xae\xff'"
@@ -49,7 +46,7 @@ def test_a_word_that_a_terminal_would_obey_can_be_copied_all_the_same() -> None:
     assert said.stdout == word.encode("utf-8", "surrogateescape")
 
 
-def next_of(arguments: list[Any], capsys: pytest.CaptureFixture[str], status: int = 0) -> list[str]:
+def next_of(arguments, capsys, status=0):
     """The lines about what is next, which are the last ones: commands that their parsers take, with no placeholder."""
     code, out, err = run_command([str(word) for word in arguments], capsys)
     assert code == status, err
@@ -67,7 +64,7 @@ def next_of(arguments: list[Any], capsys: pytest.CaptureFixture[str], status: in
 
 
 @pytest.fixture
-def place(tmp_path: Path, trained_run: Path, trained_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path, trained_run, trained_data, monkeypatch):
     """A working folder with a data set ``cells`` and a run ``run``, both small."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained_data, "cells")
@@ -75,7 +72,7 @@ def place(tmp_path: Path, trained_run: Path, trained_data: Path, monkeypatch: py
     return tmp_path
 
 
-def test_data_sets(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_sets(place, capsys):
     import cv2
     import numpy as np
 
@@ -109,7 +106,7 @@ def test_data_sets(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check_golden("next/data.txt", "\n".join(said))
 
 
-def test_runs(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs(place, monkeypatch, capsys):
     """RUN is a folder or a checkpoint, DATA may be left out; options in the old spelling do the same."""
     monkeypatch.setattr("fastcell.explain.explanation.draw_parts", lambda *_: {})
     light = ["--data.threads=1", "--trainer.accelerator=cpu"]
@@ -139,24 +136,22 @@ def test_runs(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     check_golden("next/runs.txt", "\n".join(said))
 
 
-def test_commands_that_take_long(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_that_take_long(place, monkeypatch, capsys):
     """The work itself is replaced."""
 
-    def page(folders: list[Path], out: Path | None, options: object) -> Path:
+    def page(folders, out, options):
         Path("page.html").write_text("page")
         return Path("page.html")
 
-    def graph(run: Path, out: Path, **options: object) -> tuple[Any, Any]:
+    def graph(run, out, **options):
         out.write_bytes(b"graph")
         return SimpleNamespace(probability=0.0, num_same=1, num_cells=1), SimpleNamespace(origin="1 cell")
 
-    def folder(run: Path, out: Path, **options: object) -> Any:
+    def folder(run, out, **options):
         out.mkdir(exist_ok=True)
         return SimpleNamespace(largest=0.0, num_cells=1, origin="1 cell")
 
-    def student(run: str, *_: object, **__: object) -> Any:
+    def student(run, *_, **__):
         networks = [SimpleNamespace(backend="openvino int8")]
         return SimpleNamespace(run=Path(run), scores=SimpleNamespace(networks=networks))
 
@@ -225,7 +220,7 @@ def test_commands_that_take_long(
     check_golden("next/long.txt", "\n".join(said))
 
 
-def test_without_data_a_run_is_scored_on_its_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_data_a_run_is_scored_on_its_own(place, capsys):
     words = ["test", "run", "-o", "own.parquet", "--data.threads=1", "--trainer.accelerator=cpu"]
     assert run_command(words, capsys)[0] == 0
     assert run_command([*words[:2], "cells", "--out", "named.parquet", *words[4:]], capsys)[0] == 0
@@ -233,7 +228,7 @@ def test_without_data_a_run_is_scored_on_its_own(place: Path, capsys: pytest.Cap
     assert len(Manifest.open("cells").table) == 200
 
 
-def test_a_data_set_that_a_file_names(tmp_path: Path) -> None:
+def test_a_data_set_that_a_file_names(tmp_path):
     """No word for a place where no data set is, or whose name would change the terminal."""
     (tmp_path / "cells\x1b[2J").mkdir()
     (tmp_path / "cells\x1b[2J" / "manifest.parquet").touch()
@@ -245,7 +240,7 @@ def test_a_data_set_that_a_file_names(tmp_path: Path) -> None:
     assert data_of_run(tmp_path) == data_of_run(tmp_path / "gone") == []
 
 
-def test_predictions_of_a_shared_model_cannot_be_counted_with_it(tmp_path: Path) -> None:
+def test_predictions_of_a_shared_model_cannot_be_counted_with_it(tmp_path):
     (tmp_path / "config.yaml").touch()
     run, shared = tmp_path / "best.ckpt", tmp_path / "model.safetensors"
     table, events = tmp_path / "p.csv", tmp_path / "p.fcs"

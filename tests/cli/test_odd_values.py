@@ -1,12 +1,9 @@
 """Odd values of every argument: status 0, or status 2 with a message of one or two lines, and nothing left behind."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -98,7 +95,7 @@ OUT = ("out", "list_", "figures", "review")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, trained_data: Path, trained_run: Path) -> Path:
+def place(tmp_path_factory, trained_data, trained_run):
     """Folder with what the commands read, and the files that odd values name."""
     root = tmp_path_factory.mktemp("odd") / "donors"
     shutil.copytree(trained_data, root / "DATA")
@@ -114,7 +111,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, trained_data: Path, trained_
     return root
 
 
-def arguments_of(command: str) -> Iterator[Argument]:
+def arguments_of(command):
     if command in ("predict", "test", "validate"):
         yield from own_arguments(command).values()
         for name, kind in LIGHTNING.items():
@@ -125,7 +122,7 @@ def arguments_of(command: str) -> Iterator[Argument]:
     yield from (entry for entry in read_command(function).arguments if not entry.spelled.takes_dotted)
 
 
-def odd_values(argument: Argument) -> list[str]:
+def odd_values(argument):
     kinds = parts_of(argument.hint)
     if bool in kinds and not {int, float, str} & set(kinds):
         return ["x"] if argument.dest == "tta" else []
@@ -136,7 +133,7 @@ def odd_values(argument: Argument) -> list[str]:
     return OUTPUTS if argument.dest in OUT else INPUTS
 
 
-def calls(command: str) -> Iterator[tuple[str, list[str]]]:
+def calls(command):
     """Every odd value in a call that is good but for it."""
     base = [word + ".parquet" if word == "TABLE" else word for word in COMMANDS[command].split()]
     yield "good", base
@@ -157,7 +154,7 @@ def calls(command: str) -> Iterator[tuple[str, list[str]]]:
         positionals += argument.positional
 
 
-def drop(words: list[str], flag: str) -> list[str]:
+def drop(words, flag):
     """Words without an option and its value."""
     if flag not in words:
         return list(words)
@@ -166,12 +163,12 @@ def drop(words: list[str], flag: str) -> list[str]:
     return words[:at] + words[at + 1 + has_value :]
 
 
-def listing(folder: Path) -> set[str]:
+def listing(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 @contextmanager
-def ended_soon() -> Iterator[None]:
+def ended_soon():
     """Send SIGTERM to this process again and again."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     timer = signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
@@ -190,9 +187,7 @@ def ended_soon() -> Iterator[None]:
     "command", [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
 )
 @pytest.mark.timeout(900)
-def test_odd_values_are_refused_in_a_line_or_two(
-    command: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_values_are_refused_in_a_line_or_two(command, place, tmp_path, monkeypatch, capsys):
     wrong = []
     for number, (what, words) in enumerate(calls(command)):
         if number % 40 == 0:  # what good values have written is in the way of the next ones
@@ -227,5 +222,5 @@ def test_odd_values_are_refused_in_a_line_or_two(
     assert wrong == []
 
 
-def pipes(folder: str, names: list[str]) -> list[str]:
+def pipes(folder, names):
     return [name for name in names if (Path(folder) / name).is_fifo()]

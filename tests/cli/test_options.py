@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -22,7 +21,7 @@ from fastcell.splits.make_splits import SplitOptions, make_splits
 SHARES = (0.65, 0.15, 0.20)
 
 
-def test_arguments_become_options_and_options_splits() -> None:
+def test_arguments_become_options_and_options_splits():
     chosen = SplitArguments("80/10/10", 7, "3").read()
     assert chosen == SplitOptions((0.8, 0.1, 0.1), 7, 3)
     splits = make_splits(np.arange(30) % 2, None, chosen)
@@ -34,12 +33,12 @@ def test_arguments_become_options_and_options_splits() -> None:
 
 
 @pytest.mark.parametrize("text", ["65/15", "65/15/30", "-5/55/50", "a/b/c", "", "nan/50/50"])
-def test_shares_that_cannot_be_are_refused(text: str) -> None:
+def test_shares_that_cannot_be_are_refused(text):
     with pytest.raises(ArgumentError, match="--split must be three shares"):
         parse_shares(text)
 
 
-def test_shares_may_be_parts_of_one() -> None:
+def test_shares_may_be_parts_of_one():
     assert parse_shares("0.65/0.15/0.2") == pytest.approx(SHARES)
 
 
@@ -47,12 +46,12 @@ def test_shares_may_be_parts_of_one() -> None:
     ("arguments", "name"),
     [({"folds": "1"}, "--folds"), ({"folds": "many"}, "--folds"), ({"split_seed": -1}, "--split-seed")],
 )
-def test_arguments_out_of_rule_are_refused(arguments: dict[str, Any], name: str) -> None:
+def test_arguments_out_of_rule_are_refused(arguments, name):
     with pytest.raises(ArgumentError, match=name):
         SplitArguments(**arguments).read()
 
 
-def test_a_checkpoint_stands_for_its_run(tmp_path: Path) -> None:
+def test_a_checkpoint_stands_for_its_run(tmp_path):
     for name in ("best.ckpt", "last.ckpt"):
         (tmp_path / name).write_bytes(b"weights")
     assert scored_run(str(tmp_path)) == tmp_path
@@ -105,7 +104,7 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
     engine = {"backend": "read into EngineArguments", "scheduler": "read into EngineArguments"}
     renamed_split = {"split_seed": "SplitOptions.seed"}
     splitting = {f"SplitOptions.{key}": value for key, value in parameters_of(SplitOptions).items()}
-    table: dict[str, tuple[list[Any], dict[str, str], dict[str, str]]] = {
+    table = {
         "synth": ([synthesize, splitting], {"cells": "num_cells", **renamed_split}, split),
         "pack": (
             [pack, ReadOptions, splitting],
@@ -176,14 +175,14 @@ def behind(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
         "completion": ([], {}, {"shell": "two functions", "out": place}),
     }
     functions, renamed, apart = table[name]
-    found: dict[str, Any] = {}
+    found = {}
     for function in functions:
         found |= function if isinstance(function, dict) else parameters_of(function)
     return found, renamed, apart
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in LIGHTNING_COMMANDS])
-def test_names_and_defaults_are_those_of_the_function_behind(name: str) -> None:
+def test_names_and_defaults_are_those_of_the_function_behind(name):
     """What an option is called and what it is when left out, against what the command calls."""
     found, renamed, apart = behind(name)
     arguments = read_command(getattr(importlib.import_module(f"fastcell.cli.{name}"), name)).arguments
@@ -198,11 +197,11 @@ def test_names_and_defaults_are_those_of_the_function_behind(name: str) -> None:
             assert argument.default == found[parameter], (name, argument.dest)
 
 
-def test_defaults_of_the_split() -> None:
+def test_defaults_of_the_split():
     assert SplitArguments().read() == SplitOptions()
 
 
-def test_names_are_those_of_the_parts_behind() -> None:
+def test_names_are_those_of_the_parts_behind():
     """Literals of the command line, which imports nothing heavy, are the names that the engine knows."""
     from fastcell.bench import engine_parts, measure
     from fastcell.cli import bench, compare, doctor, explain, pack
@@ -240,7 +239,7 @@ def test_names_are_those_of_the_parts_behind() -> None:
     assert run_study.DEFAULT_VOLUMES["volume"] in volumes.text
 
 
-def test_the_formats_are_told_as_the_readers_tell_them() -> None:
+def test_the_formats_are_told_as_the_readers_tell_them():
     from fastcell.cli.pack import pack
     from fastcell.sources.registry import FORMATS
 
@@ -250,14 +249,14 @@ def test_the_formats_are_told_as_the_readers_tell_them() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 10**12])
-def test_seeds_out_of_range(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_seeds_out_of_range(seed, tmp_path, capsys):
     for command in ("explain", "report", "audit"):
         assert main([command, str(tmp_path), "--seed", str(seed)]) == 2
         assert "--seed must be a whole number from 0 to 4,294,967,295" in capsys.readouterr().err
     check_seed("--seed", 2**32 - 1)
 
 
-def test_least_values() -> None:
+def test_least_values():
     check_least(1, cells=1, embed=2)
     with pytest.raises(ArgumentError, match="--embed must be at least 1, got 0"):
         check_least(1, cells=1, embed=0)

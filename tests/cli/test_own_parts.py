@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -46,7 +45,7 @@ def forget() -> None:
 
 
 @pytest.fixture(scope="module")
-def code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def code(tmp_path_factory):
     """Folder on Python's path that holds the example."""
     folder = tmp_path_factory.mktemp("code")
     shutil.copy(EXAMPLE, folder)
@@ -57,7 +56,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def own_run(code: Path, trained_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own_run(code, trained_data, tmp_path_factory):
     """Run of a network, a loss, a metric and an augmentation that are not of the package."""
     runs = tmp_path_factory.mktemp("own") / "runs"
     assert main(["fit", str(trained_data), "--preset=fast", f"--runs={runs}", *SHORT, *OWN]) == 0
@@ -65,7 +64,7 @@ def own_run(code: Path, trained_data: Path, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-def test_a_run_has_the_parts_that_were_named(own_run: Path) -> None:
+def test_a_run_has_the_parts_that_were_named(own_run):
     hparams = read_checkpoint(own_run / "last.ckpt")["hyper_parameters"]
     assert hparams["network"] == {"class_path": "own_parts.SmallNet", "init_args": {"width": 4}}
     assert hparams["loss"] == {"class_path": "own_parts.FocalLoss", "init_args": {"gamma": 1.5}}
@@ -80,7 +79,7 @@ def test_a_run_has_the_parts_that_were_named(own_run: Path) -> None:
     assert model.network[1].features[0].out_channels == 4
 
 
-def test_the_own_loss_is_the_one_that_counts(own_run: Path) -> None:
+def test_the_own_loss_is_the_one_that_counts(own_run):
     model = load_classifier(own_run / "last.ckpt", ["own_parts"])
     logits, labels = torch.randn(5, 4), torch.tensor([0, 3, -1, 2, 1])
     plain = torch.nn.functional.cross_entropy(logits, labels.clamp_min(0), reduction="none")
@@ -108,7 +107,7 @@ SLOW = {*COMMANDS} - {"predict", "test", "export FOLDER", "predict FILES"}
 
 
 @pytest.fixture
-def words(own_run: Path, trained_data: Path, tmp_path: Path) -> dict[str, str]:
+def words(own_run, trained_data, tmp_path):
     """Paths for the words in `COMMANDS`, beside an empty folder ``out``."""
     (tmp_path / "files").mkdir()
     (tmp_path / "out").mkdir()
@@ -123,7 +122,7 @@ def filled(command: list[str], words: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_no_command_imports_code_unasked(name: str, words: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_command_imports_code_unasked(name, words, capsys):
     forget()
     status, _, err = run_command(filled(COMMANDS[name], words), capsys)
     assert status == 2
@@ -134,16 +133,14 @@ def test_no_command_imports_code_unasked(name: str, words: dict[str, str], capsy
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in COMMANDS])
-def test_every_command_takes_a_network_of_the_users_own(
-    name: str, words: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_takes_a_network_of_the_users_own(name, words, capsys):
     forget()
     status, out, err = run_command([*filled(COMMANDS[name], words), "--trust", "own_parts"], capsys)
     assert status == 0
     assert "--trust" not in out + err  # no backend is left out
 
 
-def test_a_prepared_backend_needs_no_code(own_run: Path, words: dict[str, str], tmp_path: Path) -> None:
+def test_a_prepared_backend_needs_no_code(own_run, words, tmp_path):
     run = shutil.copytree(own_run, tmp_path / "run")
     named = ["--backend=onnxruntime", "--precision=fp32"]
     for number, trust in enumerate((["--trust=own_parts"], [], ["--trust=own_parts"])):
@@ -157,7 +154,7 @@ def test_a_prepared_backend_needs_no_code(own_run: Path, words: dict[str, str], 
 
 
 @pytest.mark.slow
-def test_audit_and_count_go_without_code(own_run: Path, trained_data: Path, tmp_path: Path) -> None:
+def test_audit_and_count_go_without_code(own_run, trained_data, tmp_path):
     forget()
     table = own_run / "predictions.parquet"
     assert main(["count", str(table), str(own_run)]) == 0
@@ -168,7 +165,7 @@ def test_audit_and_count_go_without_code(own_run: Path, trained_data: Path, tmp_
     assert main(["audit", str(trained_data), str(own_run), *few, "--trust=nowhere"]) == 2
 
 
-def test_audit_compares_with_training_where_the_code_is_trusted(own_run: Path, trained_data: Path) -> None:
+def test_audit_compares_with_training_where_the_code_is_trusted(own_run, trained_data):
     forget()
     manifest, rows = Manifest.open(trained_data), np.arange(40)
     found = find_unlike(manifest, own_run, rows)
@@ -178,9 +175,7 @@ def test_audit_compares_with_training_where_the_code_is_trusted(own_run: Path, t
     assert find_unlike(manifest, own_run, rows, trust=["own_parts"]).details["cells"] == 40
 
 
-def test_changed_code_is_named_wherever_the_network_is_opened(
-    own_run: Path, code: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_changed_code_is_named_wherever_the_network_is_opened(own_run, code, trained_data, tmp_path, capsys):
     source = code / "own_parts.py"
     before = source.read_text()
     shared = tmp_path / "shared"
@@ -200,7 +195,7 @@ def test_changed_code_is_named_wherever_the_network_is_opened(
         source.write_text(before)
 
 
-def test_a_shared_model_of_own_code_answers_as_the_run(own_run: Path, words: dict[str, str], tmp_path: Path) -> None:
+def test_a_shared_model_of_own_code_answers_as_the_run(own_run, words, tmp_path):
     forget()
     assert main(["export", str(own_run), str(tmp_path / "shared"), "--check=5", "--trust=own_parts"]) == 0
     forget()
@@ -216,7 +211,7 @@ def test_a_shared_model_of_own_code_answers_as_the_run(own_run: Path, words: dic
     assert np.allclose(as_onnx.predict_proba(words["FILES"]), expected.probabilities, atol=1e-6)
 
 
-def test_an_estimator_with_own_code(own_run: Path, tmp_path: Path) -> None:
+def test_an_estimator_with_own_code(own_run, tmp_path):
     forget()
     images, names = np.random.default_rng(0).integers(0, 256, (12, 20, 20)).astype(np.uint8), ["x", "y"] * 6
     arguments = {"image_size": 16, "epochs": 1, "random_state": 0, "augment": False}
@@ -234,7 +229,7 @@ def test_an_estimator_with_own_code(own_run: Path, tmp_path: Path) -> None:
     assert np.array_equal(of_run.predict_proba(images), expected.astype(np.float64))
 
 
-def test_a_loaded_run_answers_as_predict(own_run: Path, trained_data: Path) -> None:
+def test_a_loaded_run_answers_as_predict(own_run, trained_data):
     forget()
     with pytest.raises(fastcell.ArgumentError, match="trust=\\['own_parts'\\]"):
         fastcell.load(own_run)
@@ -244,9 +239,7 @@ def test_a_loaded_run_answers_as_predict(own_run: Path, trained_data: Path) -> N
     assert np.allclose(found.sum(axis=1), 1)
 
 
-def test_a_run_goes_on_with_its_code_named_again(
-    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_goes_on_with_its_code_named_again(own_run, tmp_path, capsys):
     run = tmp_path / own_run.name
     shutil.copytree(own_run, run)
     (run / "metrics.json").unlink()
@@ -259,9 +252,7 @@ def test_a_run_goes_on_with_its_code_named_again(
     assert (run / "metrics.json").is_file()
 
 
-def test_a_registered_name_is_known_where_its_package_is_named(
-    code: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_registered_name_is_known_where_its_package_is_named(code, trained_data, tmp_path, capsys):
     forget()
     runs = tmp_path / "runs"
     arguments = ["fit", str(trained_data), "--preset=fast", f"--runs={runs}", *SHORT, "--model.network=small-16"]
@@ -277,7 +268,7 @@ def test_a_registered_name_is_known_where_its_package_is_named(
     assert main(["test", str(run), "--trust", "own_parts"]) == 0
 
 
-def test_weights_of_a_run_are_taken_without_its_code(own_run: Path, tmp_path: Path) -> None:
+def test_weights_of_a_run_are_taken_without_its_code(own_run, tmp_path):
     """Names and numbers are read; the class is the one that this run names itself."""
     from fastcell.models.lightning_module import CellModule
     from fastcell.training.start_weights import start_from
@@ -311,9 +302,7 @@ def test_weights_of_a_run_are_taken_without_its_code(own_run: Path, tmp_path: Pa
         ("--model.loss=nothing", "--model.loss must be"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_a_folder_is_made(
-    option: str, message: str, code: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_does_not_fit_is_refused_before_a_folder_is_made(option, message, code, trained_data, tmp_path, capsys):
     runs = tmp_path / "runs"
     arguments = ["fit", str(trained_data), "--preset=fast", f"--runs={runs}", *SHORT, *option.split()]
     status, _, err = run_command(arguments, capsys)
@@ -324,9 +313,7 @@ def test_what_does_not_fit_is_refused_before_a_folder_is_made(
 
 
 @pytest.mark.parametrize("path", ["torch.load", "torch.nn.functional.torch.load", "os.system", "torch.nn.init"])
-def test_a_checkpoint_cannot_reach_other_code_through_a_known_package(
-    path: str, trained_run: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_cannot_reach_other_code_through_a_known_package(path, trained_run, tmp_path):
     content = read_checkpoint(trained_run / "last.ckpt")
     content["hyper_parameters"]["network"] = {"class_path": path, "init_args": {"f": "x"}}
     torch.save(content, tmp_path / "last.ckpt")

@@ -1,9 +1,5 @@
 """The command `fastcell pack`."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -17,7 +13,7 @@ from fastcell.packing.pack import pack
 from fastcell.sources.registry import FORMATS
 
 
-def test_help_lists_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_formats(capsys):
     assert main(["--help"]) == 0
     told = capsys.readouterr().out
     assert all(f"  {name} " in told and kind.help in told for name, kind in FORMATS.items())
@@ -30,12 +26,12 @@ def test_help_lists_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
 SHAPES = [(21, 102), (68, 440), (40, 40), (1, 7), (18, 17)]
 
 
-def draw(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+def draw(seed, shape):
     noise = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     return cv2.blur(noise, (3, 3)).reshape(shape)
 
 
-def write(path: Path, pixels: np.ndarray) -> Path:
+def write(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, pixels)
@@ -45,7 +41,7 @@ def write(path: Path, pixels: np.ndarray) -> Path:
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> Path:
+def cells(tmp_path):
     """60 cells of three classes and four kinds of file, ragged."""
     root = tmp_path / "cells"
     for i in range(60):
@@ -54,7 +50,7 @@ def cells(tmp_path: Path) -> Path:
     return root
 
 
-def test_strict_makes_nothing_and_exits_3(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_strict_makes_nothing_and_exits_3(cells, tmp_path, capsys):
     (cells / "c8" / "zero.jpg").write_bytes(b"")
     with pytest.raises(StrictError, match=r"1 bad.*c8/zero.jpg"):
         pack(cells, tmp_path / "to" / "out", strict=True)
@@ -66,7 +62,7 @@ def test_strict_makes_nothing_and_exits_3(cells: Path, tmp_path: Path, capsys: p
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_16_bit_needs_its_window(tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: str) -> None:
+def test_16_bit_needs_its_window(tmp_path, capsys, jobs):
     src, out = tmp_path / "src", tmp_path / "out"
     for i in range(8):
         write(src / f"c{i % 2}" / f"{i}.png", np.full((20, 30), 400 + 100 * i, dtype=np.uint16))
@@ -85,7 +81,7 @@ def test_16_bit_needs_its_window(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert [means[f"c{i % 2}/{i}.png"] for i in range(8)] == pytest.approx([255 * i / 7 for i in range(8)], abs=0.51)
 
 
-def test_unlabelled_folder_packs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unlabelled_folder_packs(tmp_path, capsys):
     for i in range(10):
         write(tmp_path / "src" / f"{i}.png", draw(i, (10, 12)))
     assert cli.main(["pack", str(tmp_path / "src"), str(tmp_path / "out")]) == 2
@@ -100,14 +96,14 @@ def test_unlabelled_folder_packs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert all("cls" not in sample for sample in samples)
 
 
-def test_one_class_is_packed_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_class_is_packed_and_said(tmp_path, capsys):
     for i in range(10):
         write(tmp_path / "src" / "only" / f"{i}.png", draw(i, (10, 12)))
     assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
     assert "All labelled cells are of one class" in capsys.readouterr().out
 
 
-def test_few_labelled_cells_are_packed_whatever_their_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_few_labelled_cells_are_packed_whatever_their_split(tmp_path, capsys):
     """Three cells of three classes cannot be split, ten can: a label that is rare among them is refused."""
     for i, name in enumerate("ABC"):
         write(tmp_path / "few" / name / f"{i}.png", draw(i, (10, 12)))

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pytest
 
@@ -22,7 +22,7 @@ HEAVY += ["jsonargparse"]
 MOST_CPU_S = 0.5
 
 
-def test_help_of_every_command_is_light() -> None:
+def test_help_of_every_command_is_light():
     """No heavy package, under 0.5 s of CPU each; one process forks for all, so that it is the commands' own time."""
     code = f"""
 import json, os, resource, sys
@@ -82,7 +82,7 @@ def probe(
     return 7
 
 
-seen: dict[str, Any] = {}
+seen = {}
 DEFAULTS = {
     "src": "s", "out": "o", "extra": None, "shard_cells": 5, "share": None, "pair": None, "parts": None, "kind": "flat",
     "name": None, "strict": False, "settings": (),
@@ -129,7 +129,7 @@ DEFAULTS = {
         ),
     ],
 )
-def test_words_become_values(words: list[str], changed: dict[str, Any]) -> None:
+def test_words_become_values(words, changed):
     assert entry(probe)(words) == 7
     expected = {**DEFAULTS, **changed}
     expected["settings"] = list(expected["settings"])
@@ -172,13 +172,13 @@ def test_words_become_values(words: list[str], changed: dict[str, Any]) -> None:
         (["s", "o", "--strict=yes"], "--strict takes no value, got 'yes'."),
     ],
 )
-def test_slips_are_refused(words: list[str], message: str) -> None:
+def test_slips_are_refused(words, message):
     with pytest.raises(ArgumentError) as caught:
         entry(probe)(words)
     assert str(caught.value).startswith(message)
 
 
-def test_a_value_that_names_a_file_stays_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_that_names_a_file_stays_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("s", "o", "x", "n"):
         Path(name).write_text("- 3\n")
@@ -186,7 +186,7 @@ def test_a_value_that_names_a_file_stays_a_name(tmp_path: Path, monkeypatch: pyt
     assert [seen[name] for name in ("src", "out", "extra", "name")] == ["s", "o", "x", "n"]
 
 
-def test_help_is_printed_and_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_printed_and_nothing_runs(capsys):
     seen.clear()
     for word in ("-h", "--help"):
         assert entry(probe)(["s", word, "--nonsense"]) == 0
@@ -197,12 +197,12 @@ def test_help_is_printed_and_nothing_runs(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("name", "meant"), [("--shard-cells", "--shard_cells"), ("--a_b-c", "--a_b_c"), ("-o", "-o"), ("a-b", "a-b")]
 )
-def test_dashes_and_underscores_are_alike(name: str, meant: str) -> None:
+def test_dashes_and_underscores_are_alike(name, meant):
     assert folded(name) == meant
 
 
 @pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name not in LIGHTNING_COMMANDS])
-def test_every_option_may_be_written_with_either_sign(name: str) -> None:
+def test_every_option_may_be_written_with_either_sign(name):
     command = read_command(getattr(importlib.import_module(f"fastcell.cli.{name}"), name))
     for argument in command.arguments:
         for spelling in argument.spellings:
@@ -218,7 +218,7 @@ def test_every_option_may_be_written_with_either_sign(name: str) -> None:
             assert results[0][argument.dest] is not None
 
 
-def test_an_option_that_stands_alone_needs_no_other_argument() -> None:
+def test_an_option_that_stands_alone_needs_no_other_argument():
     def page(src: str, *, least: int, topics: Annotated[bool, Spelled(alone=True)] = False) -> int:
         """Probe.
 

@@ -1,7 +1,5 @@
 """``fastcell predict`` with files: its options, its messages and what it prints."""
 
-from __future__ import annotations
-
 import pytest
 from fixtures.unpacked_files import make_deep_folder, make_flat_folder
 

@@ -1,10 +1,7 @@
 """``fastcell predict`` with a prepared backend: no torch, the same bytes for any threads, chunks and processes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,7 +16,7 @@ INT8 = ["--backend=openvino", "--precision=int8"]
 
 
 @pytest.fixture(scope="module")
-def predicted(prepared_run: Path, trained_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def predicted(prepared_run, trained_data, tmp_path_factory):
     out = tmp_path_factory.mktemp("predicted") / "p.parquet"
     assert main([str(prepared_run), str(trained_data), "--out", str(out), *INT8, "--data.threads=1"]) == 0
     return out

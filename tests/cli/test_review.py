@@ -1,17 +1,12 @@
 """The command: export, errors, and a server that ends on a signal, or is killed while it is marked."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +18,7 @@ from fastcell.dataset.marks.journal import Mark, append_marks
 from fastcell.web.web_server import WebServer
 
 
-def test_export(planted: Callable[..., Manifest], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export(planted, tmp_path, capsys):
     data = planted(20)
     append_marks(data.path, data.table, lambda: [Mark.now("anna", np.array([3]), label="top", tag="odd")])
     out = tmp_path / "marks.csv"
@@ -55,13 +50,7 @@ def test_export(planted: Callable[..., Manifest], tmp_path: Path, capsys: pytest
         (["--split-name", "other"], "other"),
     ],
 )
-def test_slips(
-    words: list[str],
-    says: str,
-    planted: Callable[..., Manifest],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_slips(words, says, planted, capsys, monkeypatch):
     data = planted(20)
     monkeypatch.setattr(WebServer, "run", lambda server: pytest.fail("the page is served"))
     monkeypatch.chdir(data.path.parent)
@@ -72,7 +61,7 @@ def test_slips(
 
 
 @contextmanager
-def started(data: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(data, *words):
     command = [sys.executable, "-m", "fastcell", "review", str(data), *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -83,7 +72,7 @@ def started(data: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], st
 
 
 @pytest.mark.slow
-def test_ends_on_a_signal_and_says_what_is_next(planted: Callable[..., Manifest]) -> None:
+def test_ends_on_a_signal_and_says_what_is_next(planted):
     data = planted(20)
     with started(data.path, "--classes", "one,two") as (process, url):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,}", url)
@@ -97,14 +86,14 @@ def test_ends_on_a_signal_and_says_what_is_next(planted: Callable[..., Manifest]
 
 
 @pytest.mark.slow
-def test_kill_loses_nothing_that_was_acknowledged(planted: Callable[..., Manifest], chromium: Any) -> None:
+def test_kill_loses_nothing_that_was_acknowledged(planted, chromium):
     """A page marks as fast as it can; the server is killed at a random moment, several times."""
     data = planted(600)
-    shown: dict[int, str] = {}
+    shown = {}
     for turn in range(3):
         with started(data.path) as (process, url):
             page = chromium.new_page()
-            answers: list[Any] = []
+            answers = []
             page.on("response", lambda answer, found=answers: found.append(answer))
             page.goto(url)
             until(page, "() => document.querySelector('#cell-3 .said')?.textContent !== ''")

@@ -1,7 +1,5 @@
 """The command ``fastcell serve``, in this process and as one of its own: Python, C++, HTTP, stdin, signals, kills."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -17,9 +15,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -39,12 +35,12 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "live_client.cpp"
 SHAPE = (40, 35)
 
 
-def run_with(words: list[str], visit: Callable[[dict[str, str]], None], capsys: pytest.CaptureFixture[str]) -> int:
+def run_with(words, visit, capsys):
     """Run the command in the main thread; `visit` gets its addresses in another one, then SIGTERM is sent."""
-    failed: list[BaseException] = []
-    text: list[str] = []
+    failed = []
+    text = []
 
-    def watch() -> None:
+    def watch():
         try:
             limit = time.monotonic() + 60
             while "stream " not in (so_far := "".join(text)):
@@ -69,26 +65,21 @@ def run_with(words: list[str], visit: Callable[[dict[str, str]], None], capsys: 
 
 
 @pytest.fixture
-def expected(trained_run: Path) -> Callable[[np.ndarray], np.ndarray]:
+def expected(trained_run):
     return load(trained_run, threads=1).predict_proba
 
 
-def test_all_clients_get_the_answers_of_predict(
-    trained_run: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    expected: Callable[[np.ndarray], np.ndarray],
-) -> None:
+def test_all_clients_get_the_answers_of_predict(trained_run, tmp_path, capsys, expected):
     cells = some_cells(50, shape=SHAPE)
     wanted = expected(cells)
     classes = load(trained_run, threads=1).classes
     path = str(tmp_path / "s")
-    scope: dict[str, Any] = {}
+    scope = {}
     (example,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     exec(compile(example, PAGE.name, "exec"), scope)
     of_page = expected(scope["images"])
 
-    def visit(addresses: dict[str, str]) -> None:
+    def visit(addresses):
         assert addresses["stream-unix"] == path
         for address in (path, addresses["stream"]):
             with Client(address) as client:
@@ -115,19 +106,17 @@ def test_all_clients_get_the_answers_of_predict(
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)")
-def test_the_example_in_cpp_gets_the_answers_of_predict(
-    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], expected: Callable[[np.ndarray], np.ndarray]
-) -> None:
+def test_the_example_in_cpp_gets_the_answers_of_predict(trained_run, tmp_path, capsys, expected):
     program, path, cells = tmp_path / "live_client", str(tmp_path / "s"), some_cells(50, shape=SHAPE)
     subprocess.run(["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", program, EXAMPLE], check=True)
     assert len(EXAMPLE.read_text().splitlines()) <= 60
     wanted, classes = expected(cells), load(trained_run, threads=1).classes
 
-    def run(width: int, height: int, given: bytes) -> subprocess.CompletedProcess[bytes]:
+    def run(width, height, given):
         command = [program, path, str(width), str(height)]
         return subprocess.run(command, input=given, capture_output=True, check=False, timeout=60)
 
-    def visit(addresses: dict[str, str]) -> None:
+    def visit(addresses):
         done = run(SHAPE[1], SHAPE[0], cells.tobytes())
         assert done.returncode == 0, done.stderr
         rows = [line.split() for line in done.stdout.decode().splitlines()]
@@ -143,11 +132,11 @@ def test_the_example_in_cpp_gets_the_answers_of_predict(
     assert run_with([str(trained_run), "--socket", path, "--http", "-1"], visit, capsys) == 0
 
 
-def test_another_address_needs_the_token(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_address_needs_the_token(trained_run, tmp_path, capsys):
     secret = tmp_path / "token"
     secret.write_text("a-long-secret\n")
 
-    def visit(addresses: dict[str, str]) -> None:
+    def visit(addresses):
         port = addresses["stream"].rpartition(":")[2]
         assert addresses["token"] == "a-long-secret"
         with pytest.raises(ServerGone, match="the token is missing or wrong"):
@@ -166,14 +155,12 @@ def test_another_address_needs_the_token(trained_run: Path, tmp_path: Path, caps
     assert run_with(words, visit, capsys) == 0
 
 
-def test_unsure_cells_are_flagged(
-    trained_run: Path, capsys: pytest.CaptureFixture[str], expected: Callable[[np.ndarray], np.ndarray]
-) -> None:
+def test_unsure_cells_are_flagged(trained_run, capsys, expected):
     cells = some_cells(30, shape=SHAPE)
     confidence = expected(cells).max(axis=1)
     least = float(np.median(confidence))
 
-    def visit(addresses: dict[str, str]) -> None:
+    def visit(addresses):
         with Client(addresses["stream"]) as client:
             assert client.predict(cells).unsure.tolist() == (confidence < np.float32(least)).tolist()
 
@@ -194,16 +181,12 @@ def test_unsure_cells_are_flagged(
         (["--min_confidence", "2"], "--min_confidence must be"),
     ],
 )
-def test_wrong_options_are_named(
-    trained_run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_options_are_named(trained_run, words, message, capsys):
     assert main(["serve", str(trained_run), *words]) == 2
     assert message in capsys.readouterr().err.replace("-", "_").replace("__", "--", 1)
 
 
-def test_a_short_token_and_a_taken_port_are_named(
-    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_short_token_and_a_taken_port_are_named(trained_run, tmp_path, capsys):
     (tmp_path / "token").write_text("short")
     assert main(["serve", str(trained_run), "--token_file", str(tmp_path / "token")]) == 2
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -213,14 +196,12 @@ def test_a_short_token_and_a_taken_port_are_named(
     assert "Another program listens there" in err
 
 
-def start(words: list[str], **options: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "fastcell", "serve", *words], **options)  # type: ignore[call-overload, no-any-return]
+def start(words, **options):
+    return subprocess.Popen([sys.executable, "-m", "fastcell", "serve", *words], **options)
 
 
 @pytest.mark.slow
-def test_stdin_is_served_and_its_end_ends_the_command(
-    trained_run: Path, tmp_path: Path, expected: Callable[[np.ndarray], np.ndarray]
-) -> None:
+def test_stdin_is_served_and_its_end_ends_the_command(trained_run, tmp_path, expected):
     cells = some_cells(40, shape=SHAPE)
     frames = tmp_path / "frames"
     frames.write_bytes(client_greeting() + b"".join(frame_of(cell, 5 + n) for n, cell in enumerate(cells)))
@@ -237,7 +218,7 @@ def test_stdin_is_served_and_its_end_ends_the_command(
 
 
 @pytest.mark.slow
-def test_serve_and_watch_start_without_torch_and_answer_as_predict(prepared_run: Path, tmp_path: Path) -> None:
+def test_serve_and_watch_start_without_torch_and_answer_as_predict(prepared_run, tmp_path):
     cells = some_cells(60, shape=SHAPE)
     source, frames = tmp_path / "cells", tmp_path / "frames"
     source.mkdir()
@@ -267,7 +248,7 @@ def test_serve_and_watch_start_without_torch_and_answer_as_predict(prepared_run:
     assert (rows["flags"] & 2 > 0).tolist() == expected.column("unlike_training").to_pylist()
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_for(path, process):
     limit = time.monotonic() + 120
     while True:
         try:
@@ -281,13 +262,11 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.slow
-def test_servers_killed_at_any_moment_lose_nothing_silently(
-    trained_run: Path, tmp_path: Path, expected: Callable[[np.ndarray], np.ndarray]
-) -> None:
+def test_servers_killed_at_any_moment_lose_nothing_silently(trained_run, tmp_path, expected):
     """20 times: a client that sends what has no answer again ends with one answer for each cell."""
     cells = some_cells(3000, shape=SHAPE)
     rng = random.Random(0)
-    answered: dict[int, np.ndarray] = {}
+    answered = {}
     todo = list(range(len(cells)))
     path = tmp_path / "s"
     kills = 0
@@ -325,7 +304,7 @@ def test_servers_killed_at_any_moment_lose_nothing_silently(
 
 
 @pytest.mark.slow
-def test_clients_killed_at_any_moment_leave_every_cell_counted(trained_run: Path, tmp_path: Path) -> None:
+def test_clients_killed_at_any_moment_leave_every_cell_counted(trained_run, tmp_path):
     """20 processes of clients are killed: received cells are answered, or listed as those of a lost client."""
     path, log = tmp_path / "s", tmp_path / "dropped.csv"
     words = [str(trained_run), "--socket", str(path), "--http", "0", "--threads", "1", "--drop_log", str(log)]

@@ -1,9 +1,6 @@
 """Help on one screen: its options are there, with their defaults and choices."""
 
-from __future__ import annotations
-
 import inspect
-from typing import Any
 
 import pytest
 
@@ -15,7 +12,7 @@ from fastcell.cli.short_help import short_help
 from fastcell.cli.signature import choices_of
 
 
-def default_of(parser: Any, name: str) -> Any:
+def default_of(parser, name):
     value = parser.get_defaults()
     for part in name.split("."):
         value = value[part]
@@ -23,7 +20,7 @@ def default_of(parser: Any, name: str) -> Any:
 
 
 @pytest.mark.parametrize("command", LIGHTNING_COMMANDS)
-def test_options_are_those_of_the_whole_parser(command: str) -> None:
+def test_options_are_those_of_the_whole_parser(command):
     parser = full_parser(command)
     actions = {action.dest: action for action in parser._actions}
     listed = listed_options(command)
@@ -45,7 +42,7 @@ def test_options_are_those_of_the_whole_parser(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", LIGHTNING_COMMANDS)
-def test_own_options_are_in_the_whole_parser(command: str) -> None:
+def test_own_options_are_in_the_whole_parser(command):
     parser = full_parser(command)
     actions = {action.dest: action for action in parser._actions}
     own = own_arguments(command)
@@ -64,7 +61,7 @@ def test_own_options_are_in_the_whole_parser(command: str) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_defaults_are_those_of_the_preset(preset: str) -> None:
+def test_defaults_are_those_of_the_preset(preset):
     text = " ".join(short_help("fit", [f"--preset={preset}"]).split())
     parser = full_parser("fit", preset)
     listed = listed_options("fit")
@@ -77,7 +74,7 @@ def test_defaults_are_those_of_the_preset(preset: str) -> None:
         assert f"{sentence} [default: {written}]" in text, name
 
 
-def test_help_fits_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_fits_a_screen(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     for command in LIGHTNING_COMMANDS:
         lines = short_help(command, []).splitlines()

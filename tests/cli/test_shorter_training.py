@@ -1,7 +1,5 @@
 """The default length of a run that starts from weights: half of the preset's, unless the user decides it."""
 
-from pathlib import Path
-
 import pytest
 
 from fastcell.cli.shorter_training import shorter_length
@@ -18,11 +16,11 @@ from fastcell.cli.shorter_training import shorter_length
         (["--trainer.max_time=00:01:00:00"], []),
     ],
 )
-def test_half_of_the_preset(arguments: list[str], added: list[str]) -> None:
+def test_half_of_the_preset(arguments, added):
     assert shorter_length(arguments) == added
 
 
-def test_a_file_of_settings_decides(tmp_path: Path) -> None:
+def test_a_file_of_settings_decides(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("trainer: {max_steps: 9}\n")
     assert shorter_length(["--config", str(path)]) == []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import Annotated, Any, Literal, NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional
 
 import pytest
 
 from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
 from fastcell.cli.main import COMMANDS
-from fastcell.cli.signature import REQUIRED, Spelled, choices_of, parts_of, read_command
+from fastcell.cli.signature import REQUIRED, choices_of, parts_of, read_command
 
 TYPED = [name for name in COMMANDS if name not in LIGHTNING_COMMANDS]
 
@@ -27,16 +27,7 @@ class Shape(NamedTuple):
     kind: Literal["flat", "deep"] | None = None
 
 
-def probe(
-    src: str,
-    out: Annotated[str, Spelled("OUT", also=("-o", "--out"))],
-    *more: str,
-    pair: Annotated[tuple[float, float] | None, Spelled("LO HI", former=("--range",))] = None,
-    list_: list[Literal["a", "b"]] | None = None,
-    strict: bool = False,
-    hidden: Annotated[float, Spelled(shown=False)] = 1.5,
-    shape: Shape,
-) -> int:
+def probe(src, out, *more, pair=None, list_=None, strict=False, hidden=1.5, shape):
     """Probe a source
     thoroughly.
 
@@ -65,7 +56,7 @@ def probe(
     raise NotImplementedError
 
 
-def test_a_function_describes_its_command() -> None:
+def test_a_function_describes_its_command():
     command = read_command(probe)
     assert (command.name, command.description) == ("probe", "Probe a source thoroughly.")
     assert command.notes == "A note.\n\ntable:\n  a  b"
@@ -93,8 +84,8 @@ def test_a_function_describes_its_command() -> None:
     assert command.option_names == ["--help", "--out", "--pair", "--list", "--strict", "--size", "--kind", "--range"]
 
 
-def test_values_reach_the_function() -> None:
-    def repeated(*more: str, strict: bool = False, shape: Shape) -> int:
+def test_values_reach_the_function():
+    def repeated(*more, strict=False, shape):
         """Probe.
 
         Args:
@@ -123,13 +114,13 @@ def test_values_reach_the_function() -> None:
         (Literal[64, 32], [Literal[64, 32]], ["64", "32"]),
     ],
 )
-def test_choices(hint: Any, parts: list[Any], choices: list[str]) -> None:
+def test_choices(hint, parts, choices):
     assert parts_of(hint) == parts
     assert choices_of(hint) == choices
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_every_argument_has_a_text(name: str) -> None:
+def test_every_argument_has_a_text(name):
     command = read_command(getattr(importlib.import_module(f"fastcell.cli.{name}"), name))
     assert command.name == name
     assert command.description.endswith(".")
@@ -140,7 +131,7 @@ def test_every_argument_has_a_text(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_a_fixed_set_of_values_is_a_literal(name: str) -> None:
+def test_a_fixed_set_of_values_is_a_literal(name):
     """A text that the function compares with names, or that the help writes as names with bars, has choices."""
     command = read_command(getattr(importlib.import_module(f"fastcell.cli.{name}"), name))
     for argument in command.arguments:

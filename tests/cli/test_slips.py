@@ -1,9 +1,6 @@
 """Slips: one or two lines with the nearest right name, status 2."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 
 import pytest
 from fixtures.golden_files import check_golden, run_command
@@ -72,7 +69,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", SLIPS)
-def test_slips(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slips(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for file, text in FILES.items():
         (tmp_path / file).write_text(text)
@@ -89,7 +86,7 @@ def test_slips(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert {path.name for path in tmp_path.iterdir()} == set(FILES)
 
 
-def test_unknown_options() -> None:
+def test_unknown_options():
     known = ["--data.path", "--data.batch_size", "--out", "--jobs"]
     assert unknown_words(["--data.pth=3"], known) == "unknown option --data.pth. Did you mean --data.path?"
     assert unknown_words(["--batch-size"], known) == "unknown option --batch-size. Did you mean --data.batch_size?"
@@ -98,7 +95,7 @@ def test_unknown_options() -> None:
     assert unknown_words(["--run=x"], known, ["RUN"]) == "unknown option --run. RUN is given without an option name."
 
 
-def test_values() -> None:
+def test_values():
     said = outside_choices("--fit", ["stretch", "scale"], "strech")
     assert said == "--fit must be one of stretch, scale, got 'strech'. Did you mean stretch?"
     assert missing(["SRC", "OUT"], "fastcell pack SRC OUT") == "SRC and OUT must be given. Write: fastcell pack SRC OUT"
@@ -113,11 +110,11 @@ def test_values() -> None:
         ("ambiguous option: --s=1 could match --seed, --split", "--s is ambiguous: it could be --seed or --split."),
     ],
 )
-def test_messages_of_argparse(message: str, said: str) -> None:
+def test_messages_of_argparse(message, said):
     assert of_argparse(message, "fastcell pack SRC OUT") == said
 
 
-def test_messages_of_jsonargparse() -> None:
+def test_messages_of_jsonargparse():
     union = 'Parser key "a.b":\n  Does not validate against any of the Union subtypes\n  Given value: x'
     chosen = {"a.b": Setting("--a.b", ["y", "z"])}
     assert of_jsonargparse(union, "", chosen) == "--a.b must be one of y, z, got 'x'."
@@ -159,5 +156,5 @@ def test_messages_of_jsonargparse() -> None:
         ),
     ],
 )
-def test_parts_that_cannot_be_made(message: str, want: str | None) -> None:
+def test_parts_that_cannot_be_made(message, want):
     assert refused_part(message) == want

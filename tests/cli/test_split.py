@@ -1,11 +1,6 @@
 """The command `fastcell split`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from pathlib import Path
-
-import pytest
 
 from fastcell.cli import main as cli
 from fastcell.dataset.manifest import Manifest
@@ -13,15 +8,13 @@ from fastcell.dataset.manifest import Manifest
 Make = Callable[..., Manifest]
 
 
-def groups_csv(folder: Path, num: int, name: str = "groups.csv") -> Path:
+def groups_csv(folder, num, name="groups.csv"):
     path = folder / name
     path.write_text("cell_id,donor\n" + "".join(f"{cell},d{cell % 7}\n" for cell in range(num)))
     return path
 
 
-def test_command_says_shares_groups_and_copies(
-    make_dataset: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_says_shares_groups_and_copies(make_dataset, tmp_path, capsys):
     manifest = make_dataset(140)
     arguments = ["split", str(manifest.path), "--group-by", f"{groups_csv(tmp_path, 140)}:donor", "--no-near"]
     assert cli.main([*arguments, "--folds", "3"]) == 0

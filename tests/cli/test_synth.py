@@ -1,9 +1,5 @@
 """The command `fastcell synth`."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,7 +7,7 @@ from fastcell.cli.synth import main
 from fastcell.errors import ArgumentError
 
 
-def test_command_prints_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_what_it_made(tmp_path, capsys):
     out = tmp_path / "set"
     assert main([str(out), "--cells", "300", "--seed", "7", "--defects", "0", "--jobs", "1"]) == 0
     printed = capsys.readouterr().out

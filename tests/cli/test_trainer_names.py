@@ -1,10 +1,5 @@
 """Names that the trainer takes: refused before anything takes time, with the nearest right one."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import pytest
 import pytorch_lightning as pl
 from fixtures.golden_files import run_command
@@ -13,7 +8,7 @@ from fastcell.cli.completion import options_of_command
 from fastcell.cli.trainer_names import check_trainer_names, trainer_choices
 from fastcell.errors import ArgumentError
 
-SETTINGS: dict[str, Any] = {
+SETTINGS = {
     "accelerator": "auto",
     "strategy": "auto",
     "gradient_clip_algorithm": None,
@@ -30,12 +25,12 @@ SETTINGS: dict[str, Any] = {
         ({"profiler": "simpel"}, "must be one of simple, advanced, pytorch, xla, got 'simpel'. Did you mean simple?"),
     ],
 )
-def test_names_that_do_not_exist(changed: dict[str, Any], message: str) -> None:
+def test_names_that_do_not_exist(changed, message):
     with pytest.raises(ArgumentError, match=message):
         check_trainer_names({**SETTINGS, **changed})
 
 
-def test_names_that_exist_are_the_trainers() -> None:
+def test_names_that_exist_are_the_trainers():
     """Each name is taken by Lightning itself; objects and None pass."""
     check_trainer_names(SETTINGS)
     check_trainer_names({**SETTINGS, "strategy": pl.strategies.SingleDeviceStrategy(), "profiler": object()})
@@ -47,7 +42,7 @@ def test_names_that_exist_are_the_trainers() -> None:
     check_trainer_names({**SETTINGS, "strategy": "ddp_spawn"})
 
 
-def test_completion_knows_them() -> None:
+def test_completion_knows_them():
     choices = options_of_command("test").choices
     for option, names in trainer_choices().items():
         assert choices[f"--{option}"] == names
@@ -58,9 +53,7 @@ def test_completion_knows_them() -> None:
     "words",
     [["--trainer.strategy=dpp"], ["--trainer.devices=foo"], ["--trainer.val_check_interval=foo"]],
 )
-def test_what_the_trainer_refuses_is_one_line_and_leaves_no_folder(
-    words: list[str], trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_the_trainer_refuses_is_one_line_and_leaves_no_folder(words, trained_data, tmp_path, capsys):
     arguments = ["fit", str(trained_data), "--runs", str(tmp_path), "--trainer.accelerator=cpu", *words]
     status, _, err = run_command(arguments, capsys)
     assert (status, err.count("\n")) == (2, 1), err

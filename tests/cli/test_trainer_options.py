@@ -1,7 +1,5 @@
 """Options of the trainer as this package describes them, against those of Lightning."""
 
-from __future__ import annotations
-
 import inspect
 
 import pytorch_lightning as pl
@@ -11,7 +9,7 @@ from fastcell.cli.signature import arguments_of_group
 from fastcell.cli.trainer_options import TrainerArguments
 
 
-def test_each_option_has_a_text_and_lightnings_default() -> None:
+def test_each_option_has_a_text_and_lightnings_default():
     known = inspect.signature(pl.Trainer.__init__).parameters
     ours = full_parser("fit", "fast").get_defaults()["trainer"]
     for argument in arguments_of_group("", TrainerArguments):

@@ -1,14 +1,11 @@
 """The command `fastcell verify`: exit status, words and list of what is lost."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,16 +21,14 @@ from fastcell.predictions.table import write_csv_or_parquet
 MakeDataset = Callable[..., Manifest]
 
 
-def overwrite(path: Path, offset: int, data: bytes) -> None:
+def overwrite(path, offset, data):
     with open(path, "r+b") as file:
         file.seek(offset)
         file.write(data)
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_whole_set_exits_0_with_one_line(
-    make_dataset: MakeDataset, layout: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_whole_set_exits_0_with_one_line(make_dataset, layout, capsys):
     manifest = make_dataset(80, layout=layout)
     assert cli.main(["verify", str(manifest.path)]) == 0
     out = capsys.readouterr().out
@@ -46,9 +41,7 @@ def test_whole_set_exits_0_with_one_line(
     assert verdict.num_bytes == manifest.column("bytes").sum()
 
 
-def test_damage_exits_1_with_tables_and_a_list(
-    make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_damage_exits_1_with_tables_and_a_list(make_dataset, tmp_path, capsys):
     manifest = make_dataset(30)
     (manifest.path / "shard-000002.tar").unlink()
     overwrite(manifest.path / "shard-000000.tar", int(manifest.column("offset")[4]), b"\0")
@@ -72,14 +65,12 @@ def test_damage_exits_1_with_tables_and_a_list(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lost.csv", "set"]
 
 
-def test_list_of_a_whole_set_has_no_row(make_dataset: MakeDataset, tmp_path: Path) -> None:
+def test_list_of_a_whole_set_has_no_row(make_dataset, tmp_path):
     assert cli.main(["verify", str(make_dataset(9).path), "--list", str(tmp_path / "lost.csv")]) == 0
     assert len((tmp_path / "lost.csv").read_text().splitlines()) == 1
 
 
-def test_list_that_cannot_be_written_is_an_error(
-    make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_that_cannot_be_written_is_an_error(make_dataset, tmp_path, capsys):
     path = str(make_dataset(9).path)
     assert cli.main(["verify", path, "--list", str(tmp_path / "no" / "lost.csv")]) == 2
     assert "--list must be a file in an existing folder" in capsys.readouterr().err
@@ -90,7 +81,7 @@ def test_list_that_cannot_be_written_is_an_error(
     assert captured.out == ""  # before the work
 
 
-def test_no_data_set_exits_2(tmp_path: Path, make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_data_set_exits_2(tmp_path, make_dataset, capsys):
     assert cli.main(["verify", str(tmp_path)]) == 2
     assert "is not a packed data set" in capsys.readouterr().err
     manifest = make_dataset(9)
@@ -105,7 +96,7 @@ def test_no_data_set_exits_2(tmp_path: Path, make_dataset: MakeDataset, capsys: 
         verify(manifest.path, jobs=0)
 
 
-def test_blocks_table_that_does_not_fit(make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]) -> None:
+def test_blocks_table_that_does_not_fit(make_dataset, capsys):
     manifest = make_dataset(60, layout="block")
     write_csv_or_parquet(manifest.path / "blocks.parquet", manifest.blocks().slice(1))
     assert cli.main(["verify", str(manifest.path)]) == 2
@@ -115,15 +106,13 @@ def test_blocks_table_that_does_not_fit(make_dataset: MakeDataset, capsys: pytes
     assert "blocks.parquet is missing" in capsys.readouterr().err
 
 
-def test_interrupt_ends_it_promptly(
-    make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_interrupt_ends_it_promptly(make_dataset, monkeypatch, capsys):
     monkeypatch.setattr(integrity, "_PART_CELLS", 1)
     manifest = make_dataset(200)
-    num: list[int] = []
+    num = []
     calls = itertools.count(1)  # each number once, also in two threads at the same moment
 
-    def slow(*arguments: object) -> np.ndarray:
+    def slow(*arguments):
         num.append(1)
         if next(calls) == 5:
             os.kill(os.getpid(), signal.SIGINT)

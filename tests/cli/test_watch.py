@@ -1,7 +1,5 @@
 """The command ``fastcell watch``: the table of predict, signals, and processes that are killed."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal
@@ -9,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,12 +17,12 @@ from fixtures.unpacked_files import assert_equal_tables, make_flat_folder
 from fastcell.cli.main import main
 
 
-def predicted(run: Path, source: Path, out: Path):
+def predicted(run, source, out):
     assert main(["predict", str(run), str(source), "--out", str(out), "--data.threads", "1"]) == 0
     return pq.read_table(out)
 
 
-def test_the_table_is_that_of_predict(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_is_that_of_predict(trained_run, tmp_path, capsys):
     source = make_flat_folder(tmp_path / "cells")
     out = tmp_path / "w.parquet"
     words = ["watch", str(trained_run), str(source), "--out", str(out), "--until_idle", "0.3", "--poll", "0.05"]
@@ -37,11 +34,11 @@ def test_the_table_is_that_of_predict(trained_run: Path, tmp_path: Path, capsys:
     assert_equal_tables(pq.read_table(out), pq.read_table(tmp_path / "p.parquet"))
 
 
-def test_sigterm_ends_with_the_table(trained_run: Path, tmp_path: Path) -> None:
+def test_sigterm_ends_with_the_table(trained_run, tmp_path):
     source = make_flat_folder(tmp_path / "cells")
     out = tmp_path / "w.csv"
 
-    def end() -> None:
+    def end():
         limit = time.monotonic() + 60
         while not list(tmp_path.glob(".w.csv*/run-*/saved/*.saved")) and time.monotonic() < limit:
             time.sleep(0.02)
@@ -63,14 +60,7 @@ def test_sigterm_ends_with_the_table(trained_run: Path, tmp_path: Path) -> None:
         ([".", "--out", "w.csv", "--until_idle", "-1"], "--until_idle must be above 0"),
     ],
 )
-def test_wrong_options_are_named(
-    trained_run: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    message: str,
-) -> None:
+def test_wrong_options_are_named(trained_run, tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
     assert main(["watch", str(trained_run), *words]) == 2
     assert message in capsys.readouterr().err
@@ -127,7 +117,7 @@ WRITERS = {"folder": WRITE_FOLDER, "rtdc": WRITE_RTDC, "swmr": WRITE_RTDC, "ifcb
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(WRITERS))
-def test_a_watch_killed_20_times_has_each_cell_once(trained_run: Path, tmp_path: Path, kind: str) -> None:
+def test_a_watch_killed_20_times_has_each_cell_once(trained_run, tmp_path, kind):
     """Another process writes; the command is killed 20 times at random moments, then runs to its end."""
     source = tmp_path / "cells"
     source.mkdir()

@@ -104,7 +104,7 @@ def test_a_balance_that_cannot_be_is_refused(values, said):
         check_balance(*values)
 
 
-def test_half_of_the_repeats_is_taken_back() -> None:
+def test_half_of_the_repeats_is_taken_back():
     found = logit_shift([1.0, 4.0, 10.0, 0.0])
     np.testing.assert_allclose(found, [0, np.log(2), np.log(10) / 2, 0], rtol=1e-6)
     assert found.dtype == np.float32

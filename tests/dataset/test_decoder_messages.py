@@ -1,7 +1,5 @@
 """Every known line of the image libraries, each by a file that makes a library print it."""
 
-from __future__ import annotations
-
 import io
 import os
 import re
@@ -21,23 +19,23 @@ from fastcell.errors import BadCell
 GREY = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (60, 200)).astype(np.uint8), (0, 0), 2)
 
 
-def jpg(**options: object) -> bytes:
+def jpg(**options):
     file = io.BytesIO()
     Image.fromarray(GREY).save(file, "JPEG", **options)
     return file.getvalue()
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
+def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(*extra: bytes, rows: bytes | None = None, color: int = 0) -> bytes:
+def png(*extra, rows=None, color=0):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 200, 60, 8, color, 0, 0, 0))
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in GREY)) if rows is None else rows
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def replaced(data: bytes, old: bytes, new: bytes) -> bytes:
+def replaced(data, old, new):
     assert data.count(old) == 1
     return data.replace(old, new)
 
@@ -69,7 +67,7 @@ FILES = {
 FAILURES = {"premature end of data", "rest of the scan", "restart", "IDAT checksum", "checksum"}
 
 
-def is_accepted(data: bytes, messages: DecoderMessages) -> bool:
+def is_accepted(data, messages):
     try:
         cell = decode(data, "jpg")
         messages.check(data)
@@ -79,7 +77,7 @@ def is_accepted(data: bytes, messages: DecoderMessages) -> bool:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_that_make_a_library_speak(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_files_that_make_a_library_speak(name, capfd):
     data, line = FILES[name]
     cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     printed = capfd.readouterr().err
@@ -102,7 +100,7 @@ LINES = {
 }
 
 
-def test_lines_that_need_a_rare_file() -> None:
+def test_lines_that_need_a_rare_file():
     """The words are those of the libraries' sources; a file for the other lines is in `FILES`."""
     known = {message.pattern: message for message in MESSAGES}
     for pattern, line in LINES.items():
@@ -111,11 +109,11 @@ def test_lines_that_need_a_rare_file() -> None:
 
 
 @pytest.mark.parametrize("line", ["something new", "libpng warning: IDAT: something new", "TIFFReadDirectory: Warning"])
-def test_an_unknown_line_is_a_failure(line: str) -> None:
+def test_an_unknown_line_is_a_failure(line):
     assert failure_in(f"libpng warning: iCCP: known\n{line}\n") == line
 
 
-def test_what_was_printed_about_a_refused_file_says_nothing_about_the_next() -> None:
+def test_what_was_printed_about_a_refused_file_says_nothing_about_the_next():
     with DecoderMessages() as messages:
         os.write(2, b"Corrupt JPEG data: bad Huffman code\n")
         messages.forget()
@@ -126,8 +124,8 @@ def test_what_was_printed_about_a_refused_file_says_nothing_about_the_next() -> 
         messages.check()
 
 
-def test_threads_take_turns(capfd: pytest.CaptureFixture[str]) -> None:
-    def work() -> None:
+def test_threads_take_turns(capfd):
+    def work():
         with DecoderMessages() as messages:
             for _ in range(20):
                 decode(JPG, "jpg")

@@ -1,28 +1,23 @@
 """The sidecar of features: by cell, with gaps, and held against the manifest."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from fastcell.dataset.instrument_features import FILE, MAX_FEATURES, Features, write_features
-from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.verify import verify
 from fastcell.report.data_summary import describe_contents
 
 
-def pieces() -> Iterator[tuple[Sequence[str], Mapping[str, np.ndarray]]]:
+def pieces():
     yield ["cell-00002.png", "gone.png", "cell-00000.png"], {"a": np.array([2.5, 9.0, 0.5]), "b": np.array([2, 9, 0])}
     yield ["cell-00001.png"], {"a": np.array([np.nan])}
 
 
-def test_features_stand_at_their_cells(make_dataset: Callable[..., Manifest]) -> None:
+def test_features_stand_at_their_cells(make_dataset):
     manifest = make_dataset(5)
     assert manifest.features() is None
     assert manifest.feature_names() == []
@@ -38,10 +33,10 @@ def test_features_stand_at_their_cells(make_dataset: Callable[..., Manifest]) ->
     assert verify(manifest.path).whole
 
 
-def test_features_that_do_not_fit_are_refused(make_dataset: Callable[..., Manifest]) -> None:
+def test_features_that_do_not_fit_are_refused(make_dataset):
     manifest = make_dataset(5)
 
-    def refused(table: pa.Table, match: str) -> None:
+    def refused(table, match):
         write_parquet(manifest.path / FILE, table)
         with pytest.raises(DataError, match=match):
             manifest.features()
@@ -57,14 +52,14 @@ def test_features_that_do_not_fit_are_refused(make_dataset: Callable[..., Manife
         manifest.features()
 
 
-def test_too_many_features_are_refused(make_dataset: Callable[..., Manifest]) -> None:
+def test_too_many_features_are_refused(make_dataset):
     manifest = make_dataset(5)
     names = [str(i) for i in range(MAX_FEATURES + 1)]
     with pytest.raises(ArgumentError, match="features must be at most 1,000 columns"):
         write_features(manifest.path, Features(names, pieces), manifest.table.column("key"))
 
 
-def test_memory_of_writing_does_not_grow_with_the_cells(make_dataset: Callable[..., Manifest]) -> None:
+def test_memory_of_writing_does_not_grow_with_the_cells(make_dataset):
     """One row group for each piece."""
     manifest = make_dataset(5)
     write_features(manifest.path, Features(["a", "b"], pieces), manifest.table.column("key"))

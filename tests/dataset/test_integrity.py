@@ -1,11 +1,8 @@
 """Lost cells are exactly those whose stored bytes changed, whatever happened to the shards, each with its reason."""
 
-from __future__ import annotations
-
 import os
 import resource
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +24,7 @@ from fastcell.dataset.manifest import Manifest
 MakeDataset = Callable[..., Manifest]
 
 
-def stored(manifest: Manifest) -> list[bytes | None]:
+def stored(manifest):
     """The bytes where the manifest says each cell is, read apart from the code under test; None: no shard."""
     cells = []
     for row in manifest.table.select(["shard", "offset", "bytes"]).to_pylist():
@@ -36,58 +33,58 @@ def stored(manifest: Manifest) -> list[bytes | None]:
     return cells
 
 
-def differing(before: list[bytes | None], after: list[bytes | None]) -> set[int]:
+def differing(before, after):
     return {i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new}
 
 
-def at(manifest: Manifest, cell: int) -> tuple[Path, int, int]:
+def at(manifest, cell):
     row = manifest.table.slice(cell, 1).to_pylist()[0]
     return manifest.path / row["shard"], row["offset"], row["bytes"]
 
 
-def overwrite(path: Path, offset: int, data: bytes) -> None:
+def overwrite(path, offset, data):
     with open(path, "r+b") as file:
         file.seek(offset)
         file.write(data)
 
 
-def flip(manifest: Manifest) -> None:
+def flip(manifest):
     for cell in (0, 41, 99):
         path, offset, size = at(manifest, cell)
         place = offset + size - 1
         overwrite(path, place, bytes([path.read_bytes()[place] ^ 1]))
 
 
-def zero(manifest: Manifest) -> None:
+def zero(manifest):
     path, offset, size = at(manifest, 40)
     overwrite(path, offset, bytes(size))
 
 
-def overwrite_with_another(manifest: Manifest) -> None:
+def overwrite_with_another(manifest):
     source, offset, size = at(manifest, 50)
     path, place, _ = at(manifest, 52)
     overwrite(path, place, source.read_bytes()[offset : offset + size])
 
 
-def overwrite_many(manifest: Manifest) -> None:
+def overwrite_many(manifest):
     path, offset, _ = at(manifest, 70)
     overwrite(path, offset - 100, bytes(range(256)) * 20)
 
 
-def truncate(manifest: Manifest) -> None:
+def truncate(manifest):
     path, offset, size = at(manifest, 45)
     os.truncate(path, offset + size - 1)
 
 
-def empty(manifest: Manifest) -> None:
+def empty(manifest):
     os.truncate(manifest.path / "shard-000002.tar", 0)
 
 
-def remove(manifest: Manifest) -> None:
+def remove(manifest):
     (manifest.path / "shard-000000.tar").unlink()
 
 
-def replace(manifest: Manifest) -> None:
+def replace(manifest):
     (manifest.path / "shard-000001.tar").write_bytes((manifest.path / "shard-000000.tar").read_bytes())
 
 
@@ -105,9 +102,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_losses_are_the_cells_whose_bytes_differ(
-    make_dataset: MakeDataset, layout: str, damage: Callable[[Manifest], None]
-) -> None:
+def test_losses_are_the_cells_whose_bytes_differ(make_dataset, layout, damage):
     manifest = make_dataset(100, layout=layout, num_shards=3)
     before = stored(manifest)
     assert (check_stored_bytes(manifest) == WHOLE).all()
@@ -124,7 +119,7 @@ def test_losses_are_the_cells_whose_bytes_differ(
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_damage_is_found_exactly(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_random_damage_is_found_exactly(make_dataset, monkeypatch, seed):
     monkeypatch.setattr(integrity, "_READ_BYTES", 3_000)  # many reads, of some cells or of one
     monkeypatch.setattr(integrity, "_PART_CELLS", 7)
     rng = np.random.default_rng(seed)
@@ -141,7 +136,7 @@ def test_random_damage_is_found_exactly(make_dataset: MakeDataset, monkeypatch: 
     assert set(np.flatnonzero(check_stored_bytes(manifest, jobs=2)).tolist()) == expected
 
 
-def test_rows_in_any_order_and_twice(make_dataset: MakeDataset) -> None:
+def test_rows_in_any_order_and_twice(make_dataset):
     manifest = make_dataset(60)
     flip_cell = at(manifest, 33)
     overwrite(flip_cell[0], flip_cell[1], b"X")
@@ -153,9 +148,9 @@ def test_rows_in_any_order_and_twice(make_dataset: MakeDataset) -> None:
         check_stored_bytes(manifest, [60])
 
 
-def test_report_hears_of_every_cell_once_by_shard(make_dataset: MakeDataset) -> None:
+def test_report_hears_of_every_cell_once_by_shard(make_dataset):
     manifest = make_dataset(50, num_shards=4)
-    heard: list[np.ndarray] = []
+    heard = []
     total = []
     check_stored_bytes(manifest, report=lambda rows, num: (heard.append(rows), total.append(num)))
     assert sorted(np.concatenate(heard).tolist()) == list(range(50))
@@ -163,7 +158,7 @@ def test_report_hears_of_every_cell_once_by_shard(make_dataset: MakeDataset) -> 
     assert sum(total) == manifest.column("bytes").sum()
 
 
-def test_what_is_no_readable_file_is_no_crash(make_dataset: MakeDataset) -> None:
+def test_what_is_no_readable_file_is_no_crash(make_dataset):
     manifest = make_dataset(60, num_shards=3)
     (manifest.path / "shard-000000.tar").unlink()
     (manifest.path / "shard-000000.tar").mkdir()
@@ -173,12 +168,12 @@ def test_what_is_no_readable_file_is_no_crash(make_dataset: MakeDataset) -> None
     assert codes.tolist() == [UNREADABLE] * 40 + [WHOLE] * 20
 
 
-def test_bad_sector_takes_the_cells_on_it_alone(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_sector_takes_the_cells_on_it_alone(make_dataset, monkeypatch):
     manifest = make_dataset(60, num_shards=1)
     _, bad, _ = at(manifest, 30)
     pread = os.pread
 
-    def read(handle: int, size: int, offset: int) -> bytes:
+    def read(handle, size, offset):
         if offset <= bad < offset + size:
             raise OSError(5, "Input/output error")
         return pread(handle, size, offset)
@@ -188,7 +183,7 @@ def test_bad_sector_takes_the_cells_on_it_alone(make_dataset: MakeDataset, monke
     assert np.flatnonzero(check_stored_bytes(manifest)).tolist() == [30]
 
 
-def test_manifest_that_says_nothing_usable(make_dataset: MakeDataset) -> None:
+def test_manifest_that_says_nothing_usable(make_dataset):
     manifest = make_dataset(9, num_shards=1)
     rows = manifest.table.to_pylist()
     rows[2]["byte_hash"], rows[4]["offset"], rows[6]["bytes"], rows[8]["shard"] = None, -512, None, None
@@ -197,13 +192,13 @@ def test_manifest_that_says_nothing_usable(make_dataset: MakeDataset) -> None:
     assert codes.tolist() == [WHOLE, WHOLE, UNKNOWN] + [WHOLE, UNKNOWN] * 3
 
 
-def test_shard_that_shrinks_meanwhile(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shard_that_shrinks_meanwhile(make_dataset, monkeypatch):
     monkeypatch.setattr(integrity, "_READ_BYTES", 2_000)
     manifest = make_dataset(60, num_shards=1)
     path, end, _ = at(manifest, 20)
     pread, calls = os.pread, []
 
-    def read(handle: int, size: int, offset: int) -> bytes:
+    def read(handle, size, offset):
         calls.append(offset)
         if len(calls) == 2:
             os.truncate(path, end)
@@ -213,7 +208,7 @@ def test_shard_that_shrinks_meanwhile(make_dataset: MakeDataset, monkeypatch: py
     assert check_stored_bytes(manifest).tolist() == [WHOLE] * 20 + [SHORT] * 40
 
 
-def test_more_shards_than_files_may_be_open(make_dataset: MakeDataset) -> None:
+def test_more_shards_than_files_may_be_open(make_dataset):
     manifest = make_dataset(400, num_shards=400)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 16, hard))
@@ -224,14 +219,14 @@ def test_more_shards_than_files_may_be_open(make_dataset: MakeDataset) -> None:
     assert (codes == WHOLE).all()
 
 
-def test_interrupt_ends_the_threads(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_ends_the_threads(make_dataset, monkeypatch):
     monkeypatch.setattr(integrity, "_PART_CELLS", 1)
     manifest = make_dataset(100)
-    read: list[int] = []
+    read = []
     check = integrity._check_read
     monkeypatch.setattr(integrity, "_check_read", lambda *args: (read.append(1), check(*args))[1])
 
-    def interrupt(rows: np.ndarray, num: int) -> None:
+    def interrupt(rows, num):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -241,7 +236,7 @@ def test_interrupt_ends_the_threads(make_dataset: MakeDataset, monkeypatch: pyte
     assert len(read) == num + 100
 
 
-def test_words_tell_shards_classes_and_first_keys(make_dataset: MakeDataset) -> None:
+def test_words_tell_shards_classes_and_first_keys(make_dataset):
     manifest = make_dataset(30, num_shards=3)
     (manifest.path / "shard-000002.tar").unlink()
     path, offset, _ = at(manifest, 1)

@@ -1,10 +1,7 @@
 """Bytes of files that stay open: those of the file as it is, and no more than it has."""
 
-from __future__ import annotations
-
 import os
 import tracemalloc
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +9,7 @@ from fastcell.dataset.open_files import damaged, look_again, read_at, read_up_to
 from fastcell.errors import BadCell, DataError
 
 
-def test_reading_sees_a_file_that_was_replaced(tmp_path: Path) -> None:
+def test_reading_sees_a_file_that_was_replaced(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"0123456789")
     assert read_at(str(path), 2, 3) == b"234"
@@ -27,7 +24,7 @@ def test_reading_sees_a_file_that_was_replaced(tmp_path: Path) -> None:
             read_at(str(path), offset, 18)
 
 
-def test_the_end_of_a_file(tmp_path: Path) -> None:
+def test_the_end_of_a_file(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"0123456789")
     look_again()
@@ -36,7 +33,7 @@ def test_the_end_of_a_file(tmp_path: Path) -> None:
     assert stamp_of(str(path)) == (10, path.stat().st_mtime_ns)
 
 
-def test_stamps_are_asked_for_once(tmp_path: Path) -> None:
+def test_stamps_are_asked_for_once(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"0123456789")
     look_again()
@@ -50,14 +47,14 @@ def test_stamps_are_asked_for_once(tmp_path: Path) -> None:
         stamp_of(str(tmp_path / "b"))
 
 
-def test_errors_name_the_file_and_the_first_line_of_the_cause() -> None:
+def test_errors_name_the_file_and_the_first_line_of_the_cause():
     assert str(damaged("/in/a.h5", ValueError("bad header.\nand more"))) == (
         "/in/a.h5 cannot be read (bad header). Copy or make it again, or move it out of the folder."
     )
     assert "(OSError)" in str(damaged("/in/a.h5", OSError()))
 
 
-def fill(root: Path, *keys: str) -> Path:
+def fill(root, *keys):
     for key in keys:
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +62,7 @@ def fill(root: Path, *keys: str) -> Path:
     return root
 
 
-def test_fewer_bytes_where_the_file_ends(tmp_path: Path) -> None:
+def test_fewer_bytes_where_the_file_ends(tmp_path):
     path = str(fill(tmp_path, "a") / "a")
     assert read_up_to(path, 7, 100) == b"789"
     assert read_up_to(path, 100, 5) == b""
@@ -75,7 +72,7 @@ def test_fewer_bytes_where_the_file_ends(tmp_path: Path) -> None:
         read_at(str(tmp_path / "none"), 0, 1)
 
 
-def test_the_stamp_is_asked_for_once(tmp_path: Path) -> None:
+def test_the_stamp_is_asked_for_once(tmp_path):
     path = fill(tmp_path, "a") / "a"
     os.utime(path, ns=(0, 1_000_000_007))
     look_again()
@@ -90,7 +87,7 @@ def test_the_stamp_is_asked_for_once(tmp_path: Path) -> None:
         stamp_of(str(path))
 
 
-def test_many_files_need_few_descriptors(tmp_path: Path) -> None:
+def test_many_files_need_few_descriptors(tmp_path):
     names = [f"{number}" for number in range(200)]
     fill(tmp_path, *names)
     before = len(os.listdir("/proc/self/fd"))
@@ -98,7 +95,7 @@ def test_many_files_need_few_descriptors(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) - before <= 64
 
 
-def test_words_of_a_damaged_file() -> None:
+def test_words_of_a_damaged_file():
     error = damaged("a\udcff.tif", ValueError("first line.\nsecond line"))
     assert isinstance(error, DataError)
     assert str(error) == (
@@ -107,7 +104,7 @@ def test_words_of_a_damaged_file() -> None:
     assert "(ValueError)" in str(damaged("a", ValueError()))
 
 
-def test_no_more_memory_than_the_file_has(tmp_path: Path) -> None:
+def test_no_more_memory_than_the_file_has(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"0123456789")
     look_again()

@@ -1,17 +1,12 @@
 """Pictures of every kind are read to the grey levels of an independent reader, or refused with the cause."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from fixtures.picture_matrix import (
-    Damage,
-    Picture,
     damage,
     grey_of_tiff,
     hostile_directories,
@@ -27,7 +22,7 @@ from fastcell.dataset.tiff.supported import READ_COMPRESSIONS
 from fastcell.errors import BadCell
 
 
-def read(data: bytes, channel: int | None = None) -> np.ndarray | str:
+def read(data, channel=None):
     try:
         with DecoderMessages() as messages:
             grey = read_single(data, channel)[0] if data[:2] in (b"II", b"MM") else decode_levels(data)[0]
@@ -37,7 +32,7 @@ def read(data: bytes, channel: int | None = None) -> np.ndarray | str:
     return grey
 
 
-def is_explained(picture: Picture, reason: str) -> bool:
+def is_explained(picture, reason):
     """The reason names what is not read, which is never a plain file of a compression that is read."""
     container, kind, depth = picture.row
     if container != "TIFF" or (kind in READ_COMPRESSIONS.values() and kind not in ("none", "JPEG")):
@@ -46,8 +41,8 @@ def is_explained(picture: Picture, reason: str) -> bool:
     return cause in reason or (kind == "JPEG" and reason == "12-bit tif, not 8 or 16")
 
 
-def check_all(every: int) -> Counter[bool]:
-    found: Counter[bool] = Counter()
+def check_all(every):
+    found = Counter()
     for picture in pictures(every):
         became = outcome(picture, read)
         assert became == "right" or is_explained(picture, became), f"{picture.row}, {picture.name}: {became}"
@@ -55,14 +50,14 @@ def check_all(every: int) -> Counter[bool]:
     return found
 
 
-def test_a_part_of_the_matrix() -> None:
+def test_a_part_of_the_matrix():
     found = check_all(7)
     assert found[True] > 500
     assert found[False] > 100
 
 
 @pytest.mark.parametrize("hits", [400, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_damaged_directories_are_read_as_tifffile_reads_them_or_refused(hits: int) -> None:
+def test_damaged_directories_are_read_as_tifffile_reads_them_or_refused(hits):
     num_read = 0
     with quiet_tifffile():
         for data, channel in hostile_directories(hits):
@@ -77,7 +72,7 @@ def test_damaged_directories_are_read_as_tifffile_reads_them_or_refused(hits: in
 
 
 @contextmanager
-def quiet_tifffile() -> Iterator[None]:
+def quiet_tifffile():
     log = logging.getLogger("tifffile")
     log.disabled = True
     try:
@@ -87,22 +82,22 @@ def quiet_tifffile() -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_the_whole_matrix() -> None:
+def test_the_whole_matrix():
     assert check_all(1).total() > 3500
 
 
 @pytest.fixture(scope="module")
-def damages() -> list[Damage]:
+def damages():
     return list(damage(read, 60))
 
 
-def test_hits_of_codecs_with_a_checksum_are_always_seen(damages: list[Damage]) -> None:
+def test_hits_of_codecs_with_a_checksum_are_always_seen(damages):
     checked = [each for each in damages if each.codec in ("deflate", "stored deflate", "LZMA", "PNG")]
     assert len(checked) == 20
     assert [each for each in checked if each.wrong] == []
 
 
-def test_hits_of_other_codecs_are_seen_where_they_change_the_length(damages: list[Damage]) -> None:
+def test_hits_of_other_codecs_are_seen_where_they_change_the_length(damages):
     for each in damages:
         assert each.refused + each.right + each.wrong == each.hits == 60
         if each.codec == "LZW":

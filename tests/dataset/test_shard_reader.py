@@ -1,7 +1,5 @@
 """Stored bytes as they lie in the tars, in any choice of cells, and reasons for those that cannot be read."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 
@@ -15,13 +13,13 @@ from fastcell.dataset.shard_reader import MOST_OPEN, ShardFiles
 MakeDataset = Callable[..., Manifest]
 
 
-def stored(manifest: Manifest, cell_id: int) -> bytes:
+def stored(manifest, cell_id):
     row = manifest.table.slice(cell_id, 1).to_pylist()[0]
     data = (manifest.path / row["shard"]).read_bytes()
     return data[row["offset"] : row["offset"] + row["bytes"]]
 
 
-def test_bytes_are_those_of_the_tars(make_dataset: MakeDataset) -> None:
+def test_bytes_are_those_of_the_tars(make_dataset):
     for layout in ("cell", "block"):
         manifest = make_dataset(90, name=layout, layout=layout, num_shards=4)
         files = ShardFiles(manifest, {})
@@ -34,7 +32,7 @@ def test_bytes_are_those_of_the_tars(make_dataset: MakeDataset) -> None:
         assert len(files.read(np.empty(0, np.int64)).cell_ids) == 0
 
 
-def test_shards_that_are_gone_or_cut_give_reasons(make_dataset: MakeDataset) -> None:
+def test_shards_that_are_gone_or_cut_give_reasons(make_dataset):
     manifest = make_dataset(60, num_shards=3)
     expected = {cell: stored(manifest, cell) for cell in range(40)}
     (manifest.path / "shard-000002.tar").unlink()

@@ -1,11 +1,8 @@
 """Tars and block headers held against the manifest."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,13 +14,13 @@ from fastcell.errors import DataError
 MakeDataset = Callable[..., Manifest]
 
 
-def records(manifest: Manifest) -> tuple[Path, np.ndarray, np.ndarray]:
+def records(manifest):
     """Tar, offsets and sizes of a set of one shard."""
     offset, size = (manifest.column(name).astype(np.int64) for name in ("offset", "bytes"))
     return manifest.path / "shard-000000.tar", offset, size
 
 
-def test_a_whole_shard_fits(make_dataset: MakeDataset) -> None:
+def test_a_whole_shard_fits(make_dataset):
     path, offset, size = records(make_dataset(90, num_shards=1))
     check_shard(path, offset, size)
     check_shard(path, offset[::-1], size[::-1], path.stat().st_size)
@@ -31,7 +28,7 @@ def test_a_whole_shard_fits(make_dataset: MakeDataset) -> None:
 
 
 @pytest.mark.parametrize(("what", "by"), [("offset", 512), ("offset", 7), ("size", 1), ("size", 1 << 40)])
-def test_records_that_are_not_there(make_dataset: MakeDataset, what: str, by: int) -> None:
+def test_records_that_are_not_there(make_dataset, what, by):
     path, offset, size = records(make_dataset(30, num_shards=1))
     (offset if what == "offset" else size)[4] += by
     with pytest.raises(
@@ -40,7 +37,7 @@ def test_records_that_are_not_there(make_dataset: MakeDataset, what: str, by: in
         check_shard(path, offset, size)
 
 
-def test_other_sizes_and_missing_shards(make_dataset: MakeDataset) -> None:
+def test_other_sizes_and_missing_shards(make_dataset):
     path, offset, size = records(make_dataset(30, num_shards=1))
     with pytest.raises(DataError, match=r"it has [\d,]+ bytes, and had 1,000 when the manifest was made"):
         check_shard(path, offset, size, 1000)
@@ -49,7 +46,7 @@ def test_other_sizes_and_missing_shards(make_dataset: MakeDataset) -> None:
         check_shard(path, offset, size)
 
 
-def test_shards_are_checked_when_their_last_cell_was_read(make_dataset: MakeDataset) -> None:
+def test_shards_are_checked_when_their_last_cell_was_read(make_dataset):
     manifest = make_dataset(60, num_shards=3)
     shutil.copy(manifest.path / "shard-000000.tar", manifest.path / "shard-000001.tar")
     (manifest.path / "shard-000002.tar").unlink()
@@ -63,7 +60,7 @@ def test_shards_are_checked_when_their_last_cell_was_read(make_dataset: MakeData
     assert checks.rest() == []
 
 
-def test_headers_of_blocks(make_dataset: MakeDataset) -> None:
+def test_headers_of_blocks(make_dataset):
     manifest = make_dataset(60, layout="block", num_shards=1)
     assert HeaderChecks(manifest).rest() == []
     block = manifest.blocks().slice(2, 1).to_pylist()[0]

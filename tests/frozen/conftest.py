@@ -3,17 +3,13 @@
 ``FASTCELL_FREEZE=1 python -m pytest tests/frozen -m ''`` writes them anew, section by section.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
 import lzma
 import math
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -25,7 +21,7 @@ FREEZES = os.environ.get("FASTCELL_FREEZE") == "1"
 _MOST_SHOWN = 20
 
 
-def differences(frozen: Any, found: Any, tolerance: float, relative: float = 0.0, where: str = "") -> Iterator[str]:
+def differences(frozen, found, tolerance, relative=0.0, where=""):
     """Lines that say where two JSON values differ; floats may by `tolerance`, or the share `relative`."""
     if isinstance(frozen, dict) and isinstance(found, dict):
         for name in [*frozen, *(name for name in found if name not in frozen)]:
@@ -48,7 +44,7 @@ def differences(frozen: Any, found: Any, tolerance: float, relative: float = 0.0
         yield f"{where}: frozen {json.dumps(frozen)[:300]}, found {json.dumps(found)[:300]}"
 
 
-def shortened(value: Any) -> Any:
+def shortened(value):
     """Floats with nine digits."""
     if isinstance(value, dict):
         return {name: shortened(item) for name, item in value.items()}
@@ -57,7 +53,7 @@ def shortened(value: Any) -> Any:
     return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
-def as_text(content: dict[str, Any]) -> str:
+def as_text(content):
     """JSON with one line for each entry of a section."""
     lines = []
     for section, value in sorted(content.items()):
@@ -69,36 +65,27 @@ def as_text(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def read_frozen(path: Path) -> dict[str, Any]:
+def read_frozen(path):
     """Read a frozen file; numbers that no eye compares are kept as ``.json.xz``."""
     content = path.read_bytes()
-    found: dict[str, Any] = json.loads(lzma.decompress(content) if path.suffix == ".xz" else content)
-    return found
+    return json.loads(lzma.decompress(content) if path.suffix == ".xz" else content)
 
 
-def write_frozen(path: Path, content: dict[str, Any]) -> None:
+def write_frozen(path, content):
     """Write a frozen file, see `read_frozen`."""
     encoded = as_text(content).encode()
     path.write_bytes(lzma.compress(encoded, preset=9) if path.suffix == ".xz" else encoded)
 
 
 @pytest.fixture(scope="package")
-def frozen() -> Callable[..., None]:
+def frozen():
     """Function that compares a JSON value with a section of a frozen file, or writes it there.
 
     Versions that decide the value stand beside it; under others there is nothing to compare with, and the test is
     skipped.
     """
 
-    def check(
-        file: str,
-        section: str,
-        value: Any,
-        *,
-        tolerance: float = 0.0,
-        relative: float = 0.0,
-        versions: dict[str, str] | None = None,
-    ) -> None:
+    def check(file, section, value, *, tolerance=0.0, relative=0.0, versions=None):
         path = HERE / file
         content = read_frozen(path) if path.exists() else {}
         found = json.loads(json.dumps({"versions": versions, "value": value} if versions else value))
@@ -119,10 +106,10 @@ def frozen() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="package")
-def call() -> Callable[..., int]:
+def call():
     """Function that runs one command in this process; returns its exit status, and fails where it is not `status`."""
 
-    def run(*arguments: object, status: int | None = 0) -> int:
+    def run(*arguments, status=0):
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
@@ -136,7 +123,7 @@ def call() -> Callable[..., int]:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def _one_thread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _one_thread(tmp_path_factory):
     """Sums in one order, and a cache folder of these tests' own."""
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
@@ -148,11 +135,11 @@ def _one_thread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def draw_cell() -> Callable[[int, int], Any]:
+def draw_cell():
     """Function that draws cell `number` of a class: (H, W) uint8, H and W from 18 to 27."""
     import numpy as np
 
-    def draw(number: int, label: int) -> np.ndarray:
+    def draw(number, label):
         rng = np.random.default_rng([number, label])
         height, width = (int(side) for side in rng.integers(18, 28, 2))
         y, x = np.mgrid[:height, :width]
@@ -164,12 +151,12 @@ def draw_cell() -> Callable[[int, int], Any]:
 
 
 @pytest.fixture(scope="package")
-def png() -> Callable[[Any], bytes]:
+def png():
     """Function that writes (H, W) uint8 as PNG without compression: the same bytes under every library."""
     import struct
     import zlib
 
-    def encode(pixels: Any) -> bytes:
+    def encode(pixels):
         height, width = pixels.shape
         rows = b"".join(b"\0" + row.tobytes() for row in pixels)
         stored = b"".join(
@@ -188,7 +175,7 @@ def png() -> Callable[[Any], bytes]:
 
 
 @pytest.fixture(scope="package")
-def images(tmp_path_factory: pytest.TempPathFactory, draw_cell: Any, png: Any) -> Path:
+def images(tmp_path_factory, draw_cell, png):
     """Folder of 120 PNG images, donor/class/name: 4 donors, 3 classes."""
     root = tmp_path_factory.mktemp("frozen") / "images"
     for number in range(120):
@@ -200,7 +187,7 @@ def images(tmp_path_factory: pytest.TempPathFactory, draw_cell: Any, png: Any) -
 
 
 @pytest.fixture(scope="package")
-def packed(images: Path, call: Any) -> Path:
+def packed(images, call):
     """The images as a data set of single cells."""
     out = images.parent / "packed"
     call("pack", images, out, "--pattern", "{group}/{class}/{name}", "--shard-cells", 50, "--jobs", 1,

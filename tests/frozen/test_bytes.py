@@ -1,15 +1,11 @@
 """Frozen bytes: shards and tables that synth and pack write, the batches that training gets."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -24,14 +20,14 @@ LAYOUTS = ["cell", "block"]
 ENCODER = {"opencv": cv2.__version__}  # writes the images that are not taken over as they are
 
 
-def digest(data: bytes) -> str:
+def digest(data):
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def table_of(path: Path) -> dict[str, Any]:
+def table_of(path):
     """Columns, types and values of a parquet file: its own bytes hold the version of the library that wrote it."""
     table = pq.read_table(path)
-    found: dict[str, Any] = {"rows": table.num_rows}
+    found = {"rows": table.num_rows}
     for name in table.column_names:
         column = table.column(name)
         values = column.to_pylist()
@@ -42,7 +38,7 @@ def table_of(path: Path) -> dict[str, Any]:
     return found
 
 
-def content(folder: Path) -> dict[str, Any]:
+def content(folder):
     """Every file of a data set: bytes, but of parquet what it holds."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
@@ -53,18 +49,18 @@ def content(folder: Path) -> dict[str, Any]:
     }
 
 
-def of_first_version(data: bytes) -> bytes:
+def of_first_version(data):
     """Return bytes as the version made them under which they were frozen: they name the version."""
     return data.replace(f'"fastcell {fastcell.__version__}'.encode(), b'"fastcell 0.1.0')
 
 
-def block_words(layout: str, num: int) -> list[Any]:
+def block_words(layout, num):
     """Words for `num` cells per block, which only the layout block takes."""
     return ["--block-cells", num] if layout == "block" else []
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_synth(layout: str, frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_synth(layout, frozen, call, tmp_path):
     out = tmp_path / "cells"
     words = ["--cells", 90, "--seed", 3, "--shard-cells", 40, *block_words(layout, 16), "--defects", 0.2, "--jobs", 1]
     call("synth", out, "--layout", layout, *words)
@@ -72,7 +68,7 @@ def test_synth(layout: str, frozen: Any, call: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pack_images(layout: str, frozen: Any, call: Any, images: Path, tmp_path: Path) -> None:
+def test_pack_images(layout, frozen, call, images, tmp_path):
     out = tmp_path / "cells"
     words = [
         "--shard-cells",
@@ -93,7 +89,7 @@ def test_pack_images(layout: str, frozen: Any, call: Any, images: Path, tmp_path
 
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pack_stack(layout: str, depth: int, frozen: Any, call: Any, draw_cell: Any, tmp_path: Path) -> None:
+def test_pack_stack(layout, depth, frozen, call, draw_cell, tmp_path):
     """One .npy array of cells, with labels beside it."""
     stack = np.stack([np.resize(draw_cell(number, number % 2), (20, 22)) for number in range(60)])
     np.save(tmp_path / "stack.npy", stack if depth == 8 else stack.astype(np.uint16) * 200 + 7)
@@ -172,10 +168,10 @@ if __name__ == "__main__":
 STEPS = [1, 5, 14]  # an epoch has 10
 
 
-def record_batches(path: Path, store: str, ranks: int, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+def record_batches(path, store, ranks, folder, options):
     """What each rank sees; two ranks are processes of their own, which start the script again."""
     if ranks == 1:
-        names: dict[str, Any] = {"__name__": "record"}
+        names = {"__name__": "record"}
         exec(BATCHES, names)
         return {"rank 0": names["record"](str(path), store, ranks, STEPS, options)[1]}
     (folder / "record.py").write_text(BATCHES)
@@ -198,9 +194,7 @@ def record_batches(path: Path, store: str, ranks: int, folder: Path, options: di
     ],
     ids=["bank", "stream", "options", "bank of two ranks", "stream of two ranks"],
 )
-def test_batches(
-    store: str, ranks: int, options: dict[str, Any], frozen: Callable[..., None], packed: Path, tmp_path: Path
-) -> None:
+def test_batches(store, ranks, options, frozen, packed, tmp_path):
     """Values to 1e-4: a fused multiply-add rounds once, two operations twice."""
     found = record_batches(packed, store, ranks, tmp_path, options)
     name = f"batches of {store}, {ranks} ranks, {json.dumps(options)}"

@@ -1,13 +1,8 @@
 """Frozen files: names, columns and keys of everything that the commands write."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -20,32 +15,32 @@ FILE = "surface.json.xz"
 OF_THE_MACHINE = ("packages", "gpus", "probes")
 
 
-def keys_of(value: Any) -> Any:
+def keys_of(value):
     """Nested keys without values; the elements of a list count as one."""
     if isinstance(value, dict):
         return {name: None if name in OF_THE_MACHINE else keys_of(item) for name, item in value.items()}
     if isinstance(value, list):
-        merged: Any = None
+        merged = None
         for item in value:
             merged = merge(merged, keys_of(item))
         return None if merged is None else [merged]
     return None
 
 
-def merge(one: Any, other: Any) -> Any:
+def merge(one, other):
     """Nested keys of both."""
     if isinstance(one, dict) and isinstance(other, dict):
         return {name: merge(one.get(name), other.get(name)) for name in sorted({*one, *other})}
     return other if one is None else one
 
 
-def dotted(value: Any, prefix: str = "") -> list[str]:
+def dotted(value, prefix=""):
     if not isinstance(value, dict) or not value:
         return [prefix]
     return [name for key, item in value.items() for name in dotted(item, f"{prefix}.{key}" if prefix else str(key))]
 
 
-def describe(path: Path) -> Any:
+def describe(path):
     """Columns or keys of a file; None where its name says all."""
     if path.suffix == ".parquet":
         schema = pq.read_schema(path)
@@ -90,8 +85,8 @@ def describe(path: Path) -> Any:
     return None
 
 
-def datasets(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def datasets(path):
+    found = {}
     with h5py.File(path) as file:
         file.visititems(
             lambda name, item: found.update(
@@ -102,7 +97,7 @@ def datasets(path: Path) -> dict[str, Any]:
     return found
 
 
-def tree(folder: Path) -> dict[str, Any]:
+def tree(folder):
     """Every file below a folder with what is in it; of many alike, the first."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): describe(path) for path in paths}
@@ -111,19 +106,19 @@ def tree(folder: Path) -> dict[str, Any]:
 # -- data sets
 
 
-def test_synth(frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_synth(frozen, call, tmp_path):
     for layout in ("cell", "block"):
         call("synth", tmp_path / layout, "--layout", layout, "--cells", 60, "--jobs", 1, "--defects", 0.2)
         frozen(FILE, f"files of synth, {layout}", tree(tmp_path / layout))
 
 
-def test_folds(frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_folds(frozen, call, tmp_path):
     call("synth", tmp_path / "cells", "--cells", 60, "--jobs", 1, "--folds", 3)
     frozen(FILE, "files of synth, folds", tree(tmp_path / "cells"))
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_pack_split_and_verify(layout: str, frozen: Any, call: Any, images: Path, tmp_path: Path) -> None:
+def test_pack_split_and_verify(layout, frozen, call, images, tmp_path):
     """A damaged image goes to the quarantine, a damaged cell into the list of verify."""
     source, out = tmp_path / "images", tmp_path / "cells"
     shutil.copytree(images, source)
@@ -146,7 +141,7 @@ def test_pack_split_and_verify(layout: str, frozen: Any, call: Any, images: Path
     frozen(FILE, f"list of verify, {layout}", describe(tmp_path / "lost.csv"))
 
 
-def test_index(frozen: Any, call: Any, images: Path, tmp_path: Path) -> None:
+def test_index(frozen, call, images, tmp_path):
     import tarfile
 
     (tmp_path / "tars").mkdir()
@@ -158,7 +153,7 @@ def test_index(frozen: Any, call: Any, images: Path, tmp_path: Path) -> None:
     frozen(FILE, "files of index", {"in place": tree(tmp_path / "tars"), "beside": tree(tmp_path / "beside")})
 
 
-def test_qc(frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_qc(frozen, call, tmp_path):
     call("synth", tmp_path / "cells", "--cells", 120, "--jobs", 1, "--defects", 0.5)
     call("qc", tmp_path / "cells", "--apply", "--review", tmp_path / "review", "--jobs", 1)
     found = {"data": tree(tmp_path / "cells"), "review": tree(tmp_path / "review")}
@@ -166,12 +161,12 @@ def test_qc(frozen: Any, call: Any, tmp_path: Path) -> None:
     frozen(FILE, "files of qc", {**found, "after --verdicts": tree(tmp_path / "cells")})
 
 
-def test_info(frozen: Any, call: Any, packed: Path, tmp_path: Path) -> None:
+def test_info(frozen, call, packed, tmp_path):
     call("info", packed, "--figures", tmp_path / "figures")
     frozen(FILE, "files of info", tree(tmp_path / "figures"))
 
 
-def test_doctor(frozen: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor(frozen, capsys):
     from fastcell.cli.main import main
 
     assert main(["doctor", "--json"]) in (0, 2)
@@ -185,7 +180,7 @@ CPU = "--trainer.accelerator=cpu"
 
 
 @pytest.fixture(scope="module")
-def run(packed: Path, call: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(packed, call, tmp_path_factory):
     """Run folder of ten steps, with a validation part."""
     runs = tmp_path_factory.mktemp("runs")
     call("fit", f"--data.path={packed}", f"--runs={runs}", *SMALL, "--trainer.max_epochs=2", CPU)
@@ -193,16 +188,16 @@ def run(packed: Path, call: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def apply(call: Any, command: str, run: Path, data: Path, out: Path, *more: str) -> None:
+def apply(call, command, run, data, out, *more):
     call(command, f"--ckpt_path={run / 'best.ckpt'}", f"--data.path={data}", f"--out={out}", CPU, *more)
 
 
-def test_fit(run: Path, frozen: Any) -> None:
+def test_fit(run, frozen):
     frozen(FILE, "files of fit", tree(run))
     frozen(FILE, "preset in a run folder's name", run.name.split("-", 2)[2])
 
 
-def test_evaluation_and_prediction(run: Path, packed: Path, frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_evaluation_and_prediction(run, packed, frozen, call, tmp_path):
     for command in ("validate", "test", "predict"):
         for ending in ("csv", "parquet", "fcs"):
             apply(call, command, run, packed, tmp_path / f"{command}.{ending}")
@@ -213,7 +208,7 @@ def test_evaluation_and_prediction(run: Path, packed: Path, frozen: Any, call: A
     frozen(FILE, "files of validate, test, predict, count, convert", tree(tmp_path))
 
 
-def test_lost_cells_of_a_run(packed: Path, frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_lost_cells_of_a_run(packed, frozen, call, tmp_path):
     data = tmp_path / "cells"
     shutil.copytree(packed, data)
     shard = sorted(data.glob("*.tar"))[0]
@@ -226,7 +221,7 @@ def test_lost_cells_of_a_run(packed: Path, frozen: Any, call: Any, tmp_path: Pat
     frozen(FILE, "lost cells of a run", {"columns": describe(folder / "losses.csv")})
 
 
-def test_rtdc(run: Path, frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_rtdc(run, frozen, call, tmp_path):
     rng = np.random.default_rng(0)
     source = tmp_path / "source" / "m1.rtdc"
     source.parent.mkdir()
@@ -246,7 +241,7 @@ def test_rtdc(run: Path, frozen: Any, call: Any, tmp_path: Path) -> None:
     )
 
 
-def test_ifcb(run: Path, frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_ifcb(run, frozen, call, tmp_path):
     name = "IFCB5_2012_028_081515"
     rows = [f"{number},0,0,0,0,0,0,0,0,{number},0,16,20,{320 * number},0\n" for number in range(8)]
     (tmp_path / "bins").mkdir()
@@ -261,13 +256,13 @@ def test_ifcb(run: Path, frozen: Any, call: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_export(run: Path, packed: Path, frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_export(run, packed, frozen, call, tmp_path):
     call("export", run, tmp_path / "net.onnx", "--data", packed, "--check", 20)
     frozen(FILE, "files of export", tree(tmp_path))
 
 
 @pytest.mark.slow
-def test_audit(run: Path, frozen: Any, call: Any, draw_cell: Any, png: Any, tmp_path: Path) -> None:
+def test_audit(run, frozen, call, draw_cell, png, tmp_path):
     """Of 300 cells in three groups, one of 25 with a wrong label, the background of B brighter."""
     for number in range(300):
         label = number % 2
@@ -283,7 +278,7 @@ def test_audit(run: Path, frozen: Any, call: Any, draw_cell: Any, png: Any, tmp_
 
 
 @pytest.mark.slow
-def test_explain_and_report(run: Path, frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_explain_and_report(run, frozen, call, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     call("explain", tmp_path / "run", "--cells=4", "--positions=4", "--embed=12")
     frozen(FILE, "files of explain", tree(tmp_path / "run" / "explain"))
@@ -298,7 +293,7 @@ FEW = ["--data.image_size", "16", "--data.batch_size", "32", "--trainer.max_epoc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("study", ["volume", "loss", "resolution", "leakage"])
-def test_compare(study: str, packed: Path, frozen: Callable[..., None], call: Any, tmp_path: Path) -> None:
+def test_compare(study, packed, frozen, call, tmp_path):
     words = [*COMPARE, "--study", study, "--out", tmp_path / "study", *FEW]
     words += {"loss": ["--steps", 6], "resolution": ["--sizes", "16,24"], "leakage": ["--folds", 2]}.get(study, [])
     if study == "leakage":
@@ -308,6 +303,6 @@ def test_compare(study: str, packed: Path, frozen: Callable[..., None], call: An
 
 
 @pytest.mark.slow
-def test_bench(packed: Path, frozen: Any, call: Any, tmp_path: Path) -> None:
+def test_bench(packed, frozen, call, tmp_path):
     call("bench", packed, "--seconds", 1, "--cells", 40, "--threads", 1, "--out", tmp_path / "bench.json")
     frozen(FILE, "keys of bench --out", describe(tmp_path / "bench.json"))

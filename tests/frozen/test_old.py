@@ -4,8 +4,6 @@
 archive is missing, ``FASTCELL_FREEZE=1`` makes it anew with the version at hand.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -15,9 +13,7 @@ import re
 import shutil
 import signal
 import tarfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -54,7 +50,7 @@ FIT = [
 # -- how the archive was made
 
 
-def rounded(value: Any, name: str = "") -> Any:
+def rounded(value, name=""):
     """Values of few levels in place of a tensor's; a variance does not become zero."""
     if isinstance(value, dict):
         return {key: rounded(item, str(key)) for key, item in value.items()}
@@ -69,7 +65,7 @@ def rounded(value: Any, name: str = "") -> Any:
     return (torch.ceil(value / step) if up else torch.round(value / step)) * step
 
 
-def without_path(value: Any, path: str) -> Any:
+def without_path(value, path):
     """The same with `/old` in place of a path in texts, keys included."""
     if isinstance(value, dict):
         return {without_path(key, path): without_path(item, path) for key, item in value.items()}
@@ -78,21 +74,21 @@ def without_path(value: Any, path: str) -> Any:
     return value.replace(path, "/old") if isinstance(value, str) else value
 
 
-def round_checkpoint(path: Path, root: str) -> None:
+def round_checkpoint(path, root):
     content = torch.load(path, weights_only=True)
     for name in ("state_dict", "optimizer_states"):
         content[name] = rounded(content[name])
     save_checkpoint(without_path(content, root), path)
 
 
-def save_checkpoint(content: dict[str, Any], path: Path) -> None:
+def save_checkpoint(content, path):
     """Without the name of the file in it, so that equal tensors in two files are equal bytes."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     path.write_bytes(buffer.getvalue())
 
 
-def share_tensors(root: Path) -> None:
+def share_tensors(root):
     """Take what no test goes on from, or compares, from the point of the stopped run: it costs the archive nothing."""
     point = torch.load(root / f"stopped/step-{STOPPED_AFTER:09d}.ckpt", weights_only=True)
     shared = {"stopped": ("state_dict", "optimizer_states"), "finished": ("optimizer_states",)}
@@ -103,7 +99,7 @@ def share_tensors(root: Path) -> None:
         save_checkpoint(content, path)
 
 
-def with_tensors_of(value: Any, other: Any) -> Any:
+def with_tensors_of(value, other):
     """The same with the tensors that stand in the same places of another value."""
     if isinstance(value, dict):
         return {key: with_tensors_of(item, other[key]) for key, item in value.items()}
@@ -112,13 +108,13 @@ def with_tensors_of(value: Any, other: Any) -> Any:
     return other if isinstance(value, torch.Tensor) and value.numel() > 5 else value
 
 
-def make_finished_run(call: Callable[..., int], patch: pytest.MonkeyPatch) -> None:
+def make_finished_run(call, patch):
     """Its scores are those of the rounded weights: they are rounded when training has ended, before the evaluation."""
     import pytorch_lightning as pl
 
     fit = pl.Trainer.fit
 
-    def fit_and_round(self: pl.Trainer, model: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+    def fit_and_round(self, model, *args, **kwargs):
         fit(self, model, *args, **kwargs)
         model.load_state_dict(rounded(model.state_dict()))
         for optimizer in self.optimizers:
@@ -131,18 +127,18 @@ def make_finished_run(call: Callable[..., int], patch: pytest.MonkeyPatch) -> No
     folder.rename("finished")
 
 
-def make_stopped_run(call: Callable[..., int], patch: pytest.MonkeyPatch) -> None:
+def make_stopped_run(call, patch):
     import pytorch_lightning as pl
 
     class Stop(pl.Callback):
-        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        def on_train_batch_end(self, trainer, *args):
             if trainer.global_step == STOPPED_AFTER:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     fit = pl.Trainer.fit
 
-    def fit_and_stop(self: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        self.callbacks.append(Stop())  # type: ignore[attr-defined]
+    def fit_and_stop(self, *args, **kwargs):
+        self.callbacks.append(Stop())
         fit(self, *args, **kwargs)
 
     with patch.context() as inner:
@@ -154,18 +150,18 @@ def make_stopped_run(call: Callable[..., int], patch: pytest.MonkeyPatch) -> Non
     Path("stopped/step-000000008.ckpt").unlink()
 
 
-def estimator_cells(draw_cell: Any) -> tuple[list[np.ndarray], np.ndarray]:
+def estimator_cells(draw_cell):
     return [draw_cell(number, number % 3) for number in range(60)], np.array(["a", "b", "c"])[np.arange(60) % 3]
 
 
-def make_estimator(draw_cell: Any) -> None:
+def make_estimator(draw_cell):
     model = fastcell.CellClassifier(network="gao", image_size=16, epochs=12, batch_size=12, threads=1, random_state=0)
     model.fit(*estimator_cells(draw_cell))
     model.module_.load_state_dict(rounded(model.module_.state_dict()))
     Path("estimator.pickle").write_bytes(pickle.dumps(model, protocol=4))
 
 
-def write_images(root: Path, draw_cell: Any) -> None:
+def write_images(root, draw_cell):
     """72 cells as donor/class/name: 6 donors, 3 classes."""
     for number in range(72):
         path = root / f"donor-{number // 3 % 6}" / "ABC"[number % 3] / f"{number:03d}.png"
@@ -173,7 +169,7 @@ def write_images(root: Path, draw_cell: Any) -> None:
         cv2.imwrite(str(path), draw_cell(number, number % 3))
 
 
-def make_archive(root: Path, call: Callable[..., int], draw_cell: Any) -> None:
+def make_archive(root, call, draw_cell):
     root = root.resolve()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -197,7 +193,7 @@ def make_archive(root: Path, call: Callable[..., int], draw_cell: Any) -> None:
     share_tensors(root)
     HERE.mkdir(exist_ok=True)
 
-    def plain(item: tarfile.TarInfo) -> tarfile.TarInfo:
+    def plain(item):
         item.mtime, item.uid, item.gid, item.uname, item.gname = 0, 0, 0, "", ""
         return item
 
@@ -210,7 +206,7 @@ def make_archive(root: Path, call: Callable[..., int], draw_cell: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, call: Any, draw_cell: Any) -> Path:
+def made(tmp_path_factory, call, draw_cell):
     """The archive, unpacked."""
     if FREEZES and not ARCHIVE.exists():
         make_archive(tmp_path_factory.mktemp("make"), call, draw_cell)
@@ -221,20 +217,20 @@ def made(tmp_path_factory: pytest.TempPathFactory, call: Any, draw_cell: Any) ->
 
 
 @pytest.fixture
-def old(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def old(made, tmp_path, monkeypatch):
     """A copy of its own for each test, in which it works: the runs name their data set as `cells`."""
     shutil.copytree(made, tmp_path / "old")
     monkeypatch.chdir(tmp_path / "old")
     return tmp_path / "old"
 
 
-def columns(path: Path) -> dict[str, list[Any]]:
+def columns(path):
     """A table of predictions or counts by column."""
     read = pq.read_table if path.suffix == ".parquet" else pyarrow.csv.read_csv
     return read(path).to_pydict()
 
 
-def sizes_of_weights(path: Path) -> dict[str, list[float]]:
+def sizes_of_weights(path):
     """Of each tensor its norm and that of each quarter, so that a change of order shows as well."""
     content = torch.load(path, weights_only=True)
     found = {"steps": [float(content["global_step"])]}
@@ -245,7 +241,7 @@ def sizes_of_weights(path: Path) -> dict[str, list[float]]:
     return found
 
 
-def test_size_and_paths(made: Path) -> None:
+def test_size_and_paths(made):
     """Small enough for a repository, without a word of the machine that made it."""
     assert sum(path.stat().st_size for path in HERE.iterdir()) <= MOST_BYTES
     for path in made.rglob("*"):
@@ -255,7 +251,7 @@ def test_size_and_paths(made: Path) -> None:
                 assert place not in content, (path.name, place)
 
 
-def test_data_set(old: Path, call: Any, frozen: Any) -> None:
+def test_data_set(old, call, frozen):
     call("verify", "cells")
     call("info", "cells")
     call("split", "cells", "--group-by", "group", "--name", "new", "--no-near", "--allow-absent", "--jobs", 1)
@@ -267,10 +263,10 @@ def test_data_set(old: Path, call: Any, frozen: Any) -> None:
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
-def test_finished_run_is_applied(command: str, old: Path, call: Any, frozen: Any) -> None:
+def test_finished_run_is_applied(command, old, call, frozen):
     call(command, "--ckpt_path=finished/last.ckpt", "--data.path=cells", "--out=out.parquet", CPU)
     table = columns(old / "out.parquet")
-    found: dict[str, Any] = {"table": table}
+    found = {"table": table}
     if command != "predict":
         hits = [one == other for one, other in zip(table["true_class"], table["class"], strict=True)]
         found["accuracy"] = f"{sum(hits)} of {len(hits)}"
@@ -280,12 +276,12 @@ def test_finished_run_is_applied(command: str, old: Path, call: Any, frozen: Any
         frozen(FILE, "test of the finished run", {**found, "table": older}, tolerance=1e-6)
 
 
-def test_best_weights_and_flips(old: Path, call: Any, frozen: Any) -> None:
+def test_best_weights_and_flips(old, call, frozen):
     call("predict", "--ckpt_path=finished/best.ckpt", "--data.path=cells", "--out=out.csv", "--tta=true", CPU)
     frozen(FILE, "predict of best.ckpt with flips", columns(old / "out.csv"), tolerance=1e-6)
 
 
-def test_count(old: Path, call: Any, frozen: Any) -> None:
+def test_count(old, call, frozen):
     call("predict", "--ckpt_path=finished/last.ckpt", "--data.path=cells", "--out=out.csv", CPU)
     for confusion in ("finished", "finished/confusion.csv"):
         call("count", "out.csv", "--confusion", confusion, "--out", "count.csv")
@@ -293,7 +289,7 @@ def test_count(old: Path, call: Any, frozen: Any) -> None:
 
 
 @pytest.mark.slow
-def test_explain_and_report(old: Path, call: Any, frozen: Any) -> None:
+def test_explain_and_report(old, call, frozen):
     call("explain", "finished", "--cells=4", "--positions=4", "--embed=12")
     values = json.loads((old / "finished/explain/explain.json").read_text())
     numbers = {name: values[name] for name in ("checkpoint", "cells", "part", "calibration", "classes", "reject")}
@@ -309,14 +305,14 @@ def test_explain_and_report(old: Path, call: Any, frozen: Any) -> None:
 
 
 @pytest.mark.slow
-def test_audit(old: Path, call: Any, frozen: Any) -> None:
+def test_audit(old, call, frozen):
     call("audit", "cells", "finished", "--out", "audit", "--permutations", 20, "--jobs", 1)
     values = json.loads((old / "audit/audit.json").read_text())
     frozen(FILE, "audit", {item["key"]: item["verdict"] for item in values["findings"]})
 
 
 @pytest.mark.slow
-def test_export(old: Path, call: Any, frozen: Any, draw_cell: Any) -> None:
+def test_export(old, call, frozen, draw_cell):
     onnxruntime = pytest.importorskip("onnxruntime")
     call("export", "finished", "net.onnx", "--check", 10)
     session = onnxruntime.InferenceSession(str(old / "net.onnx"))
@@ -327,7 +323,7 @@ def test_export(old: Path, call: Any, frozen: Any, draw_cell: Any) -> None:
     frozen(FILE, "export of the finished run", found, tolerance=1e-5)
 
 
-def test_stopped_run_goes_on(old: Path, call: Any, frozen: Any) -> None:
+def test_stopped_run_goes_on(old, call, frozen):
     """Once and once more, to the same bits; to the recorded weights but for rounding."""
     shutil.copytree("stopped", "again")
     for folder in ("stopped", "again"):
@@ -341,7 +337,7 @@ def test_stopped_run_goes_on(old: Path, call: Any, frozen: Any) -> None:
         frozen(FILE, "columns and steps of the resumed run", [file.readline().strip(), len(file.readlines())])
 
 
-def test_older_formats_are_what_the_archive_holds(old: Path) -> None:
+def test_older_formats_are_what_the_archive_holds(old):
     """So that the tests here are of older formats: checkpoints 1, a run and predictions without a number."""
     for path in old.glob("*/*.ckpt"):
         assert torch.load(path, weights_only=True)["fastcell_format"] == 1 < FORMATS["checkpoint"].number
@@ -350,7 +346,7 @@ def test_older_formats_are_what_the_archive_holds(old: Path) -> None:
     assert json.loads(Path("cells/dataset.json").read_text())["format_version"] == FORMATS["data set"].number
 
 
-def test_an_older_run_keeps_its_word(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_older_run_keeps_its_word(old, capsys):
     before = {path.name: path.read_bytes() for path in Path("finished").iterdir()}
     assert main(["fit", "--resume=finished"]) == 0
     assert "finished is finished, nothing to do." in capsys.readouterr().out
@@ -368,7 +364,7 @@ def test_an_older_run_keeps_its_word(old: Path, capsys: pytest.CaptureFixture[st
     assert {path.name: path.read_bytes() for path in Path("finished").iterdir()} == before
 
 
-def test_point_in_a_new_run(old: Path, call: Any) -> None:
+def test_point_in_a_new_run(old, call):
     (point,) = [path for path in Path("stopped").glob("step-*.ckpt") if f"{STOPPED_AFTER:09d}" in path.name]
     call("fit", "--config", "stopped/config.yaml", f"--ckpt_path={point}", "--runs=new", "--allow-absent")
     (folder,) = Path("new").iterdir()
@@ -376,7 +372,7 @@ def test_point_in_a_new_run(old: Path, call: Any) -> None:
     assert before == STOPPED_AFTER < now
 
 
-def test_config_repeats_the_run(old: Path, call: Any, frozen: Any) -> None:
+def test_config_repeats_the_run(old, call, frozen):
     """For one epoch: a grey level that one processor rounds up and another down moves weights more with every step."""
     call("fit", "--config", "finished/config.yaml", "--runs=new", "--trainer.max_epochs=1", "--allow-absent")
     (folder,) = Path("new").iterdir()
@@ -390,9 +386,9 @@ def test_config_repeats_the_run(old: Path, call: Any, frozen: Any) -> None:
 # -- the estimator
 
 
-def modules_in(data: bytes) -> Iterator[str]:
+def modules_in(data):
     """Every `module name` pair that a pickle would import, from its texts and its globals."""
-    texts: list[str] = []
+    texts = []
     for code, argument, _ in pickletools.genops(data):
         if code.name in ("SHORT_BINUNICODE", "BINUNICODE"):
             texts.append(str(argument))
@@ -403,7 +399,7 @@ def modules_in(data: bytes) -> Iterator[str]:
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
-def test_pickled_estimator(old: Path, frozen: Any, draw_cell: Any) -> None:
+def test_pickled_estimator(old, frozen, draw_cell):
     data = Path("estimator.pickle").read_bytes()
     assert "fastcell.sklearn CellClassifier" in list(modules_in(data))
     model = pickle.loads(data)
@@ -415,7 +411,7 @@ def test_pickled_estimator(old: Path, frozen: Any, draw_cell: Any) -> None:
     assert np.array_equal(again.predict_proba(cells), np.array(model.predict_proba(cells)))
 
 
-def test_new_pickles_name_the_same_place(old: Path) -> None:
+def test_new_pickles_name_the_same_place(old):
     """A fitted one and a plain one, in every protocol: of this package that one name alone."""
     fitted = pickle.loads(Path("estimator.pickle").read_bytes())
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):

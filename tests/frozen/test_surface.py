@@ -11,7 +11,7 @@ import subprocess
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,17 +131,17 @@ def typed_options_of(parser: Any) -> dict[str, Any]:
     return {**found, **{f"default of {name}": value for name, value in defaults.items()}}
 
 
-def test_commands(frozen: Callable[..., None]) -> None:
+def test_commands(frozen):
     frozen(FILE, "commands", COMMANDS)
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in LIGHTNING])
-def test_options(name: str, frozen: Callable[..., None]) -> None:
+def test_options(name, frozen):
     frozen(FILE, f"options of {name}", options_of(name))
 
 
 @pytest.mark.parametrize("name", LIGHTNING)
-def test_typed_options(name: str, frozen: Callable[..., None]) -> None:
+def test_typed_options(name, frozen):
     import pytorch_lightning as pl
 
     options = typed_options_of(parser_of(name))
@@ -152,8 +152,8 @@ def test_typed_options(name: str, frozen: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("preset", ["demo", "fast", "paper", "thorough"])
-def test_presets(preset: str, frozen: Callable[..., None]) -> None:
-    values: Any = parser_of("fit", f"--preset={preset}")
+def test_presets(preset, frozen):
+    values = parser_of("fit", f"--preset={preset}")
     settings = {name: value for name, value in flat(values.get_defaults().as_dict()) if not name.startswith("trainer.")}
     of_trainer = ["max_epochs", "max_steps", "val_check_interval", "check_val_every_n_epoch", "log_every_n_steps"]
     trainer = values.get_defaults().as_dict()["trainer"]
@@ -161,7 +161,7 @@ def test_presets(preset: str, frozen: Callable[..., None]) -> None:
 
 
 MISSING, DATA, OUT, PNG = "{missing}", "{data}", "{out}", "{image}"
-INVOCATIONS: dict[str, list[list[str]]] = {
+INVOCATIONS = {
     "": [[], ["--help"], ["-h"], ["help"], ["--version"], ["-V"], ["version"], ["nonsense"], ["--nonsense"]],
     "synth": [[], [OUT, "--cells", "0"], [OUT, "--cells", "x"], [OUT, "--layout", "heap"], [OUT, "--defects", "2"],
               [DATA], [OUT, "--split", "1/2"], [OUT, "--jobs", "0"]],
@@ -205,9 +205,7 @@ INVOCATIONS: dict[str, list[list[str]]] = {
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
-def test_exit_codes(
-    name: str, frozen: Callable[..., None], call: Any, packed: Path, images: Path, tmp_path: Path
-) -> None:
+def test_exit_codes(name, frozen, call, packed, images, tmp_path):
     image = sorted(images.rglob("*.png"))[0]
     places = {"missing": tmp_path / "missing", "data": packed, "image": image, "out": tmp_path / "out"}
     found = {}
@@ -218,7 +216,7 @@ def test_exit_codes(
     frozen(FILE, f"exit codes of {name or 'the program'}", found)
 
 
-def test_module_ends_with_the_commands_status(frozen: Callable[..., None]) -> None:
+def test_module_ends_with_the_commands_status(frozen):
     codes = {}
     for words in (["--version"], ["nonsense"], ["verify"], []):
         program = [sys.executable, "-m", "fastcell", *words]
@@ -226,13 +224,13 @@ def test_module_ends_with_the_commands_status(frozen: Callable[..., None]) -> No
     frozen(FILE, "exit codes of python -m fastcell", codes)
 
 
-def test_public_names(frozen: Callable[..., None]) -> None:
+def test_public_names(frozen):
     frozen(FILE, "public names", sorted(fastcell.__all__))
     assert all(getattr(fastcell, name) is not None for name in fastcell.__all__)
     frozen(FILE, "version", fastcell.__version__)
 
 
-def test_public_signatures(frozen: Callable[..., None]) -> None:
+def test_public_signatures(frozen):
     """Names and defaults of what the public classes take."""
     import inspect
 
@@ -252,7 +250,7 @@ def test_public_signatures(frozen: Callable[..., None]) -> None:
 def read_variables(sources: list[Path]) -> tuple[set[str], set[str]]:
     """Environment variables that sources read or set, and whole texts that begin with FASTCELL_."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sources]
-    constants: dict[str, set[str]] = {}
+    constants = {}
     texts, keys = set(), []
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
@@ -280,7 +278,7 @@ def read_variables(sources: list[Path]) -> tuple[set[str], set[str]]:
     return found, texts
 
 
-def test_environment_variables(frozen: Callable[..., None]) -> None:
+def test_environment_variables(frozen):
     found, texts = read_variables(sorted(Path(fastcell.__file__).parent.rglob("*.py")))
     frozen(FILE, "environment variables", sorted(found))
     frozen(FILE, "texts that begin with FASTCELL_", sorted(texts))

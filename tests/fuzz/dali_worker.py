@@ -3,8 +3,6 @@
 python tests/fuzz/dali_worker.py FOLDER FIRST STOP STEP     of FOLDER/accepted, in the order of names
 """
 
-from __future__ import annotations
-
 import faulthandler
 import json
 import sys
@@ -18,7 +16,7 @@ from nvidia.dali.pipeline import Pipeline
 LIMIT_S = 5.0
 
 
-def make_pipeline() -> Pipeline:
+def make_pipeline():
     pipeline = Pipeline(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
     with pipeline:
         data = fn.external_source(name="data", ndim=1, dtype=types.UINT8)
@@ -27,7 +25,7 @@ def make_pipeline() -> Pipeline:
     return pipeline
 
 
-def decode_one(pipeline: Pipeline, path: Path) -> str:
+def decode_one(pipeline, path):
     """What is wrong; empty where nothing is."""
     _, height, width = path.stem.split("-")
     pipeline.feed_input("data", [np.frombuffer(path.read_bytes(), np.uint8)])
@@ -36,7 +34,7 @@ def decode_one(pipeline: Pipeline, path: Path) -> str:
     return "" if found == (int(height), int(width), 1) else f"{path.name} is {found} to DALI"
 
 
-def main() -> None:
+def main():
     folder, first, stop, step = Path(sys.argv[1]), *map(int, sys.argv[2:])
     paths = sorted((folder / "accepted").iterdir())
     pipeline = make_pipeline()

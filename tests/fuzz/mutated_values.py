@@ -7,7 +7,6 @@ import json
 import random
 import zipfile
 from collections.abc import Callable
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,7 +36,7 @@ ODD = (
 )
 
 
-def mutate_dataset(rng: random.Random, files: dict[str, bytes]) -> dict[str, bytes]:
+def mutate_dataset(rng, files):
     """One file of a data set changed: its bytes, or values inside of it."""
     names = [name for name in files if not name.endswith(".tar")]
     name = rng.choice((*names, "manifest.parquet", "manifest.parquet", "dataset.json"))
@@ -49,7 +48,7 @@ def mutate_dataset(rng: random.Random, files: dict[str, bytes]) -> dict[str, byt
     return {**files, name: change(rng, data)}
 
 
-def _table(rng: random.Random, data: bytes) -> bytes:
+def _table(rng, data):
     table = pq.read_table(io.BytesIO(data))
     for _ in range(rng.choice((1, 1, 2, 3))):
         table = _one_change(rng, table)
@@ -58,7 +57,7 @@ def _table(rng: random.Random, data: bytes) -> bytes:
     return file.getvalue()
 
 
-def _one_change(rng: random.Random, table: pa.Table) -> pa.Table:
+def _one_change(rng, table):
     place = rng.randrange(table.num_columns)
     name, column = table.column_names[place], table.column(place)
     what = rng.randrange(10)
@@ -90,7 +89,7 @@ def _one_change(rng: random.Random, table: pa.Table) -> pa.Table:
         return table
 
 
-def _value(rng: random.Random, kind: pa.DataType) -> Any:
+def _value(rng, kind):
     if rng.random() < 0.15:
         return None
     if pa.types.is_string(kind):
@@ -106,9 +105,9 @@ def _value(rng: random.Random, kind: pa.DataType) -> Any:
     return None
 
 
-def _info(rng: random.Random, data: bytes) -> bytes:
+def _info(rng, data):
     values = json.loads(data)
-    target: Any = values
+    target = values
     if rng.random() < 0.4:
         target = rng.choice(values["shards"])
     key = rng.choice(list(target))
@@ -130,7 +129,7 @@ def _info(rng: random.Random, data: bytes) -> bytes:
     return json.dumps(values).encode("utf-8", "surrogateescape")
 
 
-def _csv(rng: random.Random, data: bytes) -> bytes:
+def _csv(rng, data):
     ids = ("-1", "0", "5", "999999", "1e3", "", "nan", "99999999999999999999", "x", '"')
     lines = [
         f"{rng.choice(ids)},{rng.choice(('keep', 'drop', '', 'DROP', chr(27)))}" for _ in range(rng.randrange(1, 5))
@@ -138,7 +137,7 @@ def _csv(rng: random.Random, data: bytes) -> bytes:
     return ("cell_id,verdict\n" + "\n".join(lines) + rng.choice(("", "\n"))).encode()
 
 
-def mutate_checkpoint(rng: random.Random, data: bytes, other: bytes) -> bytes:
+def mutate_checkpoint(rng, data, other):
     """The archive's bytes, the pickle inside of it, or values of its content."""
     what = rng.random()
     if what < 0.3:
@@ -179,7 +178,7 @@ def mutate_checkpoint(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return file.getvalue()
 
 
-def _tensor(rng: random.Random, tensor: torch.Tensor) -> torch.Tensor:
+def _tensor(rng, tensor):
     return rng.choice(
         (
             lambda: torch.zeros(1).expand(1 << 20, 1 << 20),

@@ -1,18 +1,14 @@
 """From a healthy image or tar to a hostile one: its bytes, blindly, and the fields of its format."""
 
-from __future__ import annotations
-
-import random
 import re
 import struct
 import zlib
-from typing import Any
 
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 WIDE_EXTREMES = (*EXTREMES, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 
 
-def mutate_bytes(rng: random.Random, data: bytes, other: bytes) -> bytes:
+def mutate_bytes(rng, data, other):
     """Some blind changes: bits, bytes, fields, cuts, copies, and pieces of `other`."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
@@ -22,47 +18,47 @@ def mutate_bytes(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return bytes(out)
 
 
-def _place(rng: random.Random, out: bytearray) -> int:
+def _place(rng, out):
     return rng.randrange(min(len(out), rng.choice((16, 64, 512, len(out)))))
 
 
-def _flip(rng: random.Random, out: bytearray, other: bytes) -> None:
+def _flip(rng, out, other):
     out[_place(rng, out)] ^= 1 << rng.randrange(8)
 
 
-def _set_field(rng: random.Random, out: bytearray, other: bytes) -> None:
+def _set_field(rng, out, other):
     size, place = rng.choice((1, 2, 4, 8)), _place(rng, out)
     value = rng.choice(WIDE_EXTREMES) % (1 << (8 * size))
     out[place : place + size] = value.to_bytes(size, rng.choice(("little", "big")))
 
 
-def _cut(rng: random.Random, out: bytearray, other: bytes) -> None:
+def _cut(rng, out, other):
     del out[rng.randrange(len(out)) :]
 
 
-def _remove(rng: random.Random, out: bytearray, other: bytes) -> None:
+def _remove(rng, out, other):
     place = _place(rng, out)
     del out[place : place + rng.choice((1, 4, 64, 512))]
 
 
-def _repeat(rng: random.Random, out: bytearray, other: bytes) -> None:
+def _repeat(rng, out, other):
     place, size = _place(rng, out), rng.choice((1, 12, 64, 512, 2048))
     piece = bytes(out[place : place + size]) * rng.choice((1, 2, 50))
     out[place:place] = piece
 
 
-def _splice(rng: random.Random, out: bytearray, other: bytes) -> None:
+def _splice(rng, out, other):
     place, start = _place(rng, out), rng.randrange(max(1, len(other)))
     out[place : place + rng.choice((0, 64))] = other[start : start + rng.choice((8, 64, 1024))]
 
 
-def _noise(rng: random.Random, out: bytearray, other: bytes) -> None:
+def _noise(rng, out, other):
     place = _place(rng, out)
     noise = rng.randbytes(rng.choice((1, 4, 32)))
     out[place : place + len(noise)] = noise
 
 
-def _digits(rng: random.Random, out: bytearray, other: bytes) -> None:
+def _digits(rng, out, other):
     runs = list(re.finditer(rb"\d+", out))
     if runs:
         run = rng.choice(runs[:200])
@@ -73,7 +69,7 @@ def _digits(rng: random.Random, out: bytearray, other: bytes) -> None:
 _BLIND = (_flip, _flip, _set_field, _set_field, _cut, _remove, _repeat, _splice, _noise, _digits)
 
 
-def mutate_image(rng: random.Random, name: str, data: bytes, other: bytes) -> bytes:
+def mutate_image(rng, name, data, other):
     """By the format's own rules half of the time: what a checksum or a marker would catch at once is mended."""
     if rng.random() < 0.6:
         by_rule = {"jpg": _jpg, "png": _png, "tif": _tif}.get(name[-3:])
@@ -85,7 +81,7 @@ def mutate_image(rng: random.Random, name: str, data: bytes, other: bytes) -> by
     return _mend_png(data) if name.endswith("png") and rng.random() < 0.7 else data
 
 
-def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+def _png_chunks(data):
     chunks, place = [], 8
     while place + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, place)
@@ -94,18 +90,18 @@ def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
-def _png_join(chunks: list[tuple[bytes, bytes]]) -> bytes:
+def _png_join(chunks):
     parts = [
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def _mend_png(data: bytes) -> bytes:
+def _mend_png(data):
     return _png_join(_png_chunks(data)) if data[:8] == b"\x89PNG\r\n\x1a\n" else data
 
 
-def _png(rng: random.Random, data: bytes) -> bytes:
+def _png(rng, data):
     chunks = _png_chunks(data)
     place = rng.randrange(len(chunks))
     kind, body = chunks[place]
@@ -135,7 +131,7 @@ def _png(rng: random.Random, data: bytes) -> bytes:
     return _png_join(chunks)
 
 
-def _jpg(rng: random.Random, data: bytes) -> bytes:
+def _jpg(rng, data):
     starts = [match.start() for match in re.finditer(rb"\xff[\xc0-\xfe]", data)]
     place = rng.choice(starts)
     out = bytearray(data)
@@ -158,7 +154,7 @@ def _jpg(rng: random.Random, data: bytes) -> bytes:
     return bytes(out)
 
 
-def _tif(rng: random.Random, data: bytes) -> bytes:
+def _tif(rng, data):
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
@@ -182,7 +178,7 @@ def _tif(rng: random.Random, data: bytes) -> bytes:
     return bytes(out)
 
 
-def mutate_tar(rng: random.Random, data: bytes, other: bytes) -> bytes:
+def mutate_tar(rng, data, other):
     """Header fields with the checksum mended, headers put in, and blind changes."""
     if rng.random() < 0.25:
         return mutate_bytes(rng, data, other)
@@ -207,7 +203,7 @@ def mutate_tar(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return bytes(out)
 
 
-def _pax(rng: random.Random) -> bytes:
+def _pax(rng):
     key = rng.choice((b"size", b"path", b"GNU.sparse.name", b"GNU.sparse.major", b"comment", b"linkpath"))
     value = rng.choice(
         (b"-1", b"0", b"99999999999999999999", b"9" * 5000, b"../../x", b"a/b.png", b"", b"1 2", b"\xff\xfe")
@@ -217,7 +213,7 @@ def _pax(rng: random.Random) -> bytes:
     return b"%d" % rng.choice((length, length, length, 0, 5, 10**9)) + body
 
 
-def _tar_size(rng: random.Random, out: bytearray, place: int) -> None:
+def _tar_size(rng, out, place):
     numbers = (
         b"-0000001000\0",
         b"-0000000777\0",
@@ -231,11 +227,11 @@ def _tar_size(rng: random.Random, out: bytearray, place: int) -> None:
     out[place + 124 : place + 136] = rng.choice((*numbers, wide, b"\xff" * 12, b"\0" * 12, b"1_0\0\0\0\0\0\0\0\0\0"))
 
 
-def _tar_type(rng: random.Random, out: bytearray, place: int) -> None:
+def _tar_type(rng, out, place):
     out[place + 156] = rng.choice(b"0123457SxgLKVMDN\0\xff")
 
 
-def _tar_name(rng: random.Random, out: bytearray, place: int) -> None:
+def _tar_name(rng, out, place):
     names = (
         b"/etc/x.png",
         b"../../../x.png",
@@ -251,13 +247,13 @@ def _tar_name(rng: random.Random, out: bytearray, place: int) -> None:
     out[place : place + 100] = name.ljust(100, b"\0")
 
 
-def _tar_prefix(rng: random.Random, out: bytearray, place: int) -> None:
+def _tar_prefix(rng, out, place):
     out[place + 345 : place + 500] = rng.choice((b"../" * 40, b"/" * 155, b"p", b"\xff" * 155)).ljust(155, b"\0")
 
 
 _TAR_FIELDS = (_tar_size, _tar_size, _tar_type, _tar_name, _tar_prefix)
 
 
-def _sign(header: Any) -> None:
+def _sign(header):
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(bytes(header))

@@ -6,8 +6,6 @@ Workers run the cases, so that one that dies takes only itself along and is know
 then goes through DALI's decoder, in a process of its own too. Prints a report; exit status 1 where there is a fault.
 """
 
-from __future__ import annotations
-
 import argparse
 import collections
 import json
@@ -23,9 +21,9 @@ HERE = Path(__file__).resolve().parent
 Row = dict[str, Any]
 
 
-def run_workers(script: str, folder: Path, first: int, stop: int, jobs: int) -> list[Row]:
+def run_workers(script, folder, first, stop, jobs):
     """The rows of `script` for all numbers of range(first, stop), shared by `jobs` processes."""
-    rows: list[Row] = []
+    rows = []
     threads = [
         threading.Thread(target=_run_until_done, args=(script, folder, first + job, stop, jobs, rows))
         for job in range(jobs)
@@ -37,7 +35,7 @@ def run_workers(script: str, folder: Path, first: int, stop: int, jobs: int) -> 
     return sorted(rows, key=lambda row: row["seed"])
 
 
-def _run_until_done(script: str, folder: Path, first: int, stop: int, step: int, rows: list[Row]) -> None:
+def _run_until_done(script, folder, first, stop, step, rows):
     """Start the script anew behind the case that ended it, until all are done."""
     while first < stop:
         command = [sys.executable, str(HERE / script), str(folder), str(first), str(stop), str(step)]
@@ -62,7 +60,7 @@ def _run_until_done(script: str, folder: Path, first: int, stop: int, step: int,
         first = begun + step
 
 
-def summarize(rows: list[Row]) -> Row:
+def summarize(rows):
     """Counts, the slowest and the largest case, and every fault."""
     outcomes = collections.Counter(f"{row['kind']} {row['outcome']}" for row in rows)
     return {
@@ -74,7 +72,7 @@ def summarize(rows: list[Row]) -> Row:
     }
 
 
-def main() -> int:
+def main():
     parser = argparse.ArgumentParser(description="Give hostile inputs to everything that opens a file.")
     parser.add_argument("folder", type=Path, help="for the inputs; must not exist")
     parser.add_argument("--first", type=int, default=0, help="first seed")

@@ -1,10 +1,6 @@
 """Damaged .adc, .roi and .hdr of IFCB bins: packed without what is damaged, or refused in one line."""
 
-from __future__ import annotations
-
 import random
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +13,7 @@ ODD_NUMBERS = ["-1", "9" * 20, "1e9", "nan", "", "x", "0", "65536", "2147483648"
 Lines = list[list[str]]
 
 
-def good_bin(num: int = 20) -> tuple[Lines, bytes]:
+def good_bin(num=20):
     rng = np.random.default_rng(0)
     lines, pixels = [], b""
     for number in range(num):
@@ -29,39 +25,39 @@ def good_bin(num: int = 20) -> tuple[Lines, bytes]:
     return lines, pixels
 
 
-def text_of(lines: Lines) -> bytes:
+def text_of(lines):
     return ("\n".join(map(",".join, lines)) + "\n").encode("latin-1")
 
 
-def odd_number(rng: random.Random, lines: Lines, roi: bytes) -> tuple[bytes, bytes]:
+def odd_number(rng, lines, roi):
     rng.choice(lines)[rng.choice([WIDTH, HEIGHT, OFFSET])] = rng.choice(ODD_NUMBERS)
     return text_of(lines), roi
 
 
-def huge(rng: random.Random, lines: Lines, roi: bytes) -> tuple[bytes, bytes]:
+def huge(rng, lines, roi):
     line = rng.choice(lines)
     line[WIDTH] = line[HEIGHT] = "60000"
     return text_of(lines), roi
 
 
-def overlapping(rng: random.Random, lines: Lines, roi: bytes) -> tuple[bytes, bytes]:
+def overlapping(rng, lines, roi):
     for line in lines:
         line[OFFSET] = "1"
     return text_of(lines), roi
 
 
-def short_lines(rng: random.Random, lines: Lines, roi: bytes) -> tuple[bytes, bytes]:
+def short_lines(rng, lines, roi):
     return text_of([line[: rng.randrange(20)] for line in lines]), roi
 
 
-def other_bytes(rng: random.Random, lines: Lines, roi: bytes) -> tuple[bytes, bytes]:
+def other_bytes(rng, lines, roi):
     adc = bytearray(text_of(lines))
     for _ in range(5):
         adc[rng.randrange(len(adc))] = rng.randrange(256)
     return bytes(adc), roi
 
 
-DAMAGES: list[Callable[[random.Random, Lines, bytes], tuple[bytes, bytes]]] = [
+DAMAGES = [
     odd_number,
     huge,
     overlapping,
@@ -78,7 +74,7 @@ DAMAGES: list[Callable[[random.Random, Lines, bytes], tuple[bytes, bytes]]] = [
 
 
 @pytest.mark.parametrize("number", [*range(12), *(pytest.param(n, marks=pytest.mark.slow) for n in range(12, 240))])
-def test_damaged_bins(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_bins(number, tmp_path, capsys):
     rng = random.Random(number)
     adc, roi = DAMAGES[number % len(DAMAGES)](rng, *good_bin())
     source = tmp_path / "bins"

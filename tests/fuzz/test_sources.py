@@ -1,10 +1,7 @@
 """Hostile files of many cells: each gives cells, a message or a quarantine row, never another error."""
 
-from __future__ import annotations
-
 import random
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,40 +19,40 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (40, 6, 9)).astype(np.uint8)
 NUMBERS = np.arange(40)
 
 
-def write_rtdc(path: Path) -> None:
+def write_rtdc(path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "w") as file:
         file.create_dataset("events/image", data=PIXELS, chunks=(8, 6, 9), compression="gzip")
         file["events/area"] = NUMBERS.astype(float)
 
 
-def write_npz(path: Path) -> None:
+def write_npz(path):
     np.savez_compressed(path, images=PIXELS, labels=NUMBERS % 2, classes=np.array(["a", "b"]), area=NUMBERS)
 
 
-def write_mat(path: Path) -> None:
+def write_mat(path):
     scipy_io = pytest.importorskip("scipy.io")
     stack = {"images": PIXELS.transpose(1, 2, 0), "labels": NUMBERS % 2}
     scipy_io.savemat(path, stack, do_compression=path.name.startswith("a"))
 
 
-def write_montage(path: Path) -> None:
+def write_montage(path):
     page = PIXELS.reshape(5, 8, 6, 9).transpose(0, 2, 1, 3).reshape(30, 72)
     tifffile.imwrite(path, page, compression="zlib")
 
 
-def write_ifcb(path: Path) -> None:
+def write_ifcb(path):
     rows = [f"{i // 2},0,0,0,0,0,0,0,0,{i},0,9,6,{54 * i},0" for i in range(40)]
     path.write_text("\n".join(rows))
     path.with_suffix(".roi").write_bytes(PIXELS.tobytes())
 
 
-def write_csv(path: Path) -> None:
+def write_csv(path):
     np.save(path.with_name("s.npy"), PIXELS)
     path.write_text("path,label,x\n" + "".join(f"s.npy/{i:06d},c{i % 2},{i}\n" for i in range(40)))
 
 
-KINDS: dict[str, Callable[[Path], None]] = {
+KINDS = {
     "a.rtdc": write_rtdc,
     "a.npy": lambda path: np.save(path, PIXELS),
     "a.npz": write_npz,
@@ -71,7 +68,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def use(path: Path) -> int:
+def use(path):
     """Read all of a file as `pack` does; how many cells were good."""
     options = ReadOptions(tile=(6, 9) if path.name == "m.tif" else None)
     source, num = open_source(path, options=options), 0
@@ -91,10 +88,10 @@ def use(path: Path) -> int:
     return num
 
 
-def outcomes(folder: Path, name: str, num: int) -> dict[str, int]:
+def outcomes(folder, name, num):
     sys.path.insert(0, str(HERE))
     try:
-        from mutations import mutate_bytes  # type: ignore[import-not-found]
+        from mutations import mutate_bytes
     finally:
         sys.path.remove(str(HERE))
     path = folder / name
@@ -121,7 +118,7 @@ def outcomes(folder: Path, name: str, num: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_some_hostile_files(tmp_path: Path, name: str) -> None:
+def test_some_hostile_files(tmp_path, name):
     found = outcomes(tmp_path, name, 60)
     assert min(found["cells"], found["refused"]) >= (0 if name.startswith("IFCB") else 2)
 
@@ -129,5 +126,5 @@ def test_some_hostile_files(tmp_path: Path, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", KINDS)
-def test_a_thousand_hostile_files(tmp_path: Path, name: str) -> None:
+def test_a_thousand_hostile_files(tmp_path, name):
     assert sum(outcomes(tmp_path, name, 1000).values()) == 1000

@@ -6,8 +6,6 @@
 A line `{"begin": SEED}` goes before each, so that a process that dies has said of what.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import json
 import os
@@ -21,7 +19,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from corpus import Corpus, make_corpus
+from corpus import make_corpus
 from mutated_values import mutate_checkpoint, mutate_dataset
 from mutations import mutate_image, mutate_tar
 
@@ -43,12 +41,12 @@ LIMIT_BYTES = 400 << 20  # beyond what the process had before the case
 ADDRESS_BYTES = 8 << 30  # likewise, of addresses
 
 
-def kind_of(seed: int) -> str:
+def kind_of(seed):
     """What a seed is a case of."""
     return ("image", "dataset", "image", "tar", "image", "dataset", "image", "tar", "image", "checkpoint")[seed % 10]
 
 
-def run_case(seed: int, corpus: Corpus, folder: Path) -> str:
+def run_case(seed, corpus, folder):
     """Make the input of a seed in `folder` and give it to those who must stand it; says what they did with it."""
     rng = random.Random(seed)
     return {"image": _image, "tar": _tar, "dataset": _dataset, "checkpoint": _checkpoint}[kind_of(seed)](
@@ -56,7 +54,7 @@ def run_case(seed: int, corpus: Corpus, folder: Path) -> str:
     )
 
 
-def _image(rng: random.Random, corpus: Corpus, folder: Path, seed: int) -> str:
+def _image(rng, corpus, folder, seed):
     name, other = rng.choice(list(corpus.images)), rng.choice(list(corpus.images.values()))
     data = mutate_image(rng, name, corpus.images[name], other)
     (folder / "in" / name).write_bytes(data)
@@ -71,7 +69,7 @@ def _image(rng: random.Random, corpus: Corpus, folder: Path, seed: int) -> str:
     return "accepted"
 
 
-def _tar(rng: random.Random, corpus: Corpus, folder: Path, seed: int) -> str:
+def _tar(rng, corpus, folder, seed):
     name, other = rng.choice(list(corpus.tars)), rng.choice(list(corpus.tars.values()))
     data = mutate_tar(rng, corpus.tars[name], other)
     path = folder / "in" / name
@@ -85,7 +83,7 @@ def _tar(rng: random.Random, corpus: Corpus, folder: Path, seed: int) -> str:
     return "accepted"
 
 
-def _dataset(rng: random.Random, corpus: Corpus, folder: Path, seed: int) -> str:
+def _dataset(rng, corpus, folder, seed):
     files = mutate_dataset(rng, corpus.datasets[rng.choice(list(corpus.datasets))])
     (folder / "in" / "splits").mkdir()
     for name, data in files.items():
@@ -94,7 +92,7 @@ def _dataset(rng: random.Random, corpus: Corpus, folder: Path, seed: int) -> str
     return "accepted"
 
 
-def _use(manifest: Manifest) -> None:
+def _use(manifest):
     manifest.blocks() if manifest.info.layout == "block" else None
     assert manifest.shard_index.min(initial=0) >= 0
     for config in (
@@ -114,7 +112,7 @@ def _use(manifest: Manifest) -> None:
         pass
 
 
-def _checkpoint(rng: random.Random, corpus: Corpus, folder: Path, seed: int) -> str:
+def _checkpoint(rng, corpus, folder, seed):
     name = rng.choice(list(corpus.checkpoints))
     data = mutate_checkpoint(rng, corpus.checkpoints[name], corpus.checkpoints["plain.ckpt"])
     path = folder / "in" / name
@@ -126,7 +124,7 @@ def _checkpoint(rng: random.Random, corpus: Corpus, folder: Path, seed: int) -> 
     return "accepted"
 
 
-def snapshot(folder: Path) -> set[tuple[str, int]]:
+def snapshot(folder):
     """Name and time of change of all that a case must not touch."""
     kept = {"in"}
     found = set()
@@ -136,7 +134,7 @@ def snapshot(folder: Path) -> set[tuple[str, int]]:
     return found
 
 
-def memory(name: str) -> int:
+def memory(name):
     """A line of /proc/self/status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name):
@@ -144,7 +142,7 @@ def memory(name: str) -> int:
     raise KeyError(name)
 
 
-def watched(seed: int, corpus: Corpus, folder: Path) -> dict[str, object]:
+def watched(seed, corpus, folder):
     """`run_case`, with what it took: faults are errors of a kind that is none of ours, memory, stray files."""
     shutil.rmtree(folder / "in", ignore_errors=True)
     (folder / "in").mkdir()
@@ -171,7 +169,7 @@ def watched(seed: int, corpus: Corpus, folder: Path) -> dict[str, object]:
     return {"seed": seed, "kind": kind_of(seed), "outcome": outcome, "fault": fault, "s": seconds, "bytes": taken}
 
 
-def main() -> None:
+def main():
     folder, *numbers = sys.argv[1:]
     first, stop, step = (*map(int, numbers),) if len(numbers) == 3 else (int(numbers[0]), int(numbers[0]) + 1, 1)
     place = Path(folder) / f"worker-{os.getpid()}"

@@ -1,10 +1,6 @@
 """The bank on a GPU: the CPU's batches wherever the pool lies, and a training step without host round trips."""
 
-from __future__ import annotations
-
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,13 +27,13 @@ GPU, STRONG = "cuda:0", Augmentation(rotation_deg=180, noise_probability=0.7)
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def cells(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu") / "cells"
     assert synth([str(folder), "--cells", "6000", "--seed", "3"]) == 0
     return Manifest.open(folder)
 
 
-def bank_loader(manifest: Manifest, device: str, memory: str, decode_on_gpu: bool = False) -> BankLoader:
+def bank_loader(manifest, device, memory, decode_on_gpu=False):
     view = select(manifest, ViewConfig("train"))
     rows = fill_order(view, 0)
     bank = CellBank(
@@ -53,7 +49,7 @@ def bank_loader(manifest: Manifest, device: str, memory: str, decode_on_gpu: boo
 
 @pytest.mark.parametrize("memory", ["gpu", "pinned"])
 @pytest.mark.parametrize("decode_on_gpu", [False, True])
-def test_batches_are_those_of_the_cpu(cells: Manifest, memory: str, decode_on_gpu: bool) -> None:
+def test_batches_are_those_of_the_cpu(cells, memory, decode_on_gpu):
     """nvJPEG rounds a grey level or two differently; the images are compared where the pixels are the same."""
     here, there = bank_loader(cells, "cpu", "host"), bank_loader(cells, GPU, memory, decode_on_gpu)
     here.bank.fill()
@@ -74,7 +70,7 @@ def test_batches_are_those_of_the_cpu(cells: Manifest, memory: str, decode_on_gp
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_fused_stream_gives_the_batches_of_the_cpu(cells: Manifest, layout: str, tmp_path: Path) -> None:
+def test_fused_stream_gives_the_batches_of_the_cpu(cells, layout, tmp_path):
     """Cells that threads decode are copied; those of blocks are read where the file was read to."""
     if layout == "block":
         assert synth([str(tmp_path / "blocks"), "--cells", "1000", "--seed", "3", "--layout", "block"]) == 0
@@ -89,7 +85,7 @@ def test_fused_stream_gives_the_batches_of_the_cpu(cells: Manifest, layout: str,
         assert (one.images - two.images.cpu()).abs().mean() <= 0.02  # nvJPEG rounds a grey level or two differently
 
 
-def test_training_waits_for_the_device_only_to_read_scores(cells: Manifest) -> None:
+def test_training_waits_for_the_device_only_to_read_scores(cells):
     """Inside an epoch, between two readings, no copy comes back, nothing waits, and next to nothing is sent."""
     library_settings.quiet()
     module = CellDataModule(str(cells.path), batch_size=64, image_size=64, store="bank")
@@ -105,12 +101,12 @@ def test_training_waits_for_the_device_only_to_read_scores(cells: Manifest) -> N
     assert in_epoch + 10 < last < 2 * in_epoch
 
     class Profile(pl.Callback):
-        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.global_step == first:
                 torch.cuda.synchronize()
                 profiler.start()
 
-        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        def on_train_batch_end(self, trainer, *_):
             if trainer.global_step == last:
                 profiler.stop()
 
@@ -127,7 +123,7 @@ def test_training_waits_for_the_device_only_to_read_scores(cells: Manifest) -> N
         callbacks=[Profile()],
     )
     trainer.fit(model, datamodule=module)
-    names: Counter[str] = Counter(event.name for event in profiler.events())
+    names = Counter(event.name for event in profiler.events())
     assert names["cudaLaunchKernel"] > 10 * (last - first)  # the profiler saw the device
     assert sum(count for name, count in names.items() if "Memcpy DtoH" in name) == 0
     assert sum(count for name, count in names.items() if "Memcpy HtoD" in name) <= 2
@@ -135,14 +131,14 @@ def test_training_waits_for_the_device_only_to_read_scores(cells: Manifest) -> N
     assert names["cudaDeviceSynchronize"] <= 2  # the profiler's own
 
 
-def test_16_bit_cells_and_the_way_of_dali(cells: Manifest) -> None:
+def test_16_bit_cells_and_the_way_of_dali(cells):
     """A pinned pool that DALI's operators read on the host, and uint16 in GPU memory."""
     view = select(cells, ViewConfig("train"))
     rows = fill_order(view, 0)
     for memory, transform, depth in (("pinned", "dali", 8), ("gpu", "dali", 8), ("gpu", "fused", 16)):
         loaders = []
         for name, place in (("cpu", "host"), (GPU, memory)):
-            options: dict[str, Any] = {"memory": place, "device": torch.device(name), "depth": depth}
+            options = {"memory": place, "device": torch.device(name), "depth": depth}
             bank = CellBank(View(cells, rows), np.array([0, len(rows)]), decode_on_gpu=depth == 8, **options)
             config = LoaderSettings(device=torch.device(name), transform=transform)
             loaders.append(BankLoader(bank, view, BankOrder(len(rows), 64), Preprocessing(64, depth=depth), config))
@@ -150,7 +146,7 @@ def test_16_bit_cells_and_the_way_of_dali(cells: Manifest) -> None:
             assert (one.images - two.images.cpu()).abs().mean() <= 0.02
 
 
-def test_fills_on_a_stream_of_its_own(cells: Manifest) -> None:
+def test_fills_on_a_stream_of_its_own(cells):
     """The first batch is right though its cells have just been put on the way."""
     loader = bank_loader(cells, GPU, "gpu")
     one = next(iter(loader))

@@ -1,7 +1,5 @@
 """normalize on a GPU: the values of the CPU twin, every entry, streams, graph capture."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

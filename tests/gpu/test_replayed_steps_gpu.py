@@ -1,9 +1,6 @@
 """Replayed training steps on a GPU: captured, equal to steps on batches, and no wait of the host between readings."""
 
-from __future__ import annotations
-
 from collections import Counter
-from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -21,7 +18,7 @@ GROUP = 8
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def cells(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu") / "cells"
     assert synth([str(folder), "--cells", "6000", "--seed", "3"]) == 0
     return Manifest.open(folder)
@@ -30,23 +27,23 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 class Watch(pl.Callback):
     """Profiles the calls between two readings of the scores, and notes whether steps are replays."""
 
-    def __init__(self, first: int, last: int) -> None:
+    def __init__(self, first, last):
         self.first, self.last, self.captured = first, last, False
         activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
         self.profiler = torch.profiler.profile(activities=activities)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.first:
             torch.cuda.synchronize()
             self.profiler.start()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer, pl_module, *_):
         self.captured |= pl_module._planned.is_captured
         if trainer.global_step == self.last:
             self.profiler.stop()
 
 
-def fit(cells: Manifest, precision: str, watch: Watch, **settings: Any) -> tuple[CellModule, pl.Trainer]:
+def fit(cells, precision, watch, **settings):
     library_settings.quiet()
     pl.seed_everything(1, verbose=False)
     module = CellDataModule(str(cells.path), batch_size=64, image_size=64, store="bank", steps_per_call=GROUP,
@@ -56,7 +53,7 @@ def fit(cells: Manifest, precision: str, watch: Watch, **settings: Any) -> tuple
     trainer = pl.Trainer(
         accelerator="gpu",
         devices=1,
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
         max_steps=15 * GROUP,
         logger=False,
         enable_checkpointing=False,
@@ -71,7 +68,7 @@ def fit(cells: Manifest, precision: str, watch: Watch, **settings: Any) -> tuple
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_replayed_steps_end_where_steps_on_batches_end(cells: Manifest, precision: str) -> None:
+def test_replayed_steps_end_where_steps_on_batches_end(cells, precision):
     ends = {}
     for graph in (True, False):
         watch = Watch(-1, -1)
@@ -88,13 +85,13 @@ def test_replayed_steps_end_where_steps_on_batches_end(cells: Manifest, precisio
     assert counts == [15 * GROUP] * 2
 
 
-def test_the_host_launches_graphs_and_waits_for_nothing_between_readings(cells: Manifest) -> None:
+def test_the_host_launches_graphs_and_waits_for_nothing_between_readings(cells):
     in_epoch = -(-int((cells.split() == "train").sum()) // 64)
     first, last = in_epoch + GROUP, in_epoch + 4 * GROUP  # in the second epoch, whose calls begin anew
     assert READ_EVERY < in_epoch < 2 * READ_EVERY - 4 * GROUP + READ_EVERY // GROUP  # scores are read before and behind
     watch = Watch(first, last)
     fit(cells, "bf16-mixed", watch)
-    names: Counter[str] = Counter(event.name for event in watch.profiler.events())
+    names = Counter(event.name for event in watch.profiler.events())
     assert watch.captured
     assert names["cudaGraphLaunch"] == last - first
     assert names["cudaLaunchKernel"] < 10 * (last - first)

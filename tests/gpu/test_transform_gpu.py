@@ -1,7 +1,5 @@
 """transform of a pool on a GPU: the twin's values in every variant, bounds, streams, pinned memory, graph capture."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -26,7 +24,7 @@ CHANGES = {
 SIZES = [(21, 102), (68, 440), (128, 128), (1, 1), (1, 9), (300, 700), (40, 40), (33, 7)]
 
 
-def pool_of(dtype: torch.dtype = torch.uint8, fills: bool = True, count: int = 40) -> CellPool:
+def pool_of(dtype=torch.uint8, fills=True, count=40):
     rng = np.random.default_rng(3)
     heights, widths = (np.array([SIZES[i % len(SIZES)][axis] for i in range(count)], np.int32) for axis in (0, 1))
     sizes = heights.astype(np.int64) * widths
@@ -41,17 +39,17 @@ def pool_of(dtype: torch.dtype = torch.uint8, fills: bool = True, count: int = 4
     )
 
 
-def on_gpu(pool: CellPool) -> CellPool:
+def on_gpu(pool):
     return CellPool(*(None if column is None else column.cuda() for column in pool))
 
 
-def batch(count: int = 100, cells: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch(count=100, cells=40):
     rng = np.random.default_rng(count)
     index = torch.from_numpy(rng.integers(0, cells, count))
     return index, torch.from_numpy(rng.integers(0, 2**45, count)), make_clock(2**63 + 11, 70_000)
 
 
-def assert_close(got: torch.Tensor, want: torch.Tensor, bound: float) -> None:
+def assert_close(got, want, bound):
     got, want = got.float().cpu().flatten(1), want.flatten(1)
     scale = want.abs().amax(1, keepdim=True)
     assert ((got - want).abs() <= bound * scale + 1e-30).all()
@@ -62,7 +60,7 @@ def assert_close(got: torch.Tensor, want: torch.Tensor, bound: float) -> None:
 @pytest.mark.parametrize("out_dtype", DTYPES)
 @pytest.mark.parametrize("size", [32, 64, 96, 128])
 @pytest.mark.parametrize("fits", ["stretch", "contain", "scale"])
-def test_agrees_with_the_twin(fits: str, size: int, out_dtype: torch.dtype, dtype: torch.dtype, change: str) -> None:
+def test_agrees_with_the_twin(fits, size, out_dtype, dtype, change):
     pool, columns = pool_of(dtype, fits != "stretch"), batch()
     gpu, on_device = on_gpu(pool), [column.cuda() for column in columns]
     for mode in MODES:
@@ -79,7 +77,7 @@ def test_agrees_with_the_twin(fits: str, size: int, out_dtype: torch.dtype, dtyp
 
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("size", GPU_IMAGE_SIZES)
-def test_every_side_with_and_without_the_filter(size: int, antialias: bool) -> None:
+def test_every_side_with_and_without_the_filter(size, antialias):
     pool, columns = pool_of(torch.uint8, True), batch()
     for fits in ("stretch", "contain"):
         options = {"image_size": size, "fit": fits, "augmentation": CHANGES["all"], "antialias": antialias}
@@ -88,20 +86,20 @@ def test_every_side_with_and_without_the_filter(size: int, antialias: bool) -> N
 
 
 @pytest.mark.parametrize("count", [0, 1, 3000])
-def test_batches_of_any_size(count: int) -> None:
+def test_batches_of_any_size(count):
     pool, columns = pool_of(), batch(count)
     options = {"image_size": 32, "augmentation": CHANGES["all"]}
     got = transform(on_gpu(pool), *(column.cuda() for column in columns), **options)
     assert_close(got, transform(pool, *columns, **options), 1e-5)
 
 
-def test_pool_in_pinned_host_memory() -> None:
+def test_pool_in_pinned_host_memory():
     pool, columns = pool_of(), [column.cuda() for column in batch()]
     pinned = on_gpu(pool)._replace(pixels=pool.pixels.pin_memory())
     assert torch.equal(transform(pinned, *columns), transform(on_gpu(pool), *columns))
 
 
-def test_nothing_outside_of_the_pool_is_read() -> None:
+def test_nothing_outside_of_the_pool_is_read():
     pool, (index, position, clock) = on_gpu(pool_of()), [column.cuda() for column in batch(6)]
     index = torch.tensor([0, 40, -1, 2**40, 1, 2], device="cuda")
     height = pool.height.clone()
@@ -111,7 +109,7 @@ def test_nothing_outside_of_the_pool_is_read() -> None:
     assert torch.isfinite(images[[0, 5]]).all()
 
 
-def test_launches_on_the_current_stream() -> None:
+def test_launches_on_the_current_stream():
     pool, (index, position, clock) = on_gpu(pool_of()), [column.cuda() for column in batch()]
     want = transform(pool, torch.full_like(index, 3), position, clock)
     stream = torch.cuda.Stream()
@@ -124,7 +122,7 @@ def test_launches_on_the_current_stream() -> None:
     assert torch.equal(got, want)
 
 
-def test_graph_capture_replays_on_new_indices_and_another_epoch() -> None:
+def test_graph_capture_replays_on_new_indices_and_another_epoch():
     pool, (index, position, clock) = on_gpu(pool_of()), [column.cuda() for column in batch()]
     out = torch.empty(100, 1, 128, 128, device="cuda")
     options = {"augmentation": CHANGES["all"], "out": out}
@@ -139,16 +137,16 @@ def test_graph_capture_replays_on_new_indices_and_another_epoch() -> None:
     assert torch.equal(out, want)
 
 
-def test_compiles_without_a_graph_break() -> None:
+def test_compiles_without_a_graph_break():
     pool, columns = on_gpu(pool_of()), [column.cuda() for column in batch()]
 
-    def step(index: torch.Tensor, position: torch.Tensor, clock: torch.Tensor) -> torch.Tensor:
+    def step(index, position, clock):
         return transform(pool, index, position, clock, augmentation=CHANGES["all"]) * 2
 
     torch.testing.assert_close(torch.compile(step, fullgraph=True)(*columns), step(*columns))
 
 
-def test_contract_and_errors() -> None:
+def test_contract_and_errors():
     pool, columns = on_gpu(pool_of()), [column.cuda() for column in batch(8)]
     settings = _settings("contain", CHANGES["all"], 0, None, 1e-6, True)
     torch.library.opcheck(_transform, (*pool, *columns, 64, torch.float16, settings, 1))

@@ -1,7 +1,5 @@
 """Classifying the cells of files: chunks, workers, packed data and lists of files."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from fixtures.unpacked_files import (

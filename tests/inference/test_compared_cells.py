@@ -1,9 +1,5 @@
 """Cells on which an exported classifier is compared with its run."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 
 from fastcell.dataset.manifest import Manifest
@@ -11,7 +7,7 @@ from fastcell.inference import compared_cells
 from fastcell.ops.border import border_median
 
 
-def test_cells_of_a_data_set_are_those_of_the_engine(trained_data: Path) -> None:
+def test_cells_of_a_data_set_are_those_of_the_engine(trained_data):
     manifest = Manifest.open(trained_data)
     cells = compared_cells.data_set_cells(manifest, 7, 8)
     assert len(cells.pixels) == 7

@@ -1,11 +1,8 @@
 """Loops that are compiled at set-up: the first commands compile none of their own, and say so where they do."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ LINE = "compiling code for this processor; this takes some seconds, once"
 
 
 @pytest.mark.slow
-def test_commands_after_it_compile_nothing(trained_run: Path, trained_data: Path, tmp_path: Path) -> None:
+def test_commands_after_it_compile_nothing(trained_run, trained_data, tmp_path):
     """And a command before it says in one line that it compiles."""
     cells = tmp_path / "cells"
     cells.mkdir()
@@ -28,7 +25,7 @@ def test_commands_after_it_compile_nothing(trained_run: Path, trained_data: Path
         "fit": ["fit", str(trained_data), "--trainer.max_epochs=1", "--runs", str(tmp_path / "runs"), "--preset=demo"],
     }
 
-    def said(words: list[str], cache: Path) -> str:
+    def said(words, cache):
         done = subprocess.run(words, env={**os.environ, "NUMBA_CACHE_DIR": str(cache)}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stderr

@@ -1,10 +1,6 @@
 """Arguments of predict: what is right, and one message in the words of Python for what is not."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +11,7 @@ from fastcell.inference.given_cells import checked_levels, checked_pitches, file
 from fastcell.inference.source_cells import open_cells
 
 
-def test_paths_are_told_from_arrays(tmp_path: Path) -> None:
+def test_paths_are_told_from_arrays(tmp_path):
     (tmp_path / "a b").mkdir()
     assert files_of(f"file://{tmp_path}") == tmp_path
     assert files_of(tmp_path / "a b") == tmp_path / "a b"
@@ -33,7 +29,7 @@ def test_paths_are_told_from_arrays(tmp_path: Path) -> None:
         assert files_of(arrays) is None
 
 
-def test_levels() -> None:
+def test_levels():
     assert checked_levels(None) is None
     assert checked_levels([np.uint16(3), 1400]) == (3.0, 1400.0)
     for wrong in ((1400, 400), (5, 5), (-1, 5), (0, np.inf), (np.nan, 5), (1,), (1, 2, 3), 5, "ab", "word", (None, 3)):
@@ -41,7 +37,7 @@ def test_levels() -> None:
             checked_levels(wrong)
 
 
-def test_pixel_sizes() -> None:
+def test_pixel_sizes():
     assert checked_pitches(None, 3) is None
     one = checked_pitches(0.5, 3)
     assert one is not None
@@ -52,7 +48,7 @@ def test_pixel_sizes() -> None:
     of_files = checked_pitches(0.25, None)
     assert of_files is not None
     assert float(of_files) == 0.25
-    cases: list[tuple[Any, int | None, str]] = [
+    cases = [
         ([0.5, 0.5], 3, r"one number, or one for each of the 3 cells, got \[0.5, 0.5\]"),
         ("x", 3, "one number, or one for each of the 3 cells, got 'x'"),
         (0, 3, "micrometres above 0, got 0"),
@@ -65,14 +61,14 @@ def test_pixel_sizes() -> None:
             checked_pitches(value, num)
 
 
-def test_messages_name_the_arguments_of_python() -> None:
+def test_messages_name_the_arguments_of_python():
     told = "SRC must be x, got None. Give --window 500 501.5. Or --window, --um-per-px 3."
     with pytest.raises(DataError) as caught, in_words_of_python():
         raise DataError(told)
     assert str(caught.value) == "X must be x, got None. Give window=(500, 501.5). Or window, um_per_px 3."
 
 
-def test_images_at_any_depth(tmp_path: Path) -> None:
+def test_images_at_any_depth(tmp_path):
     for name in ("a/b/c/1.png", "x/2.png", "3.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / name), np.full((4, 5), len(name), np.uint8))

@@ -1,7 +1,5 @@
 """Cells of files in the order of pack."""
 
-from __future__ import annotations
-
 import numpy as np
 from fixtures.unpacked_files import cell, make_flat_folder, make_folder, make_rtdc
 

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from fastcell.ops.cuda_kernels import kernel_dir
 HERE = Path(__file__).resolve().parent
 
 
-def _compile(kernels: Path, unit: str, target: Path, *flags: str) -> Path:
+def _compile(kernels, unit, target, *flags):
     command = ["g++", "-std=c++17", "-Wno-unknown-pragmas", "-I", str(kernels), "-I", str(HERE), *flags]
     done = subprocess.run([*command, str(HERE / unit), "-o", str(target)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -27,16 +26,16 @@ def _compile(kernels: Path, unit: str, target: Path, *flags: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gxx() -> None:
+def gxx():
     if shutil.which("g++") is None:
         pytest.skip("no g++: the CUDA sources cannot be compiled as host C++")
 
 
 @pytest.fixture(scope="session")
-def build_library(gxx: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ctypes.CDLL]:
+def build_library(gxx, tmp_path_factory):
     """Compile one source of a folder, e.g. ``normalize``, into a library of host functions."""
 
-    def build(kernels: Path, stem: str, *flags: str) -> ctypes.CDLL:
+    def build(kernels, stem, *flags):
         target = tmp_path_factory.mktemp("host") / f"{stem}.so"
         return ctypes.CDLL(str(_compile(kernels, f"{stem}_host.cpp", target, "-O2", "-fPIC", "-shared", *flags)))
 
@@ -44,16 +43,16 @@ def build_library(gxx: None, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 
 @pytest.fixture(scope="module")
-def host_library(build_library: Callable[[Path, str], ctypes.CDLL], request: pytest.FixtureRequest) -> ctypes.CDLL:
+def host_library(build_library, request):
     """The source that the test module is named after, as host functions."""
     return build_library(kernel_dir(), request.path.stem.removeprefix("test_"))
 
 
 @pytest.fixture
-def mutant(tmp_path: Path) -> Callable[[str, str, str], Path]:
+def mutant(tmp_path):
     """Copy the sources into a folder with one text replaced, and return the folder."""
 
-    def make(name: str, old: str, new: str) -> Path:
+    def make(name, old, new):
         target = tmp_path / "kernels"
         shutil.copytree(kernel_dir(), target)
         text = (target / name).read_text()
@@ -71,14 +70,14 @@ SANITIZERS = {
 
 
 @pytest.fixture
-def sanitized(gxx: None, tmp_path: Path) -> Callable[[Path, str, str], subprocess.CompletedProcess[str]]:
+def sanitized(gxx, tmp_path):
     """Run the kernels of a folder under a sanitizer.
 
     ``thread``: ThreadSanitizer; exit code 66 means a data race. ``address``: AddressSanitizer and
     UndefinedBehaviorSanitizer; exit code 1 and a report mean an error.
     """
 
-    def run(kernels: Path, stem: str, sanitizer: str) -> subprocess.CompletedProcess[str]:
+    def run(kernels, stem, sanitizer):
         program, flags = tmp_path / "program", SANITIZERS[sanitizer]
         command = ["g++", flags[0], "-x", "c++", "-", "-o", str(program)]
         if subprocess.run(command, input="int main() {}", text=True, capture_output=True).returncode:
@@ -89,7 +88,7 @@ def sanitized(gxx: None, tmp_path: Path) -> Callable[[Path, str, str], subproces
         options = {"ASAN_OPTIONS": "detect_stack_use_after_return=0", "TSAN_OPTIONS": "halt_on_error=1"}
         environment = {**os.environ, **options}
 
-        def start(*command: str) -> subprocess.CompletedProcess[str]:
+        def start(*command):
             return subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
 
         done = start(*prefix, str(program))
@@ -111,7 +110,7 @@ class Resources(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def nvrtc() -> Callable[..., dict[str, Resources]]:
+def nvrtc():
     """Compile a source for an architecture, e.g. ``sm_90``, with macros, and return every entry's resources."""
     spec = importlib.util.find_spec("nvidia")
     places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
@@ -122,7 +121,7 @@ def nvrtc() -> Callable[..., dict[str, Resources]]:
         ctypes.CDLL(str(builtins), ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL(str(found[-1]))
 
-    def compile_source(name: str, architecture: str, **macros: object) -> dict[str, Resources]:
+    def compile_source(name, architecture, **macros):
         program, size = ctypes.c_void_p(), ctypes.c_size_t()
         source = (kernel_dir() / name).read_bytes()
         assert library.nvrtcCreateProgram(ctypes.byref(program), source, name.encode(), 0, None, None) == 0

@@ -1,7 +1,5 @@
 """kernels/normalize.cu on the CPU: values against float64, order of execution, races, registers and spills."""
 
-from __future__ import annotations
-
 import ctypes
 
 import numpy as np

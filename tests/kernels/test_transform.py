@@ -1,7 +1,5 @@
 """kernels/transform.cu on the CPU: values against float64 and the CPU twin, and refusals."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools

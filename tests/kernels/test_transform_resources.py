@@ -1,7 +1,5 @@
 """kernels/transform.cu: barriers, races, overruns, registers and spills."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,13 +1,9 @@
 """The client of Python: what it sends, and what it says when the server is not there."""
 
-from __future__ import annotations
-
 import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +14,7 @@ from fastcell.live.client import Client, ServerGone
 from fastcell.live.protocol import MAGIC, Welcome, answer_dtype, client_greeting
 
 
-def test_importing_the_client_loads_numpy_alone() -> None:
+def test_importing_the_client_loads_numpy_alone():
     code = (
         "import sys; from fastcell import Client; "
         "print([name for name in ('torch', 'numba', 'cv2', 'pyarrow', 'starlette', 'asyncio') if name in sys.modules])"
@@ -29,7 +25,7 @@ def test_importing_the_client_loads_numpy_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", ["array", "list", "strided", "16 bit"])
-def test_the_bytes_sent_are_those_of_the_page(tmp_path: Path, kind: str) -> None:
+def test_the_bytes_sent_are_those_of_the_page(tmp_path, kind):
     cells = some_cells(6)
     if kind == "strided":
         cells = some_cells(6, shape=(40, 34))[:, ::2, ::2]
@@ -41,9 +37,9 @@ def test_the_bytes_sent_are_those_of_the_page(tmp_path: Path, kind: str) -> None
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(tmp_path / "s"))
     listener.listen(1)
-    got: list[bytes] = []
+    got = []
 
-    def serve() -> None:
+    def serve():
         connected = listener.accept()[0]
         connected.sendall(Welcome(["a"], False, 1 << 20).to_bytes())
         while data := connected.recv(1 << 16):
@@ -64,10 +60,10 @@ def test_the_bytes_sent_are_those_of_the_page(tmp_path: Path, kind: str) -> None
 @pytest.mark.parametrize(
     "cells", [[np.zeros((3, 4), np.float32)], [np.zeros((3, 4, 3), np.uint8)], np.zeros((1, 0, 5), np.uint8)]
 )
-def test_what_is_no_cell_is_not_sent(tmp_path: Path, cells: object) -> None:
+def test_what_is_no_cell_is_not_sent(tmp_path, cells):
     with served(tmp_path) as running, running.client() as client:
         with pytest.raises(ValueError, match="a cell must"):
-            client.send(cells)  # type: ignore[arg-type]
+            client.send(cells)
         assert client.unanswered == []
         assert client.predict(some_cells(2)).ids.tolist() == [0, 1]
 
@@ -83,7 +79,7 @@ def test_what_is_no_cell_is_not_sent(tmp_path: Path, cells: object) -> None:
         {"ids": [1 << 64, 0]},
     ],
 )
-def test_numbers_that_do_not_fit_are_not_sent(tmp_path: Path, numbers: dict[str, Any]) -> None:
+def test_numbers_that_do_not_fit_are_not_sent(tmp_path, numbers):
     with served(tmp_path) as running, running.client() as client:
         with pytest.raises(ValueError, match="must be 2 whole numbers from 0 to"):
             client.send(some_cells(2), **numbers)
@@ -103,10 +99,10 @@ def test_numbers_that_do_not_fit_are_not_sent(tmp_path: Path, numbers: dict[str,
         b"",
     ],
 )
-def test_a_broken_greeting_is_named(greeting: bytes) -> None:
+def test_a_broken_greeting_is_named(greeting):
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
+    def serve():
         connected = listener.accept()[0]
         connected.recv(10)
         connected.sendall(greeting)
@@ -120,17 +116,17 @@ def test_a_broken_greeting_is_named(greeting: bytes) -> None:
     listener.close()
 
 
-def test_a_missing_server_is_named(tmp_path: Path) -> None:
+def test_a_missing_server_is_named(tmp_path):
     with pytest.raises(ServerGone, match="cannot be reached"):
         Client(str(tmp_path / "nothing"))
     with pytest.raises(ServerGone, match="127.0.0.1:1 cannot be reached"):
         Client("127.0.0.1:1")
 
 
-def test_another_server_is_named(tmp_path: Path) -> None:
+def test_another_server_is_named(tmp_path):
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
+    def serve():
         connected = listener.accept()[0]
         connected.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         connected.close()
@@ -143,11 +139,11 @@ def test_another_server_is_named(tmp_path: Path) -> None:
     listener.close()
 
 
-def test_a_server_that_breaks_off_leaves_the_ids_without_an_answer(tmp_path: Path) -> None:
+def test_a_server_that_breaks_off_leaves_the_ids_without_an_answer(tmp_path):
     """The answers that came before are returned; what has none is named once."""
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
+    def serve():
         connected = listener.accept()[0]
         connected.sendall(Welcome(["a", "b"], False, 1 << 20).to_bytes())
         rows = np.zeros(3, answer_dtype(2))
@@ -167,7 +163,7 @@ def test_a_server_that_breaks_off_leaves_the_ids_without_an_answer(tmp_path: Pat
     listener.close()
 
 
-def test_frames_that_wait_forbid_a_prediction(tmp_path: Path) -> None:
+def test_frames_that_wait_forbid_a_prediction(tmp_path):
     with served(tmp_path) as running, running.client() as client:
         client.send(some_cells(2))
         with pytest.raises(ValueError, match="2 frames wait"):
@@ -175,14 +171,14 @@ def test_frames_that_wait_forbid_a_prediction(tmp_path: Path) -> None:
         assert len(client.receive(2)) == 2
 
 
-def test_finish_brings_all_answers(tmp_path: Path) -> None:
+def test_finish_brings_all_answers(tmp_path):
     with served(tmp_path) as running, running.client() as client:
         client.send(some_cells(300))
         assert sum(map(len, client.finish())) == 300
         assert client.unanswered == []
 
 
-def test_no_cells_have_no_answers(tmp_path: Path) -> None:
+def test_no_cells_have_no_answers(tmp_path):
     with served(tmp_path) as running, running.client() as client:
         found = client.predict(some_cells(0))
         assert len(found) == 0

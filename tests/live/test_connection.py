@@ -1,9 +1,6 @@
 """One client of the server, with a socket pair instead of the server: greetings, order, last messages."""
 
-from __future__ import annotations
-
 import socket
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,7 +15,7 @@ SCRATCH = memoryview(bytearray(1 << 16))
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[Connection, socket.socket]]:
+def pair():
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.settimeout(5)
@@ -27,14 +24,14 @@ def pair() -> Iterator[tuple[Connection, socket.socket]]:
     theirs.close()
 
 
-def greet(connection: Connection, theirs: socket.socket, more: bytes = b"") -> None:
+def greet(connection, theirs, more=b""):
     theirs.sendall(client_greeting("secret") + more)
     assert connection.receive(SCRATCH) is None
     connection.flush()
     assert theirs.recv(7) == b"WELCOME"
 
 
-def test_frames_behind_the_greeting_are_held_with_their_time(pair: tuple[Connection, socket.socket]) -> None:
+def test_frames_behind_the_greeting_are_held_with_their_time(pair):
     connection, theirs = pair
     greet(connection, theirs, b"".join(frame_of(cell, 3 + n) for n, cell in enumerate(some_cells(2))))
     ((frames, arrived),) = connection.held
@@ -44,7 +41,7 @@ def test_frames_behind_the_greeting_are_held_with_their_time(pair: tuple[Connect
 
 
 @pytest.mark.parametrize("data", [client_greeting(), client_greeting("wrong"), b"GET / HTTP/1.1\r\n"])
-def test_a_wrong_greeting_is_named(pair: tuple[Connection, socket.socket], data: bytes) -> None:
+def test_a_wrong_greeting_is_named(pair, data):
     connection, theirs = pair
     theirs.sendall(data)
     wrong = connection.receive(SCRATCH)
@@ -62,7 +59,7 @@ def test_a_wrong_greeting_is_named(pair: tuple[Connection, socket.socket], data:
     assert connection.over
 
 
-def test_answers_leave_in_the_order_of_the_frames(pair: tuple[Connection, socket.socket]) -> None:
+def test_answers_leave_in_the_order_of_the_frames(pair):
     connection, theirs = pair
     greet(connection, theirs, frame_of(some_cells(1)[0], 1) + frame_of(some_cells(1, 1, (3, 3))[0], 2))
     (frames, _) = connection.held.popleft()
@@ -85,9 +82,7 @@ def test_answers_leave_in_the_order_of_the_frames(pair: tuple[Connection, socket
     assert connection.settled
 
 
-def test_unread_answers_stop_the_reading(
-    pair: tuple[Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unread_answers_stop_the_reading(pair, monkeypatch):
     connection, theirs = pair
     greet(connection, theirs)
     assert connection.reads
@@ -96,7 +91,7 @@ def test_unread_answers_stop_the_reading(
     assert not connection.reads
 
 
-def test_a_client_that_left_abandons_its_frames(pair: tuple[Connection, socket.socket]) -> None:
+def test_a_client_that_left_abandons_its_frames(pair):
     connection, theirs = pair
     greet(connection, theirs, b"".join(frame_of(cell, 5 + n) for n, cell in enumerate(some_cells(4))))
     frames, arrived = connection.held.popleft()

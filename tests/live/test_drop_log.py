@@ -1,9 +1,6 @@
 """The list of cells without a class: ranges of ids, one header, no end of the server when the disk is full."""
 
-from __future__ import annotations
-
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,13 +21,13 @@ LAST = (1 << 64) - 1
         ([LAST - 1, LAST], [(LAST - 1, LAST)]),
     ],
 )
-def test_ids_become_ranges(ids: list[int], ranges: list[tuple[int, int]]) -> None:
+def test_ids_become_ranges(ids, ranges):
     assert id_ranges(np.array(ids, np.uint64)) == ranges
 
 
-def test_rows_are_appended_under_one_header(tmp_path: Path) -> None:
+def test_rows_are_appended_under_one_header(tmp_path):
     path = tmp_path / "dropped.csv"
-    said: list[str] = []
+    said = []
     DropLog(path, said.append).add("none", np.empty(0, np.uint64), "queue full")
     assert not path.exists()
     for _ in range(2):
@@ -50,8 +47,8 @@ def test_rows_are_appended_under_one_header(tmp_path: Path) -> None:
     assert [line.split()[0] for line in said] == ["3", "1", "3", "1"]
 
 
-def test_a_file_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_file_that_cannot_be_written_is_said_once(tmp_path):
+    said = []
     log = DropLog(tmp_path / "missing" / "dropped.csv", said.append)
     for _ in range(3):
         log.add("a", np.array([1], np.uint64), "queue full")
@@ -59,14 +56,14 @@ def test_a_file_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", ["a,b\n1,2\n", "\0\1"])
-def test_another_table_gets_no_rows(tmp_path: Path, there: str) -> None:
+def test_another_table_gets_no_rows(tmp_path, there):
     (tmp_path / "mine.csv").write_text(there)
     with pytest.raises(ArgumentError, match="--drop_log must be a list of dropped cells"):
         check_drop_log(str(tmp_path / "mine.csv"))
     assert (tmp_path / "mine.csv").read_text() == there
 
 
-def test_a_new_an_empty_and_an_earlier_list_are_taken(tmp_path: Path) -> None:
+def test_a_new_an_empty_and_an_earlier_list_are_taken(tmp_path):
     path = tmp_path / "dropped.csv"
     assert check_drop_log(str(path)) == path
     path.touch()

@@ -1,7 +1,5 @@
 """Bodies of HTTP requests: arrays and images by value, and bodies that hold no cells."""
 
-from __future__ import annotations
-
 import io
 
 import cv2
@@ -13,7 +11,7 @@ from fixtures.live_servers import some_cells
 from fastcell.live.http_cells import BodyError, read_parts
 
 
-def npy(array: np.ndarray) -> bytes:
+def npy(array):
     out = io.BytesIO()
     np.save(out, array)
     return out.getvalue()
@@ -21,7 +19,7 @@ def npy(array: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize("kind", ["u1", "<u2", ">u2"])
 @pytest.mark.parametrize("form", ["N", "one", "channel", "fortran"])
-def test_arrays_come_out_as_they_went_in(kind: str, form: str) -> None:
+def test_arrays_come_out_as_they_went_in(kind, form):
     cells = (some_cells(3).astype(np.uint16) * (1 if kind == "u1" else 200)).astype(kind)
     given = {"N": cells, "one": cells[0], "channel": cells[:, None], "fortran": np.asfortranarray(cells)}[form]
     found = read_parts([("x.npy", npy(given))])
@@ -33,7 +31,7 @@ def test_arrays_come_out_as_they_went_in(kind: str, form: str) -> None:
         np.testing.assert_array_equal(one, cell)
 
 
-def test_images_are_decoded_and_damaged_ones_have_a_reason() -> None:
+def test_images_are_decoded_and_damaged_ones_have_a_reason():
     cell = some_cells(1)[0]
     png = cv2.imencode(".png", cell)[1].tobytes()
     tif = io.BytesIO()
@@ -65,12 +63,12 @@ def test_images_are_decoded_and_damaged_ones_have_a_reason() -> None:
         npy(np.zeros((2, 3, 4), np.uint8)).replace(b"'|u1'", b"'|x1'"),
     ],
 )
-def test_other_arrays_are_an_error(data: bytes) -> None:
+def test_other_arrays_are_an_error(data):
     with pytest.raises(BodyError, match="the body"):
         read_parts([("", data)])
 
 
-def test_too_many_cells_are_refused_before_they_are_made() -> None:
+def test_too_many_cells_are_refused_before_they_are_made():
     """One byte a cell: 64 MiB of them would be gigabytes of arrays."""
     with pytest.raises(BodyError, match="at most 10,000 cells, got 2,000,000"):
         read_parts([("", npy(np.zeros((2_000_000, 1, 1), np.uint8)))])

@@ -1,7 +1,5 @@
 """Counts and quantiles of a server, by value."""
 
-from __future__ import annotations
-
 import math
 import time
 
@@ -15,7 +13,7 @@ from fastcell.live.live_metrics import LatencyHistogram, LiveMetrics
 from fastcell.live.protocol import Frames
 
 
-def test_quantiles_are_within_two_percent() -> None:
+def test_quantiles_are_within_two_percent():
     rng = np.random.default_rng(0)
     seconds = rng.lognormal(-6, 1, 20_000)
     histogram = LatencyHistogram()
@@ -28,13 +26,13 @@ def test_quantiles_are_within_two_percent() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, 1e9])
-def test_latencies_out_of_range_count(seconds: float) -> None:
+def test_latencies_out_of_range_count(seconds):
     histogram = LatencyHistogram()
     histogram.add(seconds, 3)
     assert math.isfinite(histogram.quantiles((0.5,))[0])
 
 
-def test_latencies_are_forgotten_after_two_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latencies_are_forgotten_after_two_windows(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(live_metrics.time, "monotonic", lambda: now[0])
     histogram = LatencyHistogram()
@@ -45,7 +43,7 @@ def test_latencies_are_forgotten_after_two_windows(monkeypatch: pytest.MonkeyPat
     assert math.isnan(histogram.quantiles((0.5,))[0])
 
 
-def block_of(classes: list[int], flags: list[int], age: float) -> CellBlock:
+def block_of(classes, flags, age):
     num = len(classes)
     frames = Frames(np.zeros((num, 2, 2), np.uint8), *(np.zeros(num, np.uint64),) * 2, np.zeros(num, np.float32))
     block = CellBlock(frames, 2, time.perf_counter() - age, lambda done: None)
@@ -54,7 +52,7 @@ def block_of(classes: list[int], flags: list[int], age: float) -> CellBlock:
     return block
 
 
-def test_the_text_is_that_of_prometheus() -> None:
+def test_the_text_is_that_of_prometheus():
     metrics = LiveMetrics(["a", 'quote " and \\'], 0.01)
     late = block_of(classes=[1, 1, 0], flags=[3, 1, 0], age=0.1)
     early = block_of(classes=[-1], flags=[0], age=0.001)

@@ -1,7 +1,5 @@
 """Micro-batches: sizes follow load and latency target, nothing is lost, blocks of clients that left are skipped."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 import time
@@ -19,17 +17,17 @@ from fastcell.live.protocol import Frames
 from fastcell.loading.preprocessing import Preprocessing
 
 
-def frames(num: int, seed: int = 0) -> Frames:
+def frames(num, seed=0):
     ids = np.arange(num, dtype=np.uint64)
     return Frames(some_cells(num, seed), ids, ids, np.full(num, np.nan, np.float32))
 
 
-def put(queue: MicroBatches, block: CellBlock) -> None:
+def put(queue, block):
     assert queue.reserve(len(block.frames), whole=True) == len(block.frames)
     queue.submit(block)
 
 
-def batches(network: FixedNetwork, latency: float = 1.0, **options: int) -> tuple[MicroBatches, LiveMetrics]:
+def batches(network, latency=1.0, **options):
     settings = Preprocessing(image_size=16)
     live = LiveClassifier(Classifier(network, ["a", "b"], settings, "cross_entropy", threads=1))
     metrics = LiveMetrics(["a", "b"], latency)
@@ -39,18 +37,18 @@ def batches(network: FixedNetwork, latency: float = 1.0, **options: int) -> tupl
 class CountingNetwork(GatedNetwork):
     """Gated network that keeps the sizes of its batches, and takes its time for each cell."""
 
-    def __init__(self, seconds_per_cell: float = 0.0) -> None:
+    def __init__(self, seconds_per_cell=0.0):
         super().__init__()
-        self.sizes: list[int] = []
+        self.sizes = []
         self.seconds = seconds_per_cell
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, images):
         self.sizes.append(len(images))
         time.sleep(self.seconds * len(images))
         return super().run(images)
 
 
-def test_a_lone_cell_runs_at_once_and_what_comes_meanwhile_runs_together() -> None:
+def test_a_lone_cell_runs_at_once_and_what_comes_meanwhile_runs_together():
     network = CountingNetwork()
     queue, _ = batches(network, latency=1000.0, batch=64)
     done = threading.Semaphore(0)
@@ -67,7 +65,7 @@ def test_a_lone_cell_runs_at_once_and_what_comes_meanwhile_runs_together() -> No
     assert network.sizes == [1, 7]
 
 
-def test_the_latency_target_bounds_the_batches() -> None:
+def test_the_latency_target_bounds_the_batches():
     network = CountingNetwork(0.001)
     network.open.set()
     queue, metrics = batches(network, latency=0.02)
@@ -81,7 +79,7 @@ def test_the_latency_target_bounds_the_batches() -> None:
     assert all(following <= 10 for following in over)
 
 
-def test_a_hiccup_shrinks_the_batches_for_a_few_batches_only() -> None:
+def test_a_hiccup_shrinks_the_batches_for_a_few_batches_only():
     queue, _ = batches(CountingNetwork(), latency=0.02, batch=1)
     queue.close()
     for seconds, most in ((0.001, 2), (0.001, 4), (0.005, 8), (0.01, 8), (0.05, 1), (0.001, 3), (0.0, 6)):
@@ -91,11 +89,11 @@ def test_a_hiccup_shrinks_the_batches_for_a_few_batches_only() -> None:
     assert queue.most_cells() == 6
 
 
-def test_room_is_reserved_once() -> None:
+def test_room_is_reserved_once():
     network = CountingNetwork()
     queue, _ = batches(network)
     queue.most_waiting = 10
-    taken: list[int] = []
+    taken = []
     threads = [threading.Thread(target=lambda: taken.extend(queue.reserve(1) for _ in range(5))) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -106,7 +104,7 @@ def test_room_is_reserved_once() -> None:
     queue.close()
 
 
-def test_without_a_bound_batches_are_whole_batches_of_the_network() -> None:
+def test_without_a_bound_batches_are_whole_batches_of_the_network():
     network = CountingNetwork()
     network.open.set()
     queue, _ = batches(network, latency=1000.0, batch=48)
@@ -116,10 +114,10 @@ def test_without_a_bound_batches_are_whole_batches_of_the_network() -> None:
     assert sum(network.sizes) == 900
 
 
-def test_blocks_of_clients_that_left_are_skipped() -> None:
+def test_blocks_of_clients_that_left_are_skipped():
     network = CountingNetwork()
     queue, metrics = batches(network, latency=1000.0, batch=8)
-    done: list[CellBlock] = []
+    done = []
     first, left, last = (CellBlock(frames(n), 2, 0.0, done.append) for n in (1, 5, 3))
     put(queue, first)
     while not network.sizes:
@@ -136,7 +134,7 @@ def test_blocks_of_clients_that_left_are_skipped() -> None:
     assert done == [first, last]
 
 
-def test_a_full_queue_refuses_or_waits() -> None:
+def test_a_full_queue_refuses_or_waits():
     network = CountingNetwork()
     queue, metrics = batches(network)
     queue.most_waiting = 4
@@ -150,7 +148,7 @@ def test_a_full_queue_refuses_or_waits() -> None:
     queue.close()
 
 
-def test_a_block_is_divided_among_workers_and_comes_back_whole() -> None:
+def test_a_block_is_divided_among_workers_and_comes_back_whole():
     network = CountingNetwork(0.0005)
     network.open.set()
     queue, _ = batches(network, latency=0.01, workers=3)

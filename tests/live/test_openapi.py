@@ -1,7 +1,5 @@
 """The description of the HTTP interface, and the page made from it."""
 
-from __future__ import annotations
-
 import json
 from html.parser import HTMLParser
 
@@ -11,19 +9,19 @@ from fastcell.live.openapi import describe_api, page_of
 
 
 class Words(HTMLParser):
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
-        self.words: list[str] = []
-        self.tags: set[str] = set()
+        self.words = []
+        self.tags = set()
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         self.words.append(data)
 
 
-def test_the_description_is_valid_and_every_answer_is_described() -> None:
+def test_the_description_is_valid_and_every_answer_is_described():
     api = describe_api(["a"])
     OpenAPIV31SpecValidator(api).validate()
     assert json.loads(json.dumps(api)) == api
@@ -33,7 +31,7 @@ def test_the_description_is_valid_and_every_answer_is_described() -> None:
             assert all(answer["description"] for answer in operation["responses"].values())
 
 
-def test_the_page_shows_every_path_and_escapes_what_it_is_told() -> None:
+def test_the_page_shows_every_path_and_escapes_what_it_is_told():
     api = describe_api(["<script>alert(1)</script>"])
     parser = Words()
     parser.feed(page_of(api, {"run": "<img src=x onerror=alert(1)>", "<i>": "&"}))

@@ -1,7 +1,5 @@
 """Bytes of the stream protocol: what docs/guides/live.md states, in any pieces, and what is refused."""
 
-from __future__ import annotations
-
 import struct
 
 import numpy as np
@@ -24,13 +22,13 @@ from fastcell.live.protocol import (
 )
 
 
-def read_all(data: bytes, sizes: list[int]) -> tuple[list[np.ndarray], list[int], list[int], list[float], str | None]:
+def read_all(data, sizes):
     """Feed bytes in pieces of these sizes, again and again."""
     reader, place, turn = FrameReader(), 0, 0
-    cells: list[np.ndarray] = []
-    ids: list[int] = []
-    times: list[int] = []
-    pitch: list[float] = []
+    cells = []
+    ids = []
+    times = []
+    pitch = []
     while place < len(data):
         size = sizes[turn % len(sizes)]
         found, wrong = reader.feed(data[place : place + size])
@@ -47,7 +45,7 @@ def read_all(data: bytes, sizes: list[int]) -> tuple[list[np.ndarray], list[int]
 
 
 @pytest.mark.parametrize("sizes", [[1], [7, 1000], [32], [1 << 20]])
-def test_frames_of_all_sizes_come_out_as_they_went_in(sizes: list[int]) -> None:
+def test_frames_of_all_sizes_come_out_as_they_went_in(sizes):
     rng = np.random.default_rng(1)
     sent = [*some_cells(9)]
     sent += [rng.integers(0, 65536, (3 + number, 9), dtype=np.uint16) for number in range(3)]
@@ -64,7 +62,7 @@ def test_frames_of_all_sizes_come_out_as_they_went_in(sizes: list[int]) -> None:
         np.testing.assert_array_equal(found, cell)
 
 
-def test_the_bytes_of_a_frame_are_those_of_the_page() -> None:
+def test_the_bytes_of_a_frame_are_those_of_the_page():
     cell = np.array([[1, 2, 3], [4, 5, 6]], np.uint16)
     data = frame_of(cell, 7, 8, 0.25)
     assert data == (
@@ -97,9 +95,7 @@ def test_the_bytes_of_a_frame_are_those_of_the_page() -> None:
     ],
 )
 @pytest.mark.parametrize("before", [0, 1, 9])
-def test_a_wrong_header_is_named_and_the_frames_before_it_are_kept(
-    change: dict[str, int], words: str, before: int
-) -> None:
+def test_a_wrong_header_is_named_and_the_frames_before_it_are_kept(change, words, before):
     head = np.frombuffer(frame_of(some_cells(1, 0, (5, 4))[0])[:32], HEADER_DTYPE).copy()
     for name, value in change.items():
         head[name] = value
@@ -110,7 +106,7 @@ def test_a_wrong_header_is_named_and_the_frames_before_it_are_kept(
     assert [number for frames in found for number in frames.ids.tolist()] == list(range(before))
 
 
-def test_a_pitch_that_is_no_length_is_unknown() -> None:
+def test_a_pitch_that_is_no_length_is_unknown():
     cells = some_cells(6)
     values = [0.0, -1.0, float("nan"), float("inf"), 0.5, 2.0]
     data = b"".join(frame_of(cell, 0, 0, value) for cell, value in zip(cells, values, strict=True))
@@ -118,7 +114,7 @@ def test_a_pitch_that_is_no_length_is_unknown() -> None:
     np.testing.assert_array_equal(frames.um_per_px, np.array([np.nan] * 4 + [0.5, 2.0], np.float32))
 
 
-def test_a_part_of_frames_has_their_values() -> None:
+def test_a_part_of_frames_has_their_values():
     (frames,), _ = FrameReader().feed(b"".join(frame_of(cell, 5 + n) for n, cell in enumerate(some_cells(8))))
     part = frames.part(2, 5)
     assert isinstance(part, Frames)
@@ -127,7 +123,7 @@ def test_a_part_of_frames_has_their_values() -> None:
 
 
 @pytest.mark.parametrize("classes", [["a", "b"], ["Größe", ""], ["x" * 300] * 40])
-def test_the_greeting_of_the_server_is_read_in_any_pieces(classes: list[str]) -> None:
+def test_the_greeting_of_the_server_is_read_in_any_pieces(classes):
     welcome = Welcome(classes, True, 12345)
     data = welcome.to_bytes()
     for end in range(0, len(data), max(1, len(data) // 50)):
@@ -137,12 +133,12 @@ def test_the_greeting_of_the_server_is_read_in_any_pieces(classes: list[str]) ->
     assert struct.unpack_from("<IHHI", data, 8) == (len(data) - 12, len(classes), 1, 12345)
 
 
-def test_another_server_is_no_server() -> None:
+def test_another_server_is_no_server():
     with pytest.raises(ProtocolError, match="must greet"):
         Welcome.from_bytes(b"HTTP/1.1 400")
 
 
-def test_the_greeting_of_a_client_is_read_in_any_pieces() -> None:
+def test_the_greeting_of_a_client_is_read_in_any_pieces():
     data = client_greeting("schlüssel")
     for end in range(len(data)):
         assert read_client_greeting(data[:end]) is None
@@ -151,12 +147,12 @@ def test_the_greeting_of_a_client_is_read_in_any_pieces() -> None:
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n", b"FCELLS2\n\0\0", b"\0", MAGIC + b"\xff\xff"])
-def test_other_bytes_are_no_greeting(data: bytes) -> None:
+def test_other_bytes_are_no_greeting(data):
     with pytest.raises(ProtocolError):
         read_client_greeting(data)
 
 
-def test_answers_have_the_bytes_of_the_page() -> None:
+def test_answers_have_the_bytes_of_the_page():
     (frames,), _ = FrameReader().feed(frame_of(some_cells(1)[0], 9, 10))
     answer = empty_answers(frames, 3, AnswerStatus.DROPPED)
     answer["flags"], answer["unlike_score"], answer["spent_us"], answer["queue"], answer["p"] = 3, 1.5, 6, 7, 0.5
@@ -164,7 +160,7 @@ def test_answers_have_the_bytes_of_the_page() -> None:
     assert answer_dtype(3).itemsize == 52
 
 
-def test_a_last_message_has_the_header_of_an_answer_and_a_text() -> None:
+def test_a_last_message_has_the_header_of_an_answer_and_a_text():
     data = closing_message(AnswerStatus.ERROR, "größer")
     length, status = struct.unpack_from("<IH", data)
     assert (length, status) == (len(data) - 4, 3)

@@ -1,7 +1,5 @@
 """A whole server in this process: addresses, signals at any time, and what is left behind."""
 
-from __future__ import annotations
-
 import gc
 import os
 import resource
@@ -26,16 +24,16 @@ from fastcell.live.protocol import AnswerStatus, Welcome, answer_dtype, client_g
 from fastcell.live.serve import ServeOptions, serve_cells
 
 
-def test_a_signal_ends_the_server_after_the_last_answers(tmp_path: Path) -> None:
+def test_a_signal_ends_the_server_after_the_last_answers(tmp_path):
     network = GatedNetwork()
     network.gate.release(100)  # to prepare
     classifier = fixed_classifier()
     classifier.backend = network
     path = str(tmp_path / "s")
-    said: list[str] = []
-    found: list[object] = []
+    said = []
+    found = []
 
-    def visit() -> None:
+    def visit():
         while len(said) < 3:
             time.sleep(0.005)
         while network.gate.acquire(blocking=False):
@@ -70,14 +68,14 @@ def test_a_signal_ends_the_server_after_the_last_answers(tmp_path: Path) -> None
     assert not (tmp_path / "dropped.csv").exists()
 
 
-def read(url: str) -> str:
+def read(url):
     with urllib.request.urlopen(url, timeout=20) as answer:
         return str(answer.read().decode())
 
 
-def test_a_signal_while_the_server_starts_ends_it(tmp_path: Path) -> None:
+def test_a_signal_while_the_server_starts_ends_it(tmp_path):
     class Signalling(LiveClassifier):
-        def prepare(self) -> None:
+        def prepare(self):
             os.kill(os.getpid(), signal.SIGTERM)
             super().prepare()
 
@@ -86,7 +84,7 @@ def test_a_signal_while_the_server_starts_ends_it(tmp_path: Path) -> None:
     assert counts.received == 0
 
 
-def test_all_sockets_are_closed_where_one_cannot_be_had(tmp_path: Path) -> None:
+def test_all_sockets_are_closed_where_one_cannot_be_had(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         free = socket.create_server(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -97,12 +95,12 @@ def test_all_sockets_are_closed_where_one_cannot_be_had(tmp_path: Path) -> None:
         socket.create_server(("127.0.0.1", port)).close()
 
 
-def test_the_limit_of_open_files_is_raised(tmp_path: Path) -> None:
+def test_the_limit_of_open_files_is_raised(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found: list[int] = []
+    found = []
 
     class Looking(LiveClassifier):
-        def prepare(self) -> None:
+        def prepare(self):
             found.append(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -115,10 +113,10 @@ def test_the_limit_of_open_files_is_raised(tmp_path: Path) -> None:
     assert found == [min(1 << 16, hard)]
 
 
-def test_other_addresses_get_a_token(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_other_addresses_get_a_token(tmp_path):
+    said = []
 
-    def visit() -> None:
+    def visit():
         while len(said) < 2:
             time.sleep(0.005)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -132,7 +130,7 @@ def test_other_addresses_get_a_token(tmp_path: Path) -> None:
     assert len(said[1].split()[1]) >= 32
 
 
-def test_standard_input_is_served_and_its_end_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_served_and_its_end_ends_the_server(tmp_path, monkeypatch):
     cells = some_cells(40)
     (tmp_path / "in").write_bytes(client_greeting() + b"".join(frame_of(cell, 5 + n) for n, cell in enumerate(cells)))
     options = ServeOptions(None, stdin=True, drop_log=tmp_path / "d.csv")
@@ -149,9 +147,7 @@ def test_standard_input_is_served_and_its_end_ends_the_server(tmp_path: Path, mo
     np.testing.assert_allclose(rows["p"], fixed_classifier().predict(cells).probabilities, atol=1e-6)
 
 
-def test_a_signal_ends_a_server_whose_standard_input_stays_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_ends_a_server_whose_standard_input_stays_open(tmp_path, monkeypatch):
     monkeypatch.setattr("fastcell.live.connection.LINGER_S", 0.2)
     reading, writing = os.pipe()
     os.write(writing, client_greeting() + frame_of(some_cells(1)[0], 9))
@@ -161,7 +157,7 @@ def test_a_signal_ends_a_server_whose_standard_input_stays_open(
         monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=sink))
         answer = answer_dtype(2).itemsize
 
-        def end() -> None:
+        def end():
             limit = time.monotonic() + 60
             while (tmp_path / "out").stat().st_size <= answer and time.monotonic() < limit:  # a greeting and an answer
                 time.sleep(0.01)

@@ -1,7 +1,5 @@
 """Division of a micro-batch into batches of a few sizes."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -15,11 +13,11 @@ from fastcell.live.small_batches import SmallBatches, fastest_batches
 class Recorder(FixedNetwork):
     """Fixed network in padded batches, which notes their sizes."""
 
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
+    def __init__(self):
+        self.sizes = []
 
-    def run(self, images: np.ndarray, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        def noted(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, images, batch=None):
+        def noted(some):
             self.sizes.append(len(some))
             return FixedNetwork.run(self, some)
 
@@ -27,7 +25,7 @@ class Recorder(FixedNetwork):
 
 
 @pytest.mark.parametrize("num", [0, 1, 2, 5, 9, 127, 128, 129, 300])
-def test_each_image_has_its_answer_in_the_planned_batches(num: int) -> None:
+def test_each_image_has_its_answer_in_the_planned_batches(num):
     recorder = Recorder()
     backend = SmallBatches(recorder, 32)
     assert batch_size(32) == 128
@@ -52,7 +50,7 @@ def test_each_image_has_its_answer_in_the_planned_batches(num: int) -> None:
         {1: 1.0, 2: 1.9, 5: 3.0, 16: 16.5},
     ],
 )
-def test_no_other_batches_are_faster(seconds: dict[int, float]) -> None:
+def test_no_other_batches_are_faster(seconds):
     plans = fastest_batches(seconds, 15)
     assert plans[0] == []
     for num in range(1, 16):

@@ -1,7 +1,5 @@
 """The stream server with real sockets: order, values, limits, clients that break off or send garbage, a clean end."""
 
-from __future__ import annotations
-
 import csv
 import os
 import random
@@ -22,14 +20,14 @@ from fastcell.live.protocol import ANSWER_BYTES, AnswerStatus, client_greeting
 from fastcell.live.stream_server import open_unix_listener
 
 
-def until(condition, seconds: float = 20.0) -> None:
+def until(condition, seconds=20.0):
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, "it never came"
         time.sleep(0.005)
 
 
-def test_answers_are_those_of_the_classifier_in_order(tmp_path: Path) -> None:
+def test_answers_are_those_of_the_classifier_in_order(tmp_path):
     cells = [cell for n in range(60) for cell in some_cells(1 + 9 * (n % 2), n, (9 + n % 5, 8 + n % 7))]
     with served(tmp_path, workers=3, min_confidence=0.6) as running, running.client() as client:
         found = client.predict(cells, ids=range(1000, 1000 + len(cells)), times=range(len(cells)))
@@ -44,7 +42,7 @@ def test_answers_are_those_of_the_classifier_in_order(tmp_path: Path) -> None:
     assert running.metrics.answered == running.metrics.received == len(cells)
 
 
-def test_16_bit_cells_need_a_window(tmp_path: Path) -> None:
+def test_16_bit_cells_need_a_window(tmp_path):
     deep = np.random.default_rng(0).integers(100, 3000, (5, 11, 12), dtype=np.uint16)
     mixed = [deep[0], some_cells(1)[0], *deep[1:]]
     with served(tmp_path) as running, running.client() as client:
@@ -61,10 +59,10 @@ def test_16_bit_cells_need_a_window(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6, rtol=0)
 
 
-def test_many_clients_get_their_own_answers(tmp_path: Path) -> None:
-    wrong: list[int] = []
+def test_many_clients_get_their_own_answers(tmp_path):
+    wrong = []
 
-    def ask(number: int) -> None:
+    def ask(number):
         with running.client() as client:
             for turn in range(5):
                 cells = some_cells(40, number * 10 + turn)
@@ -81,7 +79,7 @@ def test_many_clients_get_their_own_answers(tmp_path: Path) -> None:
     assert wrong == [0] * 30
 
 
-def test_a_full_queue_drops_the_newest_in_their_place_and_lists_them(tmp_path: Path) -> None:
+def test_a_full_queue_drops_the_newest_in_their_place_and_lists_them(tmp_path):
     network = GatedNetwork()
     with served(tmp_path, network, queue=10, when_full="drop") as running, running.client() as client:
         cells = some_cells(30)
@@ -102,7 +100,7 @@ def test_a_full_queue_drops_the_newest_in_their_place_and_lists_them(tmp_path: P
     ]
 
 
-def test_a_full_queue_makes_senders_wait_and_drops_nothing(tmp_path: Path) -> None:
+def test_a_full_queue_makes_senders_wait_and_drops_nothing(tmp_path):
     network = GatedNetwork()
     with served(tmp_path, network, queue=10, when_full="wait") as running, running.client() as client:
         cells = some_cells(600, shape=(100, 100))
@@ -132,7 +130,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_garbage_is_an_error_for_its_client_alone(tmp_path: Path, name: str) -> None:
+def test_garbage_is_an_error_for_its_client_alone(tmp_path, name):
     with served(tmp_path) as running, running.client() as other:
         other.send(some_cells(3))
         hostile = running.raw()
@@ -154,7 +152,7 @@ def test_garbage_is_an_error_for_its_client_alone(tmp_path: Path, name: str) -> 
     assert running.metrics.client_errors == 1
 
 
-def test_a_stream_that_ends_inside_a_frame_is_an_error_after_its_answers(tmp_path: Path) -> None:
+def test_a_stream_that_ends_inside_a_frame_is_an_error_after_its_answers(tmp_path):
     with served(tmp_path) as running:
         short = running.raw()
         short.sendall(client_greeting() + frame_of(some_cells(1)[0], 5) + frame_of(some_cells(1)[0], 6)[:-1])
@@ -167,13 +165,13 @@ def test_a_stream_that_ends_inside_a_frame_is_an_error_after_its_answers(tmp_pat
     assert running.metrics.answered == 1
 
 
-def test_a_client_that_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_says_nothing_is_sent_away(tmp_path, monkeypatch):
     monkeypatch.setattr("fastcell.live.stream_server.GREETING_S", 0.2)
     with served(tmp_path) as running, running.raw() as silent:
         assert b"no greeting came" in silent.recv(4096)
 
 
-def test_a_client_without_the_token_is_sent_away(tmp_path: Path) -> None:
+def test_a_client_without_the_token_is_sent_away(tmp_path):
     with served(tmp_path, token="secret") as running:
         with pytest.raises(ServerGone, match="the token is missing or wrong"):
             running.client()
@@ -183,7 +181,7 @@ def test_a_client_without_the_token_is_sent_away(tmp_path: Path) -> None:
             assert len(client.predict(some_cells(2))) == 2
 
 
-def test_idle_connections_cost_nobody_anything(tmp_path: Path) -> None:
+def test_idle_connections_cost_nobody_anything(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 1000
     if hard < 2 * wanted + 200:
@@ -209,7 +207,7 @@ def test_idle_connections_cost_nobody_anything(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def listed(log: Path) -> int:
+def listed(log):
     """Number of cells in a list of drops."""
     if not log.exists():
         return 0
@@ -217,7 +215,7 @@ def listed(log: Path) -> int:
         return sum(int(row["cells"]) for row in csv.DictReader(file))
 
 
-def test_clients_that_break_off_at_any_moment_leave_the_others_alone(tmp_path: Path) -> None:
+def test_clients_that_break_off_at_any_moment_leave_the_others_alone(tmp_path):
     rng = random.Random(0)
     data = client_greeting() + b"".join(frame_of(cell, number) for number, cell in enumerate(some_cells(300)))
     with served(tmp_path, queue=100) as running, running.client() as steady:
@@ -237,7 +235,7 @@ def test_clients_that_break_off_at_any_moment_leave_the_others_alone(tmp_path: P
     assert counts.dropped == 0
 
 
-def test_a_client_that_never_reads_stops_itself_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_never_reads_stops_itself_only(tmp_path, monkeypatch):
     monkeypatch.setattr(connection_module, "MOST_UNSENT_BYTES", 1 << 14)
     monkeypatch.setattr("fastcell.live.stream_server._SOCKET_BYTES", 1 << 14)
     with served(tmp_path) as running, running.client() as other:
@@ -260,7 +258,7 @@ def test_a_client_that_never_reads_stops_itself_only(tmp_path: Path, monkeypatch
         greedy.close()
 
 
-def test_wakes_of_workers_are_never_lost(tmp_path: Path) -> None:
+def test_wakes_of_workers_are_never_lost(tmp_path):
     """A wake between the two steps of clearing the last one must wake again."""
     with served(tmp_path) as running:
         running.server.stop()
@@ -272,14 +270,14 @@ def test_wakes_of_workers_are_never_lost(tmp_path: Path) -> None:
     class Between:
         """Socket whose reader is overtaken by a worker."""
 
-        def recv(self, num: int) -> bytes:
+        def recv(self, num):
             data = first.recv(num)
             server._wake()
             return data
 
     server._is_woken = False
     server._wake()
-    server._woken = Between()  # type: ignore[assignment]
+    server._woken = Between()
     server._clear()
     server._wake()
     first.setblocking(False)
@@ -288,7 +286,7 @@ def test_wakes_of_workers_are_never_lost(tmp_path: Path) -> None:
     second.close()
 
 
-def test_without_open_files_left_others_are_served_and_the_next_one_later(tmp_path: Path) -> None:
+def test_without_open_files_left_others_are_served_and_the_next_one_later(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     late = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     late.settimeout(20)
@@ -307,7 +305,7 @@ def test_without_open_files_left_others_are_served_and_the_next_one_later(tmp_pa
         assert late.recv(8) == b"FCELLS1\n"
 
 
-def test_a_drain_lasts_as_long_as_batches_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drain_lasts_as_long_as_batches_come(tmp_path, monkeypatch):
     """Its limit is a time without a batch, not the whole time; what is left then is listed."""
     monkeypatch.setattr("fastcell.live.stream_server.DRAIN_S", 0.3)
     network = GatedNetwork()
@@ -328,7 +326,7 @@ def test_a_drain_lasts_as_long_as_batches_come(tmp_path: Path, monkeypatch: pyte
     assert listed(running.log) == running.metrics.abandoned > 0
 
 
-def test_the_end_of_the_server_brings_the_last_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_the_server_brings_the_last_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(connection_module, "LINGER_S", 0.2)
     network = GatedNetwork()
     with served(tmp_path, network) as running:
@@ -347,7 +345,7 @@ def test_the_end_of_the_server_brings_the_last_answers(tmp_path: Path, monkeypat
         client.close()
 
 
-def test_a_socket_path_in_use_is_an_error_and_a_left_one_is_replaced(tmp_path: Path) -> None:
+def test_a_socket_path_in_use_is_an_error_and_a_left_one_is_replaced(tmp_path):
     path = str(tmp_path / "s")
     listener = open_unix_listener(path)
     assert Path(path).stat().st_mode & 0o777 == 0o600

@@ -1,19 +1,13 @@
 """Watched sources that grow: each cell once, files left until they are whole, and the table of predict at the end."""
 
-from __future__ import annotations
-
 import random
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fixtures.unpacked_files import (
@@ -26,42 +20,41 @@ from fixtures.unpacked_files import (
 )
 
 from fastcell.errors import ArgumentError, DataError
-from fastcell.inference.source_cells import SourceCells, open_cells
+from fastcell.inference.source_cells import open_cells
 from fastcell.live.watch import WatchTask, watch
 from fastcell.predictions.from_source import predict_source
-from fastcell.sources.base import SourceItem
 from fastcell.sources.registry import ReadOptions
 
 
 class Counting(FixedNetwork):
     """Fixed network that counts its images, and may be killed."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.num = 0
         self.kill_at = -1
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, images):
         self.num += len(images)
         if 0 <= self.kill_at <= self.num:
             raise SystemExit("killed")
         return super().run(images)
 
 
-def opened(source: Path) -> SourceCells:
+def opened(source):
     deep = (source / "donor0").is_dir()
     return open_cells(source, read=ReadOptions(pattern="{group}/{class}/{name}") if deep else None)
 
 
-def task_of(source: Path, out: Path, network: Counting | None = None, **options: object) -> WatchTask:
+def task_of(source, out, network=None, **options):
     classifier = fixed_classifier()
     classifier.backend, classifier.chunk = network or Counting(), 4
     checkpoint = out.parent / "checkpoint"
     checkpoint.write_bytes(b"weights")
-    settings: dict[str, object] = {"until_idle_s": 0.3, "poll_s": 0.02, **options}
-    return WatchTask(classifier, lambda: opened(source), source, out, checkpoint, **settings)  # type: ignore[arg-type]
+    settings = {"until_idle_s": 0.3, "poll_s": 0.02, **options}
+    return WatchTask(classifier, lambda: opened(source), source, out, checkpoint, **settings)
 
 
-def expected_table(source: Path, folder: Path) -> pa.Table:
+def expected_table(source, folder):
     (folder / "other").mkdir(exist_ok=True)
     (folder / "other" / "checkpoint").write_bytes(b"weights")
     out = folder / "other" / "p.parquet"
@@ -69,8 +62,8 @@ def expected_table(source: Path, folder: Path) -> pa.Table:
     return pq.read_table(out)
 
 
-def run_beside(writer: Callable[[], None], task: WatchTask) -> list[str]:
-    said: list[str] = []
+def run_beside(writer, task):
+    said = []
     thread = threading.Thread(target=writer)
     thread.start()
     watch(task, said.append)
@@ -79,7 +72,7 @@ def run_beside(writer: Callable[[], None], task: WatchTask) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["folder", "rtdc", "ifcb", "stack", "arrays"])
-def test_a_source_that_is_whole_has_the_table_of_predict(tmp_path: Path, name: str) -> None:
+def test_a_source_that_is_whole_has_the_table_of_predict(tmp_path, name):
     source = SOURCES[name][0](tmp_path / "source")
     network = Counting()
     task = task_of(source, tmp_path / "w.parquet", network)
@@ -90,10 +83,10 @@ def test_a_source_that_is_whole_has_the_table_of_predict(tmp_path: Path, name: s
     assert not list(tmp_path.glob(".w*"))
 
 
-def test_a_folder_that_is_filled_slowly_is_classified_once(tmp_path: Path) -> None:
+def test_a_folder_that_is_filled_slowly_is_classified_once(tmp_path):
     source = make_flat_folder(tmp_path / "source")
 
-    def write() -> None:
+    def write():
         for number in range(7, 25):
             write_png(tmp_path / "new.png", number)
             data = (tmp_path / "new.png").read_bytes()
@@ -110,11 +103,11 @@ def test_a_folder_that_is_filled_slowly_is_classified_once(tmp_path: Path) -> No
     assert network.num == 25
 
 
-def test_a_file_that_changes_after_it_was_classified_is_classified_again(tmp_path: Path) -> None:
+def test_a_file_that_changes_after_it_was_classified_is_classified_again(tmp_path):
     source = make_flat_folder(tmp_path / "source")
     network = Counting()
 
-    def write() -> None:
+    def write():
         while network.num < 7:
             time.sleep(0.01)
         write_png(source / "3.png", 99)
@@ -146,18 +139,18 @@ with h5py.File(path, "w", libver="earliest" if how == "earliest" else "latest", 
 
 
 @pytest.mark.parametrize("how", ["earliest", "swmr", pytest.param("latest", marks=pytest.mark.slow)])
-def test_an_rtdc_file_that_another_process_writes_has_the_table_of_predict(tmp_path: Path, how: str) -> None:
+def test_an_rtdc_file_that_another_process_writes_has_the_table_of_predict(tmp_path, how):
     """With the latest format and no SWMR, the file can be read after it was closed only."""
     path = tmp_path / "now.rtdc"
     writer = subprocess.Popen([sys.executable, "-c", WRITE_RTDC, str(path), how], stdout=subprocess.PIPE)
     assert writer.stdout is not None
     assert writer.stdout.readline() == b"begun\n"
     network = Counting()
-    steps: list[int] = []
+    steps = []
     task = task_of(path, tmp_path / "w.parquet", network, until_idle_s=1.0)
     thread = threading.Thread(target=lambda: [steps.append(network.num) or time.sleep(0.02) for _ in range(100)])
     thread.start()
-    said: list[str] = []
+    said = []
     watch(task, said.append)
     thread.join()
     assert writer.wait(20) == 0
@@ -170,7 +163,7 @@ def test_an_rtdc_file_that_another_process_writes_has_the_table_of_predict(tmp_p
         assert len(set(steps)) > 5  # classified as they came
 
 
-def grow_bins(whole: Path, growing: Path, wait: Callable[[int], None]) -> None:
+def grow_bins(whole, growing, wait):
     """Write bins of the Imaging FlowCytobot as the instrument does: rows and pixels of one region after the other."""
     usable = 0
     for rows in sorted(whole.glob("*.adc")):
@@ -188,12 +181,12 @@ def grow_bins(whole: Path, growing: Path, wait: Callable[[int], None]) -> None:
                 wait(usable)
 
 
-def test_bins_that_grow_have_the_table_of_predict(tmp_path: Path) -> None:
+def test_bins_that_grow_have_the_table_of_predict(tmp_path):
     whole, source = SOURCES["ifcb"][0](tmp_path / "whole"), tmp_path / "source"
     source.mkdir()
     network = Counting()
 
-    def wait(usable: int) -> None:
+    def wait(usable):
         """Return when all cells but the last, which may not be whole, have been classified."""
         limit = time.monotonic() + 60
         while network.num < usable - 1:
@@ -211,7 +204,7 @@ def test_bins_that_grow_have_the_table_of_predict(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flat", "rtdc"])
-def test_a_killed_watch_goes_on(tmp_path: Path, kind: str) -> None:
+def test_a_killed_watch_goes_on(tmp_path, kind):
     """Killed while it classifies, again and again: the answers of whole chunks are kept."""
     source = SOURCES[kind][0](tmp_path / "source")
     network = Counting()
@@ -233,11 +226,11 @@ def test_a_killed_watch_goes_on(tmp_path: Path, kind: str) -> None:
     assert network.num <= expected.num_rows + 4 * kills
 
 
-def test_an_empty_folder_is_waited_for(tmp_path: Path) -> None:
+def test_an_empty_folder_is_waited_for(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
 
-    def write() -> None:
+    def write():
         time.sleep(0.1)
         make_flat_folder(source)
 
@@ -246,14 +239,14 @@ def test_an_empty_folder_is_waited_for(tmp_path: Path) -> None:
     assert sum(line.startswith("waiting: ") for line in said) == 1
 
 
-def test_a_folder_that_stays_empty_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_stays_empty_is_an_error(tmp_path):
     (tmp_path / "source").mkdir()
     with pytest.raises((DataError, ArgumentError)):
         watch(task_of(tmp_path / "source", tmp_path / "w.parquet"), lambda line: None)
     assert not (tmp_path / "w.parquet").exists()
 
 
-def test_a_file_that_cannot_be_read_to_the_end_does_not_keep_the_command(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_to_the_end_does_not_keep_the_command(tmp_path):
     source = SOURCES["rtdc"][0](tmp_path / "source")
 
     class Broken:
@@ -261,10 +254,10 @@ def test_a_file_that_cannot_be_read_to_the_end_does_not_keep_the_command(tmp_pat
 
         name, stamp, describe = "broken", staticmethod(lambda item: "same"), staticmethod(lambda: "broken")
 
-        def load(self, item: SourceItem) -> np.ndarray:
+        def load(self, item):
             raise DataError("now.rtdc cannot be read (it is damaged).")
 
-    said: list[str] = []
+    said = []
     task = task_of(source, tmp_path / "w.parquet", until_idle_s=0.2)
     cells = task.open_source()
     task = replace(task, open_source=lambda: replace(cells, source=Broken()))
@@ -273,13 +266,13 @@ def test_a_file_that_cannot_be_read_to_the_end_does_not_keep_the_command(tmp_pat
     assert [line for line in said if "damaged" in line] == ["waiting: now.rtdc cannot be read (it is damaged)."]
 
 
-def test_16_bit_cells_without_a_window_are_an_error(tmp_path: Path) -> None:
+def test_16_bit_cells_without_a_window_are_an_error(tmp_path):
     source = SOURCES["deep"][0](tmp_path / "source")
     with pytest.raises(ArgumentError, match="window"):
         watch(task_of(source, tmp_path / "w.parquet"), lambda line: None)
 
 
-def test_another_window_classifies_anew(tmp_path: Path) -> None:
+def test_another_window_classifies_anew(tmp_path):
     source = SOURCES["deep"][0](tmp_path / "source")
     network = Counting()
     task = task_of(source, tmp_path / "w.parquet", network)
@@ -295,7 +288,7 @@ def test_another_window_classifies_anew(tmp_path: Path) -> None:
     assert network.num - before >= pq.read_table(tmp_path / "w.parquet").num_rows
 
 
-def test_another_run_starts_from_the_beginning(tmp_path: Path) -> None:
+def test_another_run_starts_from_the_beginning(tmp_path):
     source = make_flat_folder(tmp_path / "source")
     network = Counting()
     network.kill_at = 6
@@ -305,17 +298,17 @@ def test_another_run_starts_from_the_beginning(tmp_path: Path) -> None:
     before = network.num
     task = task_of(source, tmp_path / "w.parquet", network)
     task.checkpoint.write_bytes(b"other weights")
-    said: list[str] = []
+    said = []
     watch(task, said.append)
     assert network.num == before + 7
     assert any("different checkpoint" in line for line in said)
 
 
-def test_files_that_vanish_are_left_out(tmp_path: Path) -> None:
+def test_files_that_vanish_are_left_out(tmp_path):
     source = make_flat_folder(tmp_path / "source")
     network = Counting()
 
-    def write() -> None:
+    def write():
         while network.num < 7:
             time.sleep(0.01)
         (source / "2.png").unlink()

@@ -1,7 +1,5 @@
 """Training steps as indices: the cells, columns and images of the batches, from any step on, in groups."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -21,18 +19,18 @@ from fastcell.ops.augmentation import Augmentation
 Make = Callable[..., Manifest]
 
 
-def make_loader(manifest: Manifest, place: tuple[int, int]) -> BankLoader:
+def make_loader(manifest, place):
     view = select(manifest, ViewConfig("train"))
     rows = fill_order(view, 1)
     bank = CellBank(View(manifest, rows), np.array([0, len(rows)]))
     options = {"augmentation": Augmentation(noise_std=4.0), "where": lambda: place}
     order = BankOrder(len(rows), 8, seed=5)
-    return BankLoader(bank, view, order, Preprocessing(16), LoaderSettings(seed=5), **options)  # type: ignore[arg-type]
+    return BankLoader(bank, view, order, Preprocessing(16), LoaderSettings(seed=5), **options)
 
 
 @pytest.mark.parametrize("place", [(0, 0), (2, 3), (1, 7)])
 @pytest.mark.parametrize("group", [1, 3, 20])
-def test_plans_are_the_batches(make_dataset: Make, place: tuple[int, int], group: int) -> None:
+def test_plans_are_the_batches(make_dataset, place, group):
     manifest = make_dataset(100)  # 60 for training: 8 batches, the last with 4 cells of padding
     batches = list(make_loader(manifest, place))
     loader = PlannedLoader(make_loader(manifest, place), group)
@@ -52,7 +50,7 @@ def test_plans_are_the_batches(make_dataset: Make, place: tuple[int, int], group
     assert counted == [sum(sizes[begin : begin + group]) for begin in range(0, 8, group)]
 
 
-def test_cells_of_an_item_are_counted_without_padding(make_dataset: Make) -> None:
+def test_cells_of_an_item_are_counted_without_padding(make_dataset):
     manifest = make_dataset(100)
     assert [make_loader(manifest, (0, 0)).num_cells(step) for step in (0, 7)] == [8, 4]
     view = select(manifest, ViewConfig("valid"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -21,7 +19,7 @@ def batches(num: int = 4) -> list[Batch]:
     return [Batch(torch.zeros(3, 1, 8, 8), torch.arange(3), torch.arange(3), torch.ones(3)) for _ in range(num)]
 
 
-def test_draws_follow_from_seed_epoch_step_and_rank_and_leave_no_trace() -> None:
+def test_draws_follow_from_seed_epoch_step_and_rank_and_leave_no_trace():
     torch.manual_seed(1)
     expected = torch.rand(2)
     torch.manual_seed(1)
@@ -35,7 +33,7 @@ def test_draws_follow_from_seed_epoch_step_and_rank_and_leave_no_trace() -> None
         assert not torch.equal(other, whole[0])
 
 
-def test_training_batches_are_changed_and_others_are_not(trained_data: Path) -> None:
+def test_training_batches_are_changed_and_others_are_not(trained_data):
     settings = {"image_size": 16, "threads": 1, "batch_size": 64}
     plain, own = (CellDataModule(str(trained_data), batch_augmentation=each, **settings) for each in (None, add_noise))
     for data in (plain, own):
@@ -55,7 +53,7 @@ def test_training_batches_are_changed_and_others_are_not(trained_data: Path) -> 
     assert torch.equal(*(next(iter(data.train_dataloader())).images for data in (none, bare)))
 
 
-def test_groups_of_batches_are_changed_as_single_ones(trained_data: Path) -> None:
+def test_groups_of_batches_are_changed_as_single_ones(trained_data):
     settings = {"image_size": 16, "threads": 1, "batch_size": 32, "batch_augmentation": add_noise}
     single, grouped = (CellDataModule(str(trained_data), steps_per_call=each, **settings) for each in (1, 3))
     for data in (single, grouped):
@@ -72,13 +70,13 @@ def test_groups_of_batches_are_changed_as_single_ones(trained_data: Path) -> Non
         (lambda batch: None, "a function that returns a Batch, got 'NoneType'"),
     ],
 )
-def test_what_is_no_batch_is_refused(function, message: str) -> None:
+def test_what_is_no_batch_is_refused(function, message):
     with pytest.raises(ArgumentError) as caught:
         next(BatchAugmentation(function, 0)(iter(batches()), 0, 0))
     assert message in str(caught.value)
 
 
-def test_functions_by_class_path() -> None:
+def test_functions_by_class_path():
     assert find_function(None) is None
     assert find_function(add_noise) is add_noise
     assert name_of_function({"class_path": "a.B"}) == {"class_path": "a.B"}

@@ -1,7 +1,5 @@
 """Work on chunks: the images of the loaders, the same for any number of threads, with corrupt cells marked."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +19,7 @@ from fastcell.loading.ranks import evaluation_share
 Make = Callable[..., Manifest]
 
 
-def images_with(manifest: Manifest, rows: np.ndarray, preprocessing: Preprocessing, chunk: int, threads: int):
+def images_with(manifest, rows, preprocessing, chunk, threads):
     results = list(work_on_chunks(manifest, rows, chunk, preprocessing, lambda cells, images: images, threads=threads))
     assert [len(result.value) for result in results][:-1] == [chunk] * (len(results) - 1)
     assert all(result.good.all() for result in results)
@@ -38,9 +36,7 @@ def images_with(manifest: Manifest, rows: np.ndarray, preprocessing: Preprocessi
         ("cell", "png16", Preprocessing(16, window=(0.0, 65535.0), depth=16)),
     ],
 )
-def test_images_are_those_of_the_loader_for_any_number_of_threads(
-    make_dataset: Make, layout: str, encoding: str, preprocessing: Preprocessing
-) -> None:
+def test_images_are_those_of_the_loader_for_any_number_of_threads(make_dataset, layout, encoding, preprocessing):
     manifest = make_dataset(41, layout=layout, encoding=encoding)
     rows = np.delete(np.arange(41), [3, 20])
     loader = CellLoader(View(manifest, rows), evaluation_share(39, 39), preprocessing)
@@ -52,7 +48,7 @@ def test_images_are_those_of_the_loader_for_any_number_of_threads(
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_corrupt_cells_are_marked_and_the_others_keep_their_images(make_dataset: Make, threads: int) -> None:
+def test_corrupt_cells_are_marked_and_the_others_keep_their_images(make_dataset, threads):
     manifest = make_dataset(30)
     _, whole = images_with(manifest, np.arange(30), Preprocessing(16), 8, 1)
     row = manifest.table.slice(12, 1).to_pylist()[0]
@@ -81,12 +77,12 @@ def test_corrupt_cells_are_marked_and_the_others_keep_their_images(make_dataset:
         list(work_on_chunks(manifest, np.arange(30), 8, Preprocessing(16), lambda cells, images: None))
 
 
-def test_work_that_fails_or_is_left_ends_without_a_thread(make_dataset: Make) -> None:
+def test_work_that_fails_or_is_left_ends_without_a_thread(make_dataset):
     import threading
 
     manifest = make_dataset(60)
 
-    def fail(cells: object, images: np.ndarray) -> None:
+    def fail(cells, images):
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
@@ -98,7 +94,7 @@ def test_work_that_fails_or_is_left_ends_without_a_thread(make_dataset: Make) ->
     assert not [name for name in names if name.startswith(("fastcell-chunks", "fastcell-batches"))]
 
 
-def test_torch_is_not_loaded() -> None:
+def test_torch_is_not_loaded():
     code = (
         "import sys, fastcell.loading.chunk_work; print([n for n in ('torch', 'nvidia', 'cupy') if n in sys.modules])"
     )

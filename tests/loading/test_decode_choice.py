@@ -1,10 +1,7 @@
 """Who decodes: DALI where it can and is wanted, threads else, nobody where the bytes are the pixels."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +20,7 @@ from fastcell.packing.pack import pack
 Make = Callable[..., Manifest]
 
 
-def test_dali_decodes_for_its_own_transform() -> None:
+def test_dali_decodes_for_its_own_transform():
     assert preferred_decoder("auto", "dali") == "dali"
     assert preferred_decoder("auto", "fused") == preferred_decoder("auto", "auto") == "auto"
     assert preferred_decoder("threads", "dali") == "threads"
@@ -39,9 +36,7 @@ def test_dali_decodes_for_its_own_transform() -> None:
     ("png", "cell", 16, "threads", "threads", "threads"),
     ("npy", "block", 8, "stored", "stored", "stored"),
 ])  # fmt: skip
-def test_the_choice(
-    make_dataset: Make, encoding: str, layout: str, depth: int, on_cpu: str, dali: str, on_gpu: str
-) -> None:
+def test_the_choice(make_dataset, encoding, layout, depth, on_cpu, dali, on_gpu):
     manifest = make_dataset(12, encoding=encoding, layout=layout)
     rows, cells = np.arange(12), CellDecoder(manifest, depth)
     assert choose_decoding("auto", manifest, rows, cells, None) == on_cpu
@@ -50,13 +45,13 @@ def test_the_choice(
     assert choose_decoding("threads", manifest, rows, cells, 0) == ("stored" if layout == "block" else "threads")
 
 
-def test_an_unknown_decoder_is_refused(make_dataset: Make) -> None:
+def test_an_unknown_decoder_is_refused(make_dataset):
     manifest = make_dataset(12)
     with pytest.raises(ArgumentError, match="decoder must be one of auto, dali, threads, got 'pillow'"):
         choose_decoding("pillow", manifest, np.arange(12), CellDecoder(manifest, 8), None)
 
 
-def test_what_is_made(make_dataset: Make) -> None:
+def test_what_is_made(make_dataset):
     manifest = make_dataset(12)
     reader, cells = PieceReader(manifest, CorruptCells(manifest), raw=False), CellDecoder(manifest, 8)
     assert isinstance(make_decoding("dali", reader, cells, 4, 1, None), DaliDecoding)
@@ -64,7 +59,7 @@ def test_what_is_made(make_dataset: Make) -> None:
     assert list(make_decoding("stored", reader, cells, 4, 1, None)(iter(()))) == []
 
 
-def test_jpeg_of_four_inks_goes_another_way_than_dali(tmp_path: Path) -> None:
+def test_jpeg_of_four_inks_goes_another_way_than_dali(tmp_path):
     colours = np.random.default_rng(0).integers(0, 256, (4, 20, 30, 3)).astype(np.uint8)
     for mode in ("RGB", "CMYK"):
         (tmp_path / mode / "A").mkdir(parents=True)
@@ -75,7 +70,7 @@ def test_jpeg_of_four_inks_goes_another_way_than_dali(tmp_path: Path) -> None:
         assert chosen == ("dali" if mode == "RGB" else "threads")
 
 
-def test_png_with_colours_goes_another_way_than_dali(tmp_path: Path) -> None:
+def test_png_with_colours_goes_another_way_than_dali(tmp_path):
     """By the header, also on a GPU: DALI would obey the gamma that a file states."""
     colours = np.random.default_rng(0).integers(0, 256, (8, 20, 30, 3)).astype(np.uint8)
     for kind in ("colour", "palette", "alpha", "grey"):

@@ -1,7 +1,5 @@
 """Threads give the pixels that were packed, whoever stands in, and say what cannot be decoded."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 
@@ -13,7 +11,7 @@ import pytest
 from fastcell.dataset.corrupt_cells import CorruptCells, blank_cell
 from fastcell.dataset.decode import ENCODINGS
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.shard_reader import ShardFiles, Stored
+from fastcell.dataset.shard_reader import ShardFiles
 from fastcell.loading.decode_cpu import CellDecoder, ThreadDecoding, other_sides, take_stored, take_stored_as_pool
 from fastcell.loading.stores.reading import PieceReader
 from fastcell.ops.jpeg import decode_jpegs
@@ -23,7 +21,7 @@ Tagged = Callable[[int], np.ndarray]
 IDS = np.array([2, 5, 6, 9])
 
 
-def read(manifest: Manifest, ids: np.ndarray = IDS) -> Stored:
+def read(manifest, ids=IDS):
     files = ShardFiles(manifest, {})
     stored = files.read(ids)
     files.close()
@@ -33,9 +31,7 @@ def read(manifest: Manifest, ids: np.ndarray = IDS) -> Stored:
 @pytest.mark.parametrize(
     ("encoding", "depth", "factor"), [("png", 8, 1), ("tif", 8, 1), ("npy", 16, 257), ("png16", 16, 257)]
 )
-def test_cells_are_written_where_they_belong(
-    make_dataset: Make, tagged: Tagged, encoding: str, depth: int, factor: int
-) -> None:
+def test_cells_are_written_where_they_belong(make_dataset, tagged, encoding, depth, factor):
     manifest = make_dataset(12, encoding=encoding)
     stored, taken = read(manifest), np.array([3, -1, 0])
     cells = [tagged(9), np.full((2, 3), 128), tagged(2)]
@@ -51,13 +47,11 @@ def test_cells_are_written_where_they_belong(
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_few_cells_do_not_wait_for_the_compiler(
-    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, compiled: bool
-) -> None:
+def test_few_cells_do_not_wait_for_the_compiler(make_dataset, monkeypatch, compiled):
     """Loops that are not in the cache are compiled once many cells have been decoded; the pixels are the same."""
-    calls: list[int] = []
+    calls = []
 
-    def looped(*arrays: np.ndarray) -> np.ndarray:
+    def looped(*arrays):
         calls.append(len(arrays[1]))
         return decode_jpegs(*arrays)
 
@@ -78,7 +72,7 @@ def test_few_cells_do_not_wait_for_the_compiler(
     assert any(found[0])
 
 
-def test_what_cannot_be_decoded_has_a_reason(make_dataset: Make) -> None:
+def test_what_cannot_be_decoded_has_a_reason(make_dataset):
     manifest = make_dataset(12)
     stored = read(manifest)
     stored.buffer[stored.starts[1] : stored.starts[1] + stored.sizes[1]] = 0
@@ -89,7 +83,7 @@ def test_what_cannot_be_decoded_has_a_reason(make_dataset: Make) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_pieces_are_decoded_in_turn(make_dataset: Make, tagged: Tagged, threads: int) -> None:
+def test_pieces_are_decoded_in_turn(make_dataset, tagged, threads):
     manifest = make_dataset(12)
     reader = PieceReader(manifest, CorruptCells(manifest), raw=False)
     decoding = ThreadDecoding(reader, CellDecoder(manifest, 8), threads)
@@ -101,7 +95,7 @@ def test_pieces_are_decoded_in_turn(make_dataset: Make, tagged: Tagged, threads:
             np.testing.assert_array_equal(batch.pixels[slot][:, :, 0], tagged(cell_id))
 
 
-def test_stored_pixels_are_taken_without_a_copy(make_dataset: Make, tagged: Tagged) -> None:
+def test_stored_pixels_are_taken_without_a_copy(make_dataset, tagged):
     manifest = make_dataset(12, layout="block", encoding="npy")
     reader = PieceReader(manifest, CorruptCells(manifest), raw=True)
     reader.corrupt_cells.add({3: "gone"})
@@ -117,7 +111,7 @@ def test_stored_pixels_are_taken_without_a_copy(make_dataset: Make, tagged: Tagg
     assert cells.addresses.tolist() == [cell.ctypes.data for cell in cells.pixels]
 
 
-def test_stored_pixels_are_a_pool_for_a_gpu(make_dataset: Make, tagged: Tagged) -> None:
+def test_stored_pixels_are_a_pool_for_a_gpu(make_dataset, tagged):
     manifest = make_dataset(12, layout="block", encoding="npy")
     reader = PieceReader(manifest, CorruptCells(manifest), raw=True)
     (piece,) = reader.pieces(np.array([7, 3, 11]), np.array([0, 3]), 1)

@@ -1,7 +1,5 @@
 """DALI's decoder gives the pixels of each batch in turn, and can be used again after a failure."""
 
-from __future__ import annotations
-
 import types
 from collections.abc import Callable
 
@@ -24,11 +22,11 @@ Make = Callable[..., Manifest]
 Tagged = Callable[[int], np.ndarray]
 
 
-def png(pixels: np.ndarray) -> np.ndarray:
+def png(pixels):
     return np.ascontiguousarray(cv2.imencode(".png", pixels)[1]).reshape(-1)
 
 
-def test_batches_come_in_the_order_they_were_fed(tagged: Tagged) -> None:
+def test_batches_come_in_the_order_they_were_fed(tagged):
     decoder = DaliDecoder(3, 1, None)
     batches = [[4, 9, 2], [5], [8, 1]]
     for batch in batches[:2]:
@@ -46,7 +44,7 @@ def test_batches_come_in_the_order_they_were_fed(tagged: Tagged) -> None:
             assert addresses[slot] == cell.__array_interface__["data"][0]
 
 
-def test_a_failure_is_over_with_the_next_batch(tagged: Tagged) -> None:
+def test_a_failure_is_over_with_the_next_batch(tagged):
     decoder = DaliDecoder(2, 1, None)
     decoder.feed([png(tagged(1)), np.zeros(40, np.uint8)])
     decoder.feed([png(tagged(2))])
@@ -56,7 +54,7 @@ def test_a_failure_is_over_with_the_next_batch(tagged: Tagged) -> None:
     np.testing.assert_array_equal(np.asarray(decoder.take()[0])[:, :, 0], tagged(3))
 
 
-def test_one_decoder_is_kept_between_epochs(make_dataset: Make, tagged: Tagged) -> None:
+def test_one_decoder_is_kept_between_epochs(make_dataset, tagged):
     manifest = make_dataset(12)
     reader = PieceReader(manifest, CorruptCells(manifest), raw=False)
     decoding = DaliDecoding(reader, CellDecoder(manifest, 8), 3, 1, None)
@@ -69,12 +67,12 @@ def test_one_decoder_is_kept_between_epochs(make_dataset: Make, tagged: Tagged) 
     assert kept[0] is kept[1] is not None
 
 
-def test_a_failure_of_good_cells_is_told(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_good_cells_is_told(make_dataset, monkeypatch):
     manifest = make_dataset(12)
     reader = PieceReader(manifest, CorruptCells(manifest), raw=False)
     decoding = DaliDecoding(reader, CellDecoder(manifest, 8), 3, 1, None)
 
-    def fail(pixels: object) -> None:
+    def fail(pixels):
         raise RuntimeError("Error in thread 0:\n  CUDA runtime error: out of luck.\nCurrent pipeline object is bad")
 
     monkeypatch.setattr(decode_dali, "sides_of", fail)
@@ -82,7 +80,7 @@ def test_a_failure_of_good_cells_is_told(make_dataset: Make, monkeypatch: pytest
         next(decoding(reader.pieces(np.arange(3), np.array([0, 3]), 1)))
 
 
-def test_files_that_go_to_dali_have_the_pixels_of_threads() -> None:
+def test_files_that_go_to_dali_have_the_pixels_of_threads():
     """Grey PNG of every depth, interlacing and colour space, and JPEG of every kind: `choose_decoding` sends these."""
     files = [
         picture
@@ -103,15 +101,15 @@ GREY_KINDS = ("grey", "grey and alpha")
 class FakePipeline:
     """A pipeline on a GPU as far as the decoder needs it; notes the stream that its outputs are bound to."""
 
-    def __init__(self, calls: list[object]) -> None:
+    def __init__(self, calls):
         self.calls = calls
 
-    def feed_input(self, name: str, data: object) -> None:
+    def feed_input(self, name, data):
         self.calls.append("feed")
 
-    def schedule_run(self) -> None: ...
+    def schedule_run(self): ...
 
-    def outputs(self, cuda_stream: int | None = None) -> tuple[str]:
+    def outputs(self, cuda_stream=None):
         self.calls.append(cuda_stream)
         return ("pixels",)
 
@@ -119,18 +117,18 @@ class FakePipeline:
 class FakeEvent:
     is_past = False
 
-    def query(self) -> bool:
+    def query(self):
         return self.is_past
 
-    def synchronize(self) -> None:
+    def synchronize(self):
         raise AssertionError("the host waits")
 
 
-def test_on_a_gpu_the_stream_waits_and_not_the_host(monkeypatch: pytest.MonkeyPatch, tagged: Tagged) -> None:
-    calls: list[object] = []
-    events: list[FakeEvent] = []
+def test_on_a_gpu_the_stream_waits_and_not_the_host(monkeypatch, tagged):
+    calls = []
+    events = []
 
-    def record() -> FakeEvent:
+    def record():
         events.append(FakeEvent())
         return events[-1]
 

@@ -1,7 +1,5 @@
 """Map, grey level outside and augmentation of each cell, as its manifest's row and its place in the epoch say."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -18,12 +16,12 @@ Make = Callable[..., Manifest]
 IDS = np.array([5, 2, 11])
 
 
-def cells_of(manifest: Manifest) -> RaggedCells:
+def cells_of(manifest):
     sides = (manifest.column(name).astype(np.int32)[IDS] for name in ("height", "width"))
     return RaggedCells(IDS, *sides, [], None)
 
 
-def test_stretched_cells_go_on_at_their_edge(make_dataset: Make) -> None:
+def test_stretched_cells_go_on_at_their_edge(make_dataset):
     manifest = make_dataset(12)
     geometry = Geometry(manifest, Preprocessing(16), None, 0)
     assert not geometry.fills
@@ -32,7 +30,7 @@ def test_stretched_cells_go_on_at_their_edge(make_dataset: Make) -> None:
 
 
 @pytest.mark.parametrize("fit", ["contain", "scale"])
-def test_others_are_filled_with_their_border(make_dataset: Make, fit: str) -> None:
+def test_others_are_filled_with_their_border(make_dataset, fit):
     manifest = make_dataset(12)
     geometry = Geometry(manifest, Preprocessing(16, fit, scale_um_per_px=0.5), None, 0)
     border = manifest.column("border_median")[IDS].astype(np.float32)
@@ -42,7 +40,7 @@ def test_others_are_filled_with_their_border(make_dataset: Make, fit: str) -> No
     assert (um_per_px is None) if fit == "contain" else (um_per_px == np.float32(0.25)).all()
 
 
-def test_scale_knows_micrometres(make_dataset: Make) -> None:
+def test_scale_knows_micrometres(make_dataset):
     """0.25 micrometres a pixel into pixels of 0.5: one step in the image is two in the cell."""
     manifest = make_dataset(12)
     geometry = Geometry(manifest, Preprocessing(16, "scale", scale_um_per_px=0.5), None, 0)
@@ -51,7 +49,7 @@ def test_scale_knows_micrometres(make_dataset: Make) -> None:
     )
 
 
-def test_the_draw_follows_seed_epoch_and_position(make_dataset: Make) -> None:
+def test_the_draw_follows_seed_epoch_and_position(make_dataset):
     manifest, augmentation = make_dataset(12), Augmentation()
     geometry = Geometry(manifest, Preprocessing(16), augmentation, 7)
     positions = np.array([3, 1000, 4])

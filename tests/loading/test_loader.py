@@ -1,12 +1,9 @@
 """Batches: each cell once with weight 1, its label and pixels with it; iterations may be left at any moment."""
 
-from __future__ import annotations
-
 import gc
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +24,7 @@ Make = Callable[..., Manifest]
 SMALL = Preprocessing(16, normalization="subtract")
 
 
-def training_loader(
-    manifest: Manifest, batch_size: int = 16, rank: int = 0, num_ranks: int = 1, **options: Any
-) -> CellLoader:
+def training_loader(manifest, batch_size=16, rank=0, num_ranks=1, **options):
     view = select(manifest, ViewConfig("train"))
     share = training_share(len(view), batch_size, rank, num_ranks)
     config = LoaderSettings(seed=1, initial_fill=32)
@@ -37,7 +32,7 @@ def training_loader(
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_every_cell_once_with_its_label_and_image(make_dataset: Make, layout: str) -> None:
+def test_every_cell_once_with_its_label_and_image(make_dataset, layout):
     manifest = make_dataset(150, layout=layout)
     alone = CellLoader(select(manifest, ViewConfig()), evaluation_share(150, 150), SMALL)
     (whole,) = list(alone)
@@ -60,10 +55,10 @@ def test_every_cell_once_with_its_label_and_image(make_dataset: Make, layout: st
     assert weight.tolist() == [1] * 90 + [0] * 6
 
 
-def test_augmentation_depends_on_seed_epoch_and_position_alone(make_dataset: Make) -> None:
+def test_augmentation_depends_on_seed_epoch_and_position_alone(make_dataset):
     manifest = make_dataset(100)
 
-    def images(epoch: int, threads: int = 1) -> torch.Tensor:
+    def images(epoch, threads=1):
         view = select(manifest, ViewConfig("train"))
         config = LoaderSettings(seed=2, threads=threads)
         loader = CellLoader(view, training_share(60, 12), SMALL, config, shuffle=True, augmentation=Augmentation())
@@ -74,10 +69,10 @@ def test_augmentation_depends_on_seed_epoch_and_position_alone(make_dataset: Mak
     assert not torch.equal(images(0), images(1))
 
 
-def test_each_iteration_is_the_next_epoch_and_set_epoch_says_another(make_dataset: Make) -> None:
+def test_each_iteration_is_the_next_epoch_and_set_epoch_says_another(make_dataset):
     manifest = make_dataset(100)
 
-    def ids(loader: CellLoader | GroupedLoader) -> list[int]:
+    def ids(loader):
         batches = [batch for item in loader for batch in ([item] if isinstance(item, Batch) else item)]
         return torch.cat([batch.cell_ids for batch in batches]).tolist()
 
@@ -93,14 +88,14 @@ def test_each_iteration_is_the_next_epoch_and_set_epoch_says_another(make_datase
     assert ids(grouped) == orders[0]
 
 
-def test_an_iterator_that_is_never_used_is_no_epoch(make_dataset: Make) -> None:
+def test_an_iterator_that_is_never_used_is_no_epoch(make_dataset):
     loader, other = (training_loader(make_dataset(100, name=name)) for name in ("a", "b"))
     for _ in range(3):
         iter(loader)
     assert torch.equal(next(iter(loader)).cell_ids, next(iter(other)).cell_ids)
 
 
-def test_the_trainer_tells_where_to_begin(make_dataset: Make) -> None:
+def test_the_trainer_tells_where_to_begin(make_dataset):
     manifest = make_dataset(100)
     told = training_loader(manifest, where=lambda: (3, 1), augmentation=Augmentation())
     set_to = training_loader(manifest, augmentation=Augmentation())
@@ -110,7 +105,7 @@ def test_the_trainer_tells_where_to_begin(make_dataset: Make) -> None:
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3])
-def test_ranks_together_see_the_whole(make_dataset: Make, num_ranks: int) -> None:
+def test_ranks_together_see_the_whole(make_dataset, num_ranks):
     manifest = make_dataset(100)
     loaders = [training_loader(manifest, 6 * num_ranks, rank, num_ranks) for rank in range(num_ranks)]
     assert len({len(loader) for loader in loaders}) == 1
@@ -119,7 +114,7 @@ def test_ranks_together_see_the_whole(make_dataset: Make, num_ranks: int) -> Non
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_leaving_early_leaks_neither_threads_nor_files(make_dataset: Make, layout: str) -> None:
+def test_leaving_early_leaks_neither_threads_nor_files(make_dataset, layout):
     loader = training_loader(make_dataset(100, layout=layout), 4)
     next(iter(loader))
     gc.collect()
@@ -132,14 +127,14 @@ def test_leaving_early_leaks_neither_threads_nor_files(make_dataset: Make, layou
     assert (threading.active_count(), len(os.listdir("/proc/self/fd")), num_native_threads()) == before
 
 
-def test_two_iterations_at_once_do_not_disturb_each_other(make_dataset: Make) -> None:
+def test_two_iterations_at_once_do_not_disturb_each_other(make_dataset):
     loader = training_loader(make_dataset(100), where=lambda: (0, 0))
     alone = [batch.cell_ids.tolist() for batch in loader]
     pairs = [(one.cell_ids.tolist(), two.cell_ids.tolist()) for one, two in zip(loader, loader, strict=True)]
     assert pairs == [(ids, ids) for ids in alone]
 
 
-def test_a_bad_cell_reaches_the_user_by_name(make_dataset: Make) -> None:
+def test_a_bad_cell_reaches_the_user_by_name(make_dataset):
     manifest = make_dataset(50)
     loader = training_loader(manifest, 8)
     row = manifest.table.slice(11, 1).to_pylist()[0]
@@ -153,9 +148,7 @@ def test_a_bad_cell_reaches_the_user_by_name(make_dataset: Make) -> None:
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("transform", ["fused", "dali"])
 @pytest.mark.parametrize("store", ["stream", "bank"])
-def test_lost_cells_have_weight_0_and_nobody_else_moves(
-    make_dataset: Make, layout: str, transform: str, store: str
-) -> None:
+def test_lost_cells_have_weight_0_and_nobody_else_moves(make_dataset, layout, transform, store):
     """In every store: the same batches as of whole data, but for the corrupt cells, in two epochs."""
     manifest = make_dataset(200, layout=layout)
     batches = []
@@ -197,7 +190,7 @@ def test_lost_cells_have_weight_0_and_nobody_else_moves(
         assert sorted(counted.tolist()) == sorted(set(range(120)) - {5, 64, 117})
 
 
-def num_native_threads() -> int:
+def num_native_threads():
     return len(os.listdir("/proc/self/task"))
 
 
@@ -205,7 +198,7 @@ def num_native_threads() -> int:
 @pytest.mark.parametrize("decoder", ["dali", "threads"])
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("encoding", ["png", "npy"])
-def test_a_gpu_gives_the_batches_of_the_cpu(make_dataset: Make, layout: str, encoding: str, decoder: str) -> None:
+def test_a_gpu_gives_the_batches_of_the_cpu(make_dataset, layout, encoding, decoder):
     """Geometry and noise-free augmentation alike; the tolerance is that of DALI's float32 coordinates."""
     view = select(make_dataset(100, layout=layout, encoding=encoding), ViewConfig())
     quiet = Augmentation(noise_probability=0.0)

@@ -1,7 +1,5 @@
 """Orders of a bank: every row once, the same global batches on any number of ranks, any batch without those before."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,15 +9,15 @@ from fastcell.dataset.rows.row_set import RowSet
 from fastcell.dataset.views import View
 from fastcell.errors import ArgumentError
 from fastcell.loading import order as order_module
-from fastcell.loading.order import NUM_PARTS, BankOrder, Batches, StoredOrder, StreamOrder
+from fastcell.loading.order import NUM_PARTS, BankOrder, StoredOrder, StreamOrder
 from fastcell.loading.ranks import evaluation_share, training_share
 
 sizes, per_rank, epochs = st.integers(1, 700), st.integers(1, 24), st.integers(0, 3)
 
 
-def every_rank(num_ranks: int, num_rows: int, batch_size: int, epoch: int, num_parts: int, span: int = 64) -> dict:
+def every_rank(num_ranks, num_rows, batch_size, epoch, num_parts, span=64):
     """Rows (over all ranks) by place of the epoch, as the ranks draw them."""
-    seen: dict[int, int] = {}
+    seen = {}
     for rank in range(num_ranks):
         order = BankOrder(num_rows, batch_size, 5, num_parts, span, rank, num_ranks)
         batches = order.batches(epoch)
@@ -38,9 +36,7 @@ def every_rank(num_ranks: int, num_rows: int, batch_size: int, epoch: int, num_p
 
 
 @given(sizes, per_rank, epochs, st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, NUM_PARTS]))
-def test_every_row_once_and_the_same_batches_on_any_number_of_ranks(
-    num_rows: int, share: int, epoch: int, num_ranks: int, num_parts: int
-) -> None:
+def test_every_row_once_and_the_same_batches_on_any_number_of_ranks(num_rows, share, epoch, num_ranks, num_parts):
     batch_size = 8 * share
     alone = every_rank(1, num_rows, batch_size, epoch, num_parts)
     assert sorted(alone) == list(range(num_rows)) == sorted(alone.values())
@@ -51,9 +47,7 @@ def test_every_row_once_and_the_same_batches_on_any_number_of_ranks(
 
 
 @given(st.integers(64, 700), per_rank, epochs, st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, NUM_PARTS]))
-def test_padding_is_other_cells_that_were_drawn_before(
-    num_rows: int, share: int, epoch: int, num_ranks: int, num_parts: int
-) -> None:
+def test_padding_is_other_cells_that_were_drawn_before(num_rows, share, epoch, num_ranks, num_parts):
     """Copies of one cell would spoil the statistics of a batch norm."""
     for rank in range(num_ranks):
         order = BankOrder(num_rows, 8 * share, 5, num_parts, 64, rank, num_ranks)
@@ -68,14 +62,12 @@ def test_padding_is_other_cells_that_were_drawn_before(
 
 
 @given(sizes, st.integers(1, 60), epochs)
-def test_three_ranks_share_a_replicated_bank(num_rows: int, share: int, epoch: int) -> None:
+def test_three_ranks_share_a_replicated_bank(num_rows, share, epoch):
     assert every_rank(3, num_rows, 3 * share, epoch, 1) == every_rank(1, num_rows, 3 * share, epoch, 1)
 
 
 @given(sizes, st.integers(1, 100), epochs, st.sampled_from([1, NUM_PARTS]), st.data())
-def test_any_batch_is_computed_without_those_before(
-    num_rows: int, batch_size: int, epoch: int, num_parts: int, data: st.DataObject
-) -> None:
+def test_any_batch_is_computed_without_those_before(num_rows, batch_size, epoch, num_parts, data):
     order = BankOrder(num_rows, batch_size, 3, num_parts)
     whole, step = order.batches(epoch), data.draw(st.integers(0, order.steps - 1))
     one = order.batches(epoch, step, step + 1)
@@ -84,7 +76,7 @@ def test_any_batch_is_computed_without_those_before(
 
 
 @given(sizes, st.integers(1, 100), epochs)
-def test_a_batch_takes_floor_or_ceil_of_every_part(num_rows: int, batch_size: int, epoch: int) -> None:
+def test_a_batch_takes_floor_or_ceil_of_every_part(num_rows, batch_size, epoch):
     order = BankOrder(num_rows, batch_size, 1, NUM_PARTS)
     batches, edges = order.batches(epoch), order.part_edges()
     for step in range(num_rows // batch_size):
@@ -94,7 +86,7 @@ def test_a_batch_takes_floor_or_ceil_of_every_part(num_rows: int, batch_size: in
 
 
 @given(st.integers(1, 3000), st.integers(1, 500), st.sampled_from([1, NUM_PARTS]))
-def test_epoch_0_mixes_inside_a_span_of_the_fill_order(num_rows: int, span: int, num_parts: int) -> None:
+def test_epoch_0_mixes_inside_a_span_of_the_fill_order(num_rows, span, num_parts):
     order = BankOrder(num_rows, 16, 2, num_parts, span)
     for part in range(num_parts):
         size = max(1, span // num_parts)
@@ -103,7 +95,7 @@ def test_epoch_0_mixes_inside_a_span_of_the_fill_order(num_rows: int, span: int,
         np.testing.assert_array_equal(np.sort(permutation), np.arange(order.part_size(part)))
 
 
-def test_orders_differ_by_seed_epoch_and_part_and_repeat_otherwise() -> None:
+def test_orders_differ_by_seed_epoch_and_part_and_repeat_otherwise():
     orders = {
         (seed, epoch, part): BankOrder(8000, 16, seed, NUM_PARTS).permutation(epoch, part).tolist()
         for seed in (0, 1)
@@ -114,7 +106,7 @@ def test_orders_differ_by_seed_epoch_and_part_and_repeat_otherwise() -> None:
     assert orders[1, 2, 7] == BankOrder(8000, 256, 1, NUM_PARTS, 99, 3, 4).permutation(2, 7).tolist()
 
 
-def test_a_later_epoch_is_a_uniform_permutation() -> None:
+def test_a_later_epoch_is_a_uniform_permutation():
     """The place of row 0 over many epochs: chi-squared over 10 bins, 9 degrees of freedom, 99.99 % quantile 33.7."""
     order = BankOrder(1000, 10, 4)
     places = [int(np.flatnonzero(order.permutation(epoch, 0) == 0)[0]) for epoch in range(1, 1001)]
@@ -129,23 +121,23 @@ def test_a_later_epoch_is_a_uniform_permutation() -> None:
         ({"batch_size": 9, "num_parts": 8, "num_ranks": 3}, "number of processes must be a divisor of 8, got 3"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(options: dict[str, int], message: str) -> None:
+def test_what_cannot_be_shared_is_refused(options, message):
     with pytest.raises(ArgumentError, match=message):
         BankOrder(100, **options)
 
 
 @given(st.integers(1, 300), st.integers(1, 50), st.integers(1, 4))
-def test_stored_order_shows_every_row_once_in_order(num_rows: int, chunk: int, num_ranks: int) -> None:
-    rows: list[int] = []
+def test_stored_order_shows_every_row_once_in_order(num_rows, chunk, num_ranks):
+    rows = []
     for rank in range(num_ranks):
         share = evaluation_share(num_rows, chunk, rank, num_ranks)
-        batches: Batches = StoredOrder(share).batches(4)
+        batches = StoredOrder(share).batches(4)
         assert batches.entries.shape == (share.steps, chunk)
         rows += (batches.entries[batches.real] + share.start).tolist()
     assert rows == list(range(num_rows))
 
 
-def test_the_next_epoch_is_prepared_and_the_last_one_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_epoch_is_prepared_and_the_last_one_forgotten(monkeypatch):
     wanted = [BankOrder(500, 16, 3).batches(epoch).entries.tolist() for epoch in range(3)]
     order, made, permute = BankOrder(500, 16, 3), [], order_module._permute
     monkeypatch.setattr(order_module, "_permute", lambda *arguments: made.append(1) or permute(*arguments))
@@ -160,7 +152,7 @@ def test_the_next_epoch_is_prepared_and_the_last_one_forgotten(monkeypatch: pyte
     assert [epoch for epoch, _ in order._kept] == [2]
 
 
-def whole_order(rows: np.ndarray, shards: np.ndarray, order: StreamOrder, epoch: int) -> np.ndarray:
+def whole_order(rows, shards, order, epoch):
     """The order of an epoch as arrays of all rows, padded to whole batches."""
     share, seed = order.share, order.seed
     if order.shuffle:
@@ -180,13 +172,13 @@ def whole_order(rows: np.ndarray, shards: np.ndarray, order: StreamOrder, epoch:
 class _Shards:
     """What an order asks of a manifest."""
 
-    def __init__(self, sizes: list[int]) -> None:
+    def __init__(self, sizes):
         self.shard_edges = np.cumsum([0, *sizes])
 
-    def __len__(self) -> int:
+    def __len__(self):
         return int(self.shard_edges[-1])
 
-    def shards_of(self, rows: np.ndarray) -> np.ndarray:
+    def shards_of(self, rows):
         return np.searchsorted(self.shard_edges, rows, "right") - 1
 
 
@@ -200,15 +192,13 @@ class _Shards:
     seed=st.integers(0, 5),
     data=st.data(),
 )
-def test_spans_are_the_order_of_all_rows(
-    sizes: list[int], mask: str, ranks: int, batch: int, span: int | None, shuffle: bool, seed: int, data: st.DataObject
-) -> None:
+def test_spans_are_the_order_of_all_rows(sizes, mask, ranks, batch, span, shuffle, seed, data):
     manifest = _Shards(sizes)
     rng = np.random.default_rng(seed)
     counts = rng.random(len(manifest)) < (1 if mask == "all" else 0.6)
     counts[rng.integers(len(counts))] = True
     cells = np.flatnonzero(counts) if mask == "array" else RowSet(counts * np.uint8(2) if mask == "twice" else counts)
-    view = View(manifest, cells)  # type: ignore[arg-type]
+    view = View(manifest, cells)
     make = training_share if span is not None else evaluation_share
     for rank in range(ranks):
         share = make(len(view), batch * ranks, rank, ranks)

@@ -1,7 +1,5 @@
 """Loops of the user's own, in plain torch, in Fabric and in a Lightning module that knows no weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -13,19 +11,18 @@ from torch import nn
 from torch.nn import functional
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.loading.batch import Batch
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
 
 Make = Callable[..., Manifest]
 
 
-def make_data(manifest: Manifest, **options) -> CellDataModule:
+def make_data(manifest, **options):
     settings = {"batch_size": 16, "eval_batch_size": 16, "image_size": 16, "threads": 1, "seed": 3}
     return CellDataModule(str(manifest.path), **{**settings, **options})
 
 
-def damage(manifest: Manifest, cell_id: int) -> None:
+def damage(manifest, cell_id):
     """Change one stored byte of a cell."""
     row = manifest.table.slice(cell_id, 1).to_pylist()[0]
     with open(manifest.path / row["shard"], "r+b") as file:
@@ -36,10 +33,10 @@ def damage(manifest: Manifest, cell_id: int) -> None:
 
 
 @pytest.mark.parametrize("store", ["stream", "bank"])
-def test_a_plain_loop_sees_each_cell_once_and_every_epoch_anew(make_dataset: Make, store: str) -> None:
+def test_a_plain_loop_sees_each_cell_once_and_every_epoch_anew(make_dataset, store):
     manifest = make_dataset(150)
 
-    def epochs() -> tuple[list[list[int]], list[torch.Tensor]]:
+    def epochs():
         data = make_data(manifest, store=store)
         ids, images = [], []
         for _ in range(3):  # a loader in every epoch, or one for all: the same epochs
@@ -64,14 +61,14 @@ def test_a_plain_loop_sees_each_cell_once_and_every_epoch_anew(make_dataset: Mak
     assert torch.cat([batch.cell_ids for batch in one_loader]).tolist() == ids[1]
 
 
-def test_groups_of_batches_advance_too(make_dataset: Make) -> None:
+def test_groups_of_batches_advance_too(make_dataset):
     data = make_data(make_dataset(150), steps_per_call=4)
     ids = [torch.cat([b.cell_ids for group in data.train_dataloader() for b in group]).tolist() for _ in range(2)]
     assert sorted(ids[0]) == sorted(ids[1]) == list(range(90))
     assert ids[0] != ids[1]
 
 
-def test_evaluation_without_a_trainer_is_short_and_leaves_corrupt_cells_out(make_dataset: Make) -> None:
+def test_evaluation_without_a_trainer_is_short_and_leaves_corrupt_cells_out(make_dataset):
     manifest = make_dataset(200)
     damage(manifest, 165)
     data = make_data(manifest)
@@ -83,7 +80,7 @@ def test_evaluation_without_a_trainer_is_short_and_leaves_corrupt_cells_out(make
         assert torch.equal(torch.cat([b.labels for b in batches]), torch.tensor(found) % 3)
 
 
-def test_evaluation_with_padding_has_the_label_of_no_class(make_dataset: Make) -> None:
+def test_evaluation_with_padding_has_the_label_of_no_class(make_dataset):
     manifest = make_dataset(200)
     damage(manifest, 165)
     loader = make_data(manifest).test_dataloader()
@@ -98,34 +95,34 @@ def test_evaluation_with_padding_has_the_label_of_no_class(make_dataset: Make) -
 class OwnModule(pl.LightningModule):
     """A module as in Lightning's documentation: it never looks at weights."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
-        self.seen: dict[str, list[int]] = {"valid": [], "test": [], "predict": [], "train": []}
+        self.seen = {"valid": [], "test": [], "predict": [], "train": []}
 
-    def _loss(self, batch: Batch, part: str) -> torch.Tensor:
+    def _loss(self, batch, part):
         self.seen[part] += batch.cell_ids.tolist()
         return functional.cross_entropy(self.layers(batch.images), batch.labels)
 
-    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+    def training_step(self, batch, index):
         return self._loss(batch, "train")
 
-    def validation_step(self, batch: Batch, index: int) -> None:
+    def validation_step(self, batch, index):
         self.log("valid_loss", self._loss(batch, "valid"), batch_size=len(batch.labels))
 
-    def test_step(self, batch: Batch, index: int) -> None:
+    def test_step(self, batch, index):
         self.log("test_loss", self._loss(batch, "test"), batch_size=len(batch.labels))
 
-    def predict_step(self, batch: Batch, index: int) -> torch.Tensor:
+    def predict_step(self, batch, index):
         self.seen["predict"] += batch.cell_ids.tolist()
         return self.layers(batch.images)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.01)
 
 
 @pytest.mark.parametrize("store", ["stream", "bank"])
-def test_a_lightning_module_of_one_s_own_scores_each_cell_once(make_dataset: Make, store: str) -> None:
+def test_a_lightning_module_of_one_s_own_scores_each_cell_once(make_dataset, store):
     data, module = make_data(make_dataset(200), store=store), OwnModule()
     quiet = {
         "enable_progress_bar": False,
@@ -151,7 +148,7 @@ def test_a_lightning_module_of_one_s_own_scores_each_cell_once(make_dataset: Mak
     assert sum(map(len, predicted)) == 200
 
 
-def test_fabric_trains_and_scores_each_cell_once(make_dataset: Make) -> None:
+def test_fabric_trains_and_scores_each_cell_once(make_dataset):
     data = make_data(make_dataset(200))
     fabric = Fabric(accelerator="cpu", devices=1)
     model = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
@@ -171,13 +168,13 @@ def test_fabric_trains_and_scores_each_cell_once(make_dataset: Make) -> None:
     assert len(torch.cat(right)) == 40
 
 
-def test_the_module_of_this_package_keeps_full_batches(make_dataset: Make) -> None:
+def test_the_module_of_this_package_keeps_full_batches(make_dataset):
     data = make_data(make_dataset(200), eval_batch_size=64)
     module = CellModule(network="gao", classes=data.classes, preprocessing=data.preprocessing.to_dict())
-    sizes: list[int] = []
+    sizes = []
 
     class Sizes(pl.Callback):
-        def on_test_batch_start(self, trainer, pl_module, batch, *_) -> None:
+        def on_test_batch_start(self, trainer, pl_module, batch, *_):
             sizes.append(len(batch.labels))
 
     quiet = {

@@ -1,32 +1,29 @@
 """Items ahead of their use; the thread always ends."""
 
-from __future__ import annotations
-
 import gc
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from fastcell.loading.prefetch import Prefetcher
 
 
-def threads() -> list[threading.Thread]:
+def threads():
     return [thread for thread in threading.enumerate() if thread.name == "fastcell-batches"]
 
 
-def test_gives_the_items_in_order() -> None:
+def test_gives_the_items_in_order():
     assert list(Prefetcher(lambda: iter(range(50)), depth=3)) == list(range(50))
     assert not threads()
 
 
-def test_works_ahead_by_its_depth_and_no_more() -> None:
+def test_works_ahead_by_its_depth_and_no_more():
     made, ready = [], threading.Semaphore(0)
 
-    def make() -> Iterator[int]:
+    def make():
         for item in range(10):
             made.append(item)
             ready.release()
@@ -42,8 +39,8 @@ def test_works_ahead_by_its_depth_and_no_more() -> None:
     items.close()
 
 
-def test_an_exception_comes_in_its_turn() -> None:
-    def make() -> Iterator[int]:
+def test_an_exception_comes_in_its_turn():
+    def make():
         yield 1
         raise ValueError("broken")
 
@@ -57,10 +54,10 @@ def test_an_exception_comes_in_its_turn() -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "drop", "break"])
-def test_leaving_early_ends_the_thread_and_closes_the_generator(how: str) -> None:
+def test_leaving_early_ends_the_thread_and_closes_the_generator(how):
     closed = threading.Event()
 
-    def make() -> Iterator[int]:
+    def make():
         try:
             yield from range(1000)
         finally:
@@ -81,7 +78,7 @@ def test_leaving_early_ends_the_thread_and_closes_the_generator(how: str) -> Non
     assert not threads()
 
 
-def test_interpreter_exits_with_an_iterator_left_open() -> None:
+def test_interpreter_exits_with_an_iterator_left_open():
     code = (
         "import itertools; from fastcell.loading.prefetch import Prefetcher\n"
         "items = Prefetcher(lambda: itertools.count()); print(next(items))"
@@ -90,8 +87,8 @@ def test_interpreter_exits_with_an_iterator_left_open() -> None:
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
-def test_a_thread_that_waits_for_an_item_wakes_when_another_closes() -> None:
-    def slow() -> Iterator[int]:
+def test_a_thread_that_waits_for_an_item_wakes_when_another_closes():
+    def slow():
         while True:
             time.sleep(0.002)
             yield 1

@@ -1,9 +1,6 @@
 """Preprocessing checks its values and survives the checkpoint's plain types."""
 
-from __future__ import annotations
-
 import json
-from typing import Any
 
 import pytest
 
@@ -11,7 +8,7 @@ from fastcell.errors import ArgumentError, DataError
 from fastcell.loading.preprocessing import Preprocessing
 
 
-def test_to_dict_and_back() -> None:
+def test_to_dict_and_back():
     values = Preprocessing(64, "scale", "subtract", True, 0.5, (3, 4000), 16)
     assert values.to_dict() == {
         "image_size": 64,
@@ -34,12 +31,12 @@ def test_to_dict_and_back() -> None:
     ({"scale_um_per_px": 0.0}, "scale_um_per_px must be positive"),
     ({"depth": True}, "depth must be 8 or 16"),
 ])  # fmt: skip
-def test_bad_values_are_named(change: dict[str, Any], message: str) -> None:
+def test_bad_values_are_named(change, message):
     with pytest.raises(ArgumentError, match=message):
         Preprocessing(**change)
 
 
-def test_entries_of_another_version_are_refused() -> None:
+def test_entries_of_another_version_are_refused():
     with pytest.raises(DataError, match=r"unknown entries \['colour'\]. Use the version"):
         Preprocessing.from_dict({"colour": 3})
 

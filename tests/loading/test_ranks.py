@@ -1,7 +1,5 @@
 """Every row in exactly one rank's part, equal steps, positions that no two cells share."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +12,7 @@ sizes = st.integers(1, 500)
 ranks = st.integers(1, 9)
 
 
-def check(shares: list[Share], num_rows: int) -> None:
+def check(shares, num_rows):
     rows = np.concatenate([np.arange(share.start, share.stop) for share in shares])
     np.testing.assert_array_equal(rows, np.arange(num_rows))
     (steps,) = {share.steps for share in shares}
@@ -26,7 +24,7 @@ def check(shares: list[Share], num_rows: int) -> None:
 
 
 @given(sizes, st.integers(1, 40), ranks)
-def test_training_parts(num_rows: int, per_rank: int, num_ranks: int) -> None:
+def test_training_parts(num_rows, per_rank, num_ranks):
     shares = [training_share(num_rows, per_rank * num_ranks, rank, num_ranks) for rank in range(num_ranks)]
     check(shares, num_rows)
     lengths = [len(share) for share in shares]
@@ -37,7 +35,7 @@ def test_training_parts(num_rows: int, per_rank: int, num_ranks: int) -> None:
 
 
 @given(sizes, st.integers(1, 40), ranks)
-def test_evaluation_chunks_are_those_of_one_rank(num_rows: int, chunk: int, num_ranks: int) -> None:
+def test_evaluation_chunks_are_those_of_one_rank(num_rows, chunk, num_ranks):
     shares = [evaluation_share(num_rows, chunk, rank, num_ranks) for rank in range(num_ranks)]
     check(shares, num_rows)
     for share in shares:
@@ -45,7 +43,7 @@ def test_evaluation_chunks_are_those_of_one_rank(num_rows: int, chunk: int, num_
         assert share.stop % chunk == 0 or share.stop == num_rows
 
 
-def test_batch_size_is_over_all_ranks() -> None:
+def test_batch_size_is_over_all_ranks():
     assert training_share(100, 24, 1, 3) == Share(33, 66, 8, 5, 1, 3)
     with pytest.raises(ArgumentError, match=r"batch_size must be a positive multiple .*\(3\).*, got 10\. Take 9\."):
         training_share(100, 10, 0, 3)
@@ -53,7 +51,7 @@ def test_batch_size_is_over_all_ranks() -> None:
         evaluation_share(100, 0)
 
 
-def test_chunks_with_a_row_that_is_not_done_are_left() -> None:
+def test_chunks_with_a_row_that_is_not_done_are_left():
     rows = np.array([10, 11, 12, 20, 21, 22, 30])
     assert chunks_left(rows, np.array([11, 12, 10, 21, 99]), 3).tolist() == [False] * 3 + [True] * 4
     assert chunks_left(rows, rows, 3).tolist() == [False] * 6 + [True]  # something must be run

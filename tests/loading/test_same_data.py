@@ -1,7 +1,5 @@
 """A run that goes on gets the batches of the saved one, or is refused with the reason."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from hashlib import blake2b
 
@@ -42,9 +40,7 @@ BANK = Placement("bank", "host", 1, 100, "bank: it fits")
         (BANK, SavedPlacement("bank", 8, 60, 2), 4, "bank", 8, 100),
     ],
 )
-def test_a_run_that_goes_on_gets_its_batches(
-    found: Placement, before: SavedPlacement, num_ranks: int, store: str, num_parts: int, pool_bytes: int
-) -> None:
+def test_a_run_that_goes_on_gets_its_batches(found, before, num_ranks, store, num_parts, pool_bytes):
     placement = restore_placement(found, before, num_ranks)
     assert (placement.store, placement.num_parts, placement.pool_bytes) == (store, num_parts, pool_bytes)
 
@@ -64,12 +60,12 @@ def test_a_run_that_goes_on_gets_its_batches(
         (Placement("stream", "host", 1, 0, ""), SavedPlacement("bank", 1, 100, 1), 1, "more memory"),
     ],
 )
-def test_what_cannot_go_on_says_why(found: Placement, before: SavedPlacement, num_ranks: int, message: str) -> None:
+def test_what_cannot_go_on_says_why(found, before, num_ranks, message):
     with pytest.raises(ArgumentError, match=message):
         restore_placement(found, before, num_ranks)
 
 
-def test_the_hash_is_of_rows_and_stored_bytes(make_dataset: Make) -> None:
+def test_the_hash_is_of_rows_and_stored_bytes(make_dataset):
     manifest = make_dataset(20)
     rows = np.array([2, 5, 5, 11])
     stored = b"".join(manifest.table.column("byte_hash").to_pylist()[row] for row in rows)
@@ -77,18 +73,18 @@ def test_the_hash_is_of_rows_and_stored_bytes(make_dataset: Make) -> None:
     assert hash_cells(View(manifest, rows[:3])) != hash_cells(View(manifest, rows))
 
 
-def test_a_state_gives_its_placement_back_if_all_else_is_equal() -> None:
+def test_a_state_gives_its_placement_back_if_all_else_is_equal():
     saved = {"store": "bank", "num_parts": 8, "pool_bytes": 7, "num_ranks": 2, "training cells": "ab", "seed": 1}
     assert check_same(saved, {"training cells": "ab", "seed": 1}) == SavedPlacement("bank", 8, 7, 2)
     with pytest.raises(ArgumentError, match=r"seed of a resumed run must be as before \(1\), got 2. Restore it"):
         check_same(saved, {"training cells": "ab", "seed": 2})
 
 
-def test_shared_data_are_hashed_once_and_compared(make_dataset: Make) -> None:
+def test_shared_data_are_hashed_once_and_compared(make_dataset):
     manifest = make_dataset(20)
-    asked: list[str] = []
+    asked = []
 
-    def view_of(part: str) -> View | None:
+    def view_of(part):
         asked.append(part)
         return {"train": View(manifest, np.arange(8)), "valid": View(manifest, np.arange(8, 12))}.get(part)
 

@@ -1,9 +1,6 @@
 """Checks of what a user may set, and the dtype of the images."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +15,7 @@ from fastcell.loading.settings import (
     settings_on,
 )
 
-GOOD: dict[str, Any] = {
+GOOD = {
     "batch_size": 4,
     "eval_batch_size": 4,
     "dtype": "auto",
@@ -33,7 +30,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def test_good_settings_pass() -> None:
+def test_good_settings_pass():
     check_settings(GOOD)
     check_settings({**GOOD, "eval_batch_size": None})
     check_settings({**GOOD, "dtype": "bfloat16", "store": "bank", "bank_gib": 0.0, "others": None})
@@ -54,7 +51,7 @@ def test_good_settings_pass() -> None:
     ("seed", -1, r"a whole number from 0 to 2\^63 - 1"),
     ("seed", 2**63, r"a whole number from 0 to 2\^63 - 1"),
 ])  # fmt: skip
-def test_bad_settings_are_named(name: str, value: Any, rule: str) -> None:
+def test_bad_settings_are_named(name, value, rule):
     with pytest.raises(ArgumentError, match=f"{name} must be {rule}, got "):
         check_settings({**GOOD, name: value})
 
@@ -68,17 +65,17 @@ def test_bad_settings_are_named(name: str, value: Any, rule: str) -> None:
     ("auto", "16-mixed", "cuda", torch.float16),
     ("auto", "64-true", "cuda", torch.float32),
 ])  # fmt: skip
-def test_auto_follows_the_precision(dtype: str, precision: str, device: str, want: torch.dtype) -> None:
+def test_auto_follows_the_precision(dtype, precision, device, want):
     assert image_dtype(dtype, precision, torch.device(device)) == want
 
 
-def test_number_of_the_gpu() -> None:
+def test_number_of_the_gpu():
     assert LoaderSettings().device_id is None
     assert LoaderSettings(device=torch.device("cuda")).device_id == 0
     assert LoaderSettings(device=torch.device("cuda", 3)).device_id == 3
 
 
-def test_settings_without_a_trainer_are_of_the_cpu() -> None:
+def test_settings_without_a_trainer_are_of_the_cpu():
     found = settings_on(None, 7, {**GOOD, "threads": 3, "initial_fill": 5})
     assert found == LoaderSettings(seed=7, threads=3, initial_fill=5)
     assert settings_on(None, 7, GOOD).threads >= 1
@@ -88,9 +85,7 @@ def test_settings_without_a_trainer_are_of_the_cpu() -> None:
 @pytest.mark.parametrize(
     ("gib", "size", "expected"), [(139, 128, 4096), (80, 64, 4096), (8, 128, 512), (24, 128, 2048), (16, 512, 256)]
 )
-def test_evaluation_batches_fit_the_memory_of_a_gpu(
-    monkeypatch: pytest.MonkeyPatch, gib: int, size: int, expected: int
-) -> None:
+def test_evaluation_batches_fit_the_memory_of_a_gpu(monkeypatch, gib, size, expected):
     """An eighth of 8 GiB holds 682 images of 128 pixels at 96 bytes a pixel; 512 is a power of 2."""
     properties = SimpleNamespace(total_memory=gib << 30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)

@@ -1,7 +1,5 @@
 """Both transforms do the same to a cell; each is what `fastcell.ops.cpu.transform` says it is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +13,6 @@ from fastcell.loading import transforms
 from fastcell.loading.array_loader import make_pool
 from fastcell.loading.geometry import Geometry
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.stores import stream
 from fastcell.loading.stores.stream import CellReader
@@ -30,13 +27,11 @@ QUIET = {"noise_probability": 0.0}  # the generators differ
 BATCH, SIZE = 24, 32
 
 
-def read(manifest: Manifest) -> RaggedCells:
+def read(manifest):
     return next(CellReader(select(manifest, ViewConfig()), evaluation_share(len(manifest), BATCH)).epoch(0))
 
 
-def both(
-    manifest: Manifest, preprocessing: Preprocessing, augmentation: Augmentation | None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def both(manifest, preprocessing, augmentation):
     geometry, positions = Geometry(manifest, preprocessing, augmentation, 7), np.arange(100, 100 + BATCH)
     fused = FusedTransform(geometry, epoch=3)(read(manifest), positions)
     dali = DaliTransform(geometry, 3, BATCH)(read(manifest), positions)
@@ -44,12 +39,12 @@ def both(
 
 
 @pytest.mark.parametrize("normalization", ["divide", "subtract", "standardize"])
-def test_normalisations_agree(make_dataset: Make, normalization: str) -> None:
+def test_normalisations_agree(make_dataset, normalization):
     fused, dali = both(make_dataset(40), Preprocessing(SIZE, normalization=normalization), None)
     np.testing.assert_allclose(dali.numpy(), fused.numpy(), atol=2e-4 * float(fused.abs().max()))
 
 
-def test_antialias_without_augmentation_agrees(make_dataset: Make) -> None:
+def test_antialias_without_augmentation_agrees(make_dataset):
     """Cells of at most 7 x 10 pixels into 8 x 8: some axes shrink. DALI repeats the edge, fused does not."""
     manifest = make_dataset(40)
     fused, dali = both(manifest, Preprocessing(8, antialias=True), None)
@@ -59,7 +54,7 @@ def test_antialias_without_augmentation_agrees(make_dataset: Make) -> None:
     assert (fused - plain).abs().max() > 0.05
 
 
-def test_noise_has_the_same_strength(make_dataset: Make) -> None:
+def test_noise_has_the_same_strength(make_dataset):
     noisy = Augmentation(**{**Augmentation.none().to_dict(), "noise_std": 20.0, "noise_probability": 1.0})
     manifest = make_dataset(40)
     quiet = Augmentation(**{**noisy.to_dict(), **QUIET})
@@ -71,7 +66,7 @@ def test_noise_has_the_same_strength(make_dataset: Make) -> None:
         np.testing.assert_allclose((images - clean).std((1, 2, 3)).numpy(), std, rtol=0.06, atol=0.05)
 
 
-def test_fused_samples_at_the_matrix(make_dataset: Make) -> None:
+def test_fused_samples_at_the_matrix(make_dataset):
     """One output pixel computed by hand, in the middle of a cell."""
     manifest = make_dataset(40)
     cells = read(manifest)
@@ -94,7 +89,7 @@ def test_fused_samples_at_the_matrix(make_dataset: Make) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["fused", "dali"])
-def test_dtypes(make_dataset: Make, dtype: torch.dtype, name: str) -> None:
+def test_dtypes(make_dataset, dtype, name):
     manifest = make_dataset(40)
     options = {"epoch": 0, "batch": BATCH, "threads": 1, "device_id": None, "rank": 0}
     geometry = Geometry(manifest, Preprocessing(SIZE), None, 0)
@@ -104,7 +99,7 @@ def test_dtypes(make_dataset: Make, dtype: torch.dtype, name: str) -> None:
     assert torch.equal(images, exact.to(dtype))
 
 
-def test_auto_takes_fused_wherever_its_kernel_does_the_work() -> None:
+def test_auto_takes_fused_wherever_its_kernel_does_the_work():
     for device_id, preprocessing, want in (
         (None, Preprocessing(100, antialias=True), "fused"),
         (0, Preprocessing(128), "fused"),
@@ -121,7 +116,7 @@ def test_auto_takes_fused_wherever_its_kernel_does_the_work() -> None:
         resolve_transform("gpu", Preprocessing(), None)
 
 
-def test_what_each_name_makes(make_dataset: Make) -> None:
+def test_what_each_name_makes(make_dataset):
     geometry = Geometry(make_dataset(10), Preprocessing(SIZE), None, 0)
     options = {"epoch": 0, "batch": 4, "dtype": torch.float32, "threads": 1, "rank": 0}
     made = [
@@ -139,7 +134,7 @@ STRONG = Augmentation(
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("fit", ["stretch", "contain", "scale"])
 @pytest.mark.parametrize("augmentation", [None, STRONG], ids=["plain", "augmented"])
-def test_dali_equals_fused(make_dataset: Make, layout: str, fit: str, augmentation: Augmentation | None) -> None:
+def test_dali_equals_fused(make_dataset, layout, fit, augmentation):
     """Grey levels over the mean, so the unit is about 1; DALI's coordinates are float32, hence 1e-3 at steep pixels."""
     preprocessing = Preprocessing(SIZE, fit, scale_um_per_px=0.1)
     fused, dali = both(make_dataset(40, layout=layout), preprocessing, augmentation)
@@ -152,18 +147,18 @@ def test_dali_equals_fused(make_dataset: Make, layout: str, fit: str, augmentati
 class Done:
     """A stream, and an event on it, whose work is done."""
 
-    def record_event(self) -> Done:
+    def record_event(self):
         return self
 
-    def query(self) -> bool:
+    def query(self):
         return True
 
 
-def test_a_gpu_reads_blocks_where_they_were_read_to(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_reads_blocks_where_they_were_read_to(make_dataset, monkeypatch):
     """The kernel's arguments lead to the buffers of the reader, which nobody copies; images are those of the CPU."""
     manifest, sizes = make_dataset(40, layout="block", encoding="npy"), []
 
-    def pinned(num: int) -> np.ndarray:
+    def pinned(num):
         sizes.append(num)
         return np.empty(num, np.uint8)
 
@@ -186,7 +181,7 @@ def test_a_gpu_reads_blocks_where_they_were_read_to(make_dataset: Make, monkeypa
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_default_dtype_of_torch_changes_nothing(make_dataset: Make, dtype: torch.dtype) -> None:
+def test_the_default_dtype_of_torch_changes_nothing(make_dataset, dtype):
     """Lightning sets it to bfloat16 during a step in bf16-true, while a thread makes the next images."""
     manifest = make_dataset(BATCH)
     geometry, positions = Geometry(manifest, Preprocessing(SIZE), STRONG, 3), np.arange(BATCH)

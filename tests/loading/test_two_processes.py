@@ -1,18 +1,12 @@
 """Training in two processes: disjoint parts of each epoch, and no collective operation that is not needed."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
-
-from fixtures.recorded_training import Make
 
 import fastcell
-from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.loading.order import NUM_PARTS, BankOrder, fill_order
 
@@ -41,14 +35,14 @@ if __name__ == "__main__":
         with open({out!r} + f"{{balance}}.{{fit.global_rank}}", "w") as file:
             json.dump(calls.of_steps, file)
 """
-DDP_OPTIONS: list[dict[str, Any]] = [
+DDP_OPTIONS = [
     {"store": "stream"},
     {"store": "bank"},
     {"store": "bank", "bank_gib": 1500 / 2**30},
 ]
 
 
-def train_in_two_processes(manifest: Manifest, folder: Path) -> list[list[Any]]:
+def train_in_two_processes(manifest, folder):
     """What the two ranks see, for each of DDP_OPTIONS, and the collectives that a step of `CellModule` calls.
 
     One training after the other runs in the same two processes.
@@ -63,7 +57,7 @@ def train_in_two_processes(manifest: Manifest, folder: Path) -> list[list[Any]]:
     return [[json.loads((folder / f"{name}.{rank}").read_text()) for rank in (0, 1)] for name in names]
 
 
-def test_two_processes_train_on_disjoint_parts(make_dataset: Make, tmp_path: Path) -> None:
+def test_two_processes_train_on_disjoint_parts(make_dataset, tmp_path):
     """From a bank they draw, together, the batches that one process would."""
     manifest = make_dataset(101)
     *trained, plain, weighted = train_in_two_processes(manifest, tmp_path)
@@ -73,7 +67,7 @@ def test_two_processes_train_on_disjoint_parts(make_dataset: Make, tmp_path: Pat
     assert weighted == [[["all_reduce"]] * 16] * 2
 
 
-def assert_disjoint_parts(manifest: Manifest, ranks: list[dict[str, Any]], num_parts: int) -> None:
+def assert_disjoint_parts(manifest, ranks, num_parts):
     assert ranks[0]["steps"] == ranks[1]["steps"]
     for part, rows in (("train", range(60)), ("valid", range(60, 80))):
         for epoch in (0, 1):

@@ -1,7 +1,6 @@
 """The shift of decisions towards rare classes, by value."""
 
 import itertools
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -119,7 +118,7 @@ def test_other_losses_are_refused():
 
 
 @pytest.fixture(scope="module")
-def shifted_run(trained_data: Path, tmp_path_factory) -> Path:
+def shifted_run(trained_data, tmp_path_factory):
     """Run folder of a network with shifted decisions and flips, after 3 steps on simulated cells."""
     runs = tmp_path_factory.mktemp("shifted")
     arguments = ["--data.image_size=16", "--data.threads=1", "--trainer.max_steps=3", "--trainer.max_epochs=-1"]
@@ -129,7 +128,7 @@ def shifted_run(trained_data: Path, tmp_path_factory) -> Path:
     return run
 
 
-def expected(run: Path, data: Path, images: torch.Tensor) -> np.ndarray:
+def expected(run, data, images):
     """Probabilities of the network, multiplied by the weights of the training cells' classes; means over the flips."""
     module = load_classifier(find_checkpoint(run)).eval()
     manifest = Manifest.open(data)
@@ -144,7 +143,7 @@ def expected(run: Path, data: Path, images: torch.Tensor) -> np.ndarray:
     return np.mean(found, axis=0)
 
 
-def images_of(run: Path, data: Path) -> torch.Tensor:
+def images_of(run, data):
     module = CellDataModule(str(data), image_size=16, threads=1, dtype="float32")
     preprocessing = Preprocessing.from_dict(load_classifier(find_checkpoint(run)).preprocessing)
     module.use_preprocessing(preprocessing, module.classes)

@@ -13,7 +13,7 @@ CLASSES = ["a", "b", "c"]
 SIZE = 16
 
 
-def make_batch(seed: int = 0, cells: int = 12) -> Batch:
+def make_batch(seed=0, cells=12):
     """Cells whose class is the third of the square that is bright."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(cells) % 3
@@ -26,22 +26,22 @@ def make_batch(seed: int = 0, cells: int = 12) -> Batch:
 class Batches:
     """A loader of given batches."""
 
-    def __init__(self, *batches: Batch) -> None:
+    def __init__(self, *batches):
         self.batches = batches
 
-    def __len__(self) -> int:
+    def __len__(self):
         return len(self.batches)
 
     def __iter__(self):
         return iter(self.batches)
 
 
-def make_model(**arguments) -> CellModule:
+def make_model(**arguments):
     torch.manual_seed(0)
     return CellModule(classes=CLASSES, preprocessing={"image_size": SIZE}, **arguments)
 
 
-def make_trainer(tmp_path, **arguments) -> pl.Trainer:
+def make_trainer(tmp_path, **arguments):
     quiet()
     settings = {"max_steps": 4, "logger": False, "enable_checkpointing": False, "enable_model_summary": False}
     return pl.Trainer(
@@ -49,7 +49,7 @@ def make_trainer(tmp_path, **arguments) -> pl.Trainer:
     )
 
 
-def fit(model: CellModule, tmp_path, valid=None, **arguments) -> pl.Trainer:
+def fit(model, tmp_path, valid=None, **arguments):
     trainer = make_trainer(tmp_path, **arguments)
     trainer.fit(model, Batches(*(make_batch(seed) for seed in range(4))), valid)
     return trainer
@@ -182,7 +182,7 @@ def test_ranks_average_to_the_weighted_mean_of_the_global_batch(monkeypatch):
 class CountedBatches(Batches):
     """A loader that knows how many cells a batch should have; the last has two fewer than its weights say."""
 
-    def global_weight(self, step: int) -> int:
+    def global_weight(self, step):
         return len(self.batches[step].weight) - 2 * (step == len(self.batches) - 1)
 
 
@@ -300,7 +300,7 @@ def test_bad_hyper_parameters(arguments, message):
 class Groups(Batches):
     """A loader of groups of batches."""
 
-    def __init__(self, group: int, *batches: Batch) -> None:
+    def __init__(self, group, *batches):
         super().__init__(*(batches[begin : begin + group] for begin in range(0, len(batches), group)))
         self.num_steps = len(batches)
 

@@ -41,7 +41,7 @@ def test_balanced_accuracy_leaves_out_classes_without_cells():
     assert float(accuracy(confusion)) == pytest.approx(5 / 6)
 
 
-def _score_on_rank(rank: int, folder: str) -> None:
+def _score_on_rank(rank, folder):
     dist.init_process_group("gloo", f"file://{folder}/store", world_size=2, rank=rank, timeout=timedelta(seconds=60))
     scores = RunningScores(3)
     scores.update(*(values[rank::2] for values in (LOGITS, LABELS, LOSSES, WEIGHT)))

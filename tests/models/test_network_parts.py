@@ -18,19 +18,19 @@ CLASSES = ["a", "b", "c"]
 class Batches:
     """A loader of one batch, given several times."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed=0):
         generator = torch.Generator().manual_seed(seed)
         images = torch.rand(12, 1, 16, 16, generator=generator)
         self.batch = Batch(images, torch.arange(12) % 3, torch.arange(12), torch.ones(12))
 
-    def __len__(self) -> int:
+    def __len__(self):
         return 3
 
     def __iter__(self):
         return iter([self.batch] * 3)
 
 
-def train(model: CellModule, tmp_path) -> tuple[dict, dict]:
+def train(model, tmp_path):
     """State before and after three steps."""
     import pytorch_lightning as pl
 
@@ -41,12 +41,12 @@ def train(model: CellModule, tmp_path) -> tuple[dict, dict]:
     return before, model.state_dict()
 
 
-def changed(before: dict, after: dict) -> set[str]:
+def changed(before, after):
     counts = "num_batches_tracked", "train_scores", "eval_scores"
     return {name for name in before if not torch.equal(before[name], after[name]) and not name.endswith(counts)}
 
 
-def make(**arguments) -> CellModule:
+def make(**arguments):
     torch.manual_seed(0)
     return CellModule(classes=CLASSES, preprocessing={"image_size": 16}, **arguments)
 

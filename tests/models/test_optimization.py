@@ -19,7 +19,7 @@ SETTINGS = {
 }
 
 
-def make_network() -> nn.Module:
+def make_network():
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3))
 
 

@@ -1,12 +1,8 @@
 """Hash of the modules of a user's own parts."""
 
-from __future__ import annotations
-
 import sys
-from pathlib import Path
 
 import pytest
-from fixtures.own_modules import MakeModule
 
 from fastcell.errors import ArgumentError
 from fastcell.models import registry
@@ -25,11 +21,11 @@ def loss(logits, labels):
 
 
 @pytest.fixture
-def code(make_own_module: MakeModule) -> Path:
+def code(make_own_module):
     return make_own_module(CODE)
 
 
-def test_what_counts_as_a_change(code: Path) -> None:
+def test_what_counts_as_a_change(code):
     settings = {"model.network": {"class_path": "nets_of_test.Drops"}, "model.loss": "nets_of_test.loss"}
     saved = code_of(settings)
     assert [*saved] == ["--model.network nets_of_test.Drops", "--model.loss nets_of_test.loss"]
@@ -41,7 +37,7 @@ def test_what_counts_as_a_change(code: Path) -> None:
         check_code(saved, settings)
 
 
-def test_a_registered_network_counts_and_libraries_do_not(code: Path) -> None:
+def test_a_registered_network_counts_and_libraries_do_not(code):
     import nets_of_test  # type: ignore[import-not-found]
 
     registry.register_network("drops", nets_of_test.Drops)
@@ -55,7 +51,7 @@ def test_a_registered_network_counts_and_libraries_do_not(code: Path) -> None:
     assert code_of({"model.network": "cellnet"}) == {}
 
 
-def test_modules_of_the_same_author_count(code: Path) -> None:
+def test_modules_of_the_same_author_count(code):
     package = code.parent / "parts_of_test"
     (package / "inner").mkdir(parents=True)
     for name in ("__init__.py", "inner/__init__.py"):
@@ -79,7 +75,7 @@ def test_modules_of_the_same_author_count(code: Path) -> None:
             del sys.modules[name]
 
 
-def test_a_module_alone_counts_with_those_beside_it(code: Path) -> None:
+def test_a_module_alone_counts_with_those_beside_it(code):
     (code.parent / "beside_of_test.py").write_text("size = 3\n")
     others = code.parent / "site-packages"
     others.mkdir()

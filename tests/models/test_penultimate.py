@@ -11,7 +11,7 @@ from fastcell.models.penultimate import SharedPenultimate, features_and_logits
 IMAGES = torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def module(**settings) -> CellModule:
+def module(**settings):
     torch.manual_seed(0)
     return CellModule(classes=["a", "b", "c"], preprocessing={"image_size": 16}, **settings).eval()
 
@@ -78,7 +78,7 @@ def test_a_failing_network_keeps_no_hooks():
 class Doubled(nn.Module):
     """A network whose logits are not the output of its last layer itself."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, 3))
 

@@ -1,11 +1,7 @@
 """Training from indices of cells against training on batches: the same weights, scores, counts and checkpoints."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -28,24 +24,14 @@ RUN = {"schedule": "one_cycle", "warmup": 0.3, "optimizer": "adamw", "weight_dec
 class Items(pl.Callback):
     """Notes the type of what each training step gets."""
 
-    def __init__(self) -> None:
-        self.types: set[type] = set()
+    def __init__(self):
+        self.types = set()
 
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.types.add(type(batch))
 
 
-def run(
-    manifest: Manifest,
-    monkeypatch: pytest.MonkeyPatch,
-    planned: bool,
-    *,
-    of_model: dict[str, Any] | None = None,
-    of_data: dict[str, Any] | None = None,
-    ckpt_path: Path | None = None,
-    callbacks: Sequence[pl.Callback] = (),
-    **of_trainer: Any,
-) -> tuple[CellModule, pl.Trainer, Throughput]:
+def run(manifest, monkeypatch, planned, *, of_model=None, of_data=None, ckpt_path=None, callbacks=(), **of_trainer):
     """Train on the CPU with 3 steps in a call, from indices or on batches; 60 cells make 4 steps, the last padded."""
     monkeypatch.setattr(lightning_module, "can_replay", lambda model: planned)
     pl.seed_everything(3, verbose=False)
@@ -145,7 +131,7 @@ def test_checkpoints_are_those_of_batches_and_go_on_with_either(make_dataset, mo
 
 
 class Hooked(pl.Callback):
-    def on_after_backward(self, trainer: Any, pl_module: Any) -> None: ...
+    def on_after_backward(self, trainer, pl_module): ...
 
 
 @pytest.mark.parametrize(

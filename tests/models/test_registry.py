@@ -49,7 +49,7 @@ def test_timm_network_gets_one_channel(monkeypatch):
         calls.append((name, arguments))
         return nn.Flatten()
 
-    calls: list = []
+    calls = []
     timm = types.SimpleNamespace(list_models=lambda: ["convnet", "vit"], create_model=create_model)
     monkeypatch.setitem(sys.modules, "timm", timm)
     monkeypatch.setattr(registry, "_has_timm", lambda: True)

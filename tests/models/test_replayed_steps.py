@@ -1,10 +1,7 @@
 """Steps from indices to weights: no wait of the host, what is captured and replayed, and what if it cannot be."""
 
-from __future__ import annotations
-
 import copy
 import logging
-from typing import Any
 
 import pytest
 import torch
@@ -21,7 +18,7 @@ from fastcell.ops.transform import CellPool, make_clock, transform
 CELLS, BATCH, GROUP = 24, 8, 4
 
 
-def make_pool() -> CellPool:
+def make_pool():
     torch.manual_seed(5)
     heights, widths = torch.randint(12, 30, (2, CELLS), dtype=torch.int32)
     sizes = heights.long() * widths
@@ -29,7 +26,7 @@ def make_pool() -> CellPool:
     return CellPool(pixels, sizes.cumsum(0) - sizes, heights, widths)
 
 
-def make_plan(seed: int = 0, num: int = GROUP) -> PlannedSteps:
+def make_plan(seed=0, num=GROUP):
     torch.manual_seed(seed)
     index = torch.randint(0, CELLS, (num, BATCH))
     weight = torch.ones(num, BATCH)
@@ -38,20 +35,20 @@ def make_plan(seed: int = 0, num: int = GROUP) -> PlannedSteps:
     return PlannedSteps(index, positions, index % 3, index, weight, weight.sum(1).long(), make_clock(7, seed))
 
 
-def make_steps(loss: Any = None, **settings: Any) -> tuple[CellModule, torch.optim.Optimizer, ReplayedSteps]:
+def make_steps(loss=None, **settings):
     torch.manual_seed(1)
     model = CellModule(classes=["a", "b", "c"], preprocessing={"image_size": 16}, **settings).train()
     optimizer = torch.optim.AdamW(model.network.parameters(), lr=1e-3, fused=True)
     pool, changes = make_pool(), Augmentation(blur_sigma=1.0, noise_std=4.0)
 
-    def images(index: torch.Tensor, positions: torch.Tensor, clock: torch.Tensor) -> torch.Tensor:
+    def images(index, positions, clock):
         return transform(pool, index, positions, clock, image_size=16, augmentation=changes)
 
     average = None if model.average is None else (model.average, model.network)
     return model, optimizer, ReplayedSteps(make_plan(), GROUP, 3, images, loss or loss_of(model), optimizer, average)
 
 
-def loss_of(model: CellModule) -> Any:
+def loss_of(model):
     return lambda batch, total, score: model.batch_loss(batch, lambda weight: total, score)
 
 
@@ -169,12 +166,12 @@ def test_the_average_of_planned_steps_is_that_of_single_updates():
 class FakeCuda:
     """Streams, capture and replay of torch.cuda, noted; a replay runs what was captured, on the CPU."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: str = "") -> None:
-        self.events: list[str] = []
+    def __init__(self, monkeypatch, fails=""):
+        self.events = []
         self.capturing, cuda = False, self
         step = ReplayedSteps._step
 
-        def noted_step(steps: ReplayedSteps) -> None:
+        def noted_step(steps):
             self.events.append("captured" if self.capturing else f"step on {self.stream}")
             if self.capturing and fails:
                 raise RuntimeError(f"{fails}\nmore lines")
@@ -182,37 +179,37 @@ class FakeCuda:
                 step(steps)
 
         class Stream:
-            def __init__(self, device: Any = None, name: str = "side") -> None:
+            def __init__(self, device=None, name="side"):
                 self.name = name
 
-            def wait_stream(self, other: Any) -> None:
+            def wait_stream(self, other):
                 cuda.events.append(f"{self.name} waits for {other.name}")
 
         class Graph:
-            def replay(self) -> None:
+            def replay(self):
                 cuda.events.append("replay")
                 step(cuda.steps)
 
         class Capture:
-            def __init__(self, graph: Any, stream: Any, capture_error_mode: str) -> None:
+            def __init__(self, graph, stream, capture_error_mode):
                 assert capture_error_mode == "thread_local"
                 assert stream.name == "side"
 
-            def __enter__(self) -> None:
+            def __enter__(self):
                 assert not any(p.grad is not None for group in cuda.optimizer.param_groups for p in group["params"])
                 cuda.capturing = True
 
-            def __exit__(self, *_: Any) -> None:
+            def __exit__(self, *_):
                 cuda.capturing = False
 
         class On:
-            def __init__(self, stream: Any) -> None:
+            def __init__(self, stream):
                 self.name = stream.name
 
-            def __enter__(self) -> None:
+            def __enter__(self):
                 cuda.stream = self.name
 
-            def __exit__(self, *_: Any) -> None:
+            def __exit__(self, *_):
                 cuda.stream = "main"
 
         self.stream = "main"

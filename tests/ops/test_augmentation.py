@@ -1,14 +1,12 @@
 """Augmentation: what is drawn, and for whom."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
 import pytest
 
 from fastcell.errors import ArgumentError
-from fastcell.ops.augmentation import Augmentation, Draw, draw
+from fastcell.ops.augmentation import Augmentation, draw
 
 STRONG = Augmentation(
     rotation_deg=30.0,
@@ -22,7 +20,7 @@ STRONG = Augmentation(
 POSITIONS = np.arange(20_000)
 
 
-def columns(drawn: Draw):
+def columns(drawn):
     return {field.name: getattr(drawn, field.name) for field in dataclasses.fields(drawn)}
 
 

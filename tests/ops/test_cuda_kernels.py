@@ -1,12 +1,8 @@
 """Where the CUDA sources are looked for, and how they are compiled."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import types
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -50,35 +46,35 @@ class FakeKernel:
 class FakeCupy(types.ModuleType):
     """Notes what is compiled, for which device and with which options."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__("cupy")
-        self.compiled: list[tuple[int, str, tuple[str, ...]]] = []
+        self.compiled = []
         self.cuda = types.SimpleNamespace(Device=self.on, Stream=types.SimpleNamespace(from_external=self.external))
         self.device = -1
-        self.streams: list[tuple[int, object]] = []
+        self.streams = []
 
     @contextlib.contextmanager
-    def on(self, device: int) -> Iterator[None]:
+    def on(self, device):
         self.device = device
         yield
         self.device = -1
 
     @contextlib.contextmanager
-    def _within(self, stream: object) -> Iterator[None]:
+    def _within(self, stream):
         self.streams.append((self.device, stream))
         yield
 
-    def external(self, stream: object) -> contextlib.AbstractContextManager[None]:
+    def external(self, stream):
         """A stream belongs to the device that is current now, as in CuPy."""
         return self._within((self.device, stream))
 
-    def RawModule(self, code: str, options: tuple[str, ...]) -> types.SimpleNamespace:  # CuPy's name
+    def RawModule(self, code, options):  # CuPy's name
         self.compiled.append((self.device, code, options))
         return types.SimpleNamespace(get_function=lambda entry: FakeKernel())
 
 
 @pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCupy]:
+def cupy(monkeypatch):
     fake = FakeCupy()
     monkeypatch.setitem(sys.modules, "cupy", fake)
     caches = (cuda_kernels.get_kernel, cuda_kernels._compile)
@@ -89,7 +85,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCupy]:
         cached.cache_clear()
 
 
-def test_a_source_is_compiled_once_for_a_device_and_its_macros(cupy: FakeCupy) -> None:
+def test_a_source_is_compiled_once_for_a_device_and_its_macros(cupy):
     first = cuda_kernels.get_kernel(0, "normalize.cu", "normalize_u8_f32_any")
     assert cuda_kernels.get_kernel(0, "normalize.cu", "normalize_u8_f32_any") is first
     assert cuda_kernels.get_kernel(0, "normalize.cu", "normalize_u8_f32_pack") is not first
@@ -106,7 +102,7 @@ def test_a_source_is_compiled_once_for_a_device_and_its_macros(cupy: FakeCupy) -
     ]
 
 
-def test_an_edited_header_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cupy: FakeCupy) -> None:
+def test_an_edited_header_is_compiled_again(monkeypatch, tmp_path, cupy):
     kernels = tmp_path / "kernels"
     kernels.mkdir()
     (kernels / "a.cu").write_text("kernel")
@@ -122,11 +118,11 @@ def test_an_edited_header_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp
     assert first[2] != second[2]
 
 
-def test_a_launch_takes_the_stream_for_one_of_its_device(monkeypatch: pytest.MonkeyPatch, cupy: FakeCupy) -> None:
+def test_a_launch_takes_the_stream_for_one_of_its_device(monkeypatch, cupy):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     calls = []
 
-    def kernel(blocks: object, threads: object, arguments: object, shared_mem: int) -> None:
+    def kernel(blocks, threads, arguments, shared_mem):
         calls.append((cupy.device, blocks, threads, arguments, shared_mem))
 
     cuda_kernels.launch(kernel, torch.device("cuda", 1), 7, 256, (1, 2), 64)
@@ -134,13 +130,13 @@ def test_a_launch_takes_the_stream_for_one_of_its_device(monkeypatch: pytest.Mon
     assert calls == [(1, (7,), (256,), (1, 2), 64)]
 
 
-def test_shared_memory_is_asked_for_where_it_is_needed(cupy: FakeCupy) -> None:
+def test_shared_memory_is_asked_for_where_it_is_needed(cupy):
     assert cuda_kernels.get_kernel(0, "normalize.cu", "a").max_dynamic_shared_size_bytes == 49152
     assert cuda_kernels.get_kernel(0, "transform.cu", "a", (), 65536).max_dynamic_shared_size_bytes == 65536
     assert cuda_kernels.import_cupy("transform", "cells") is cupy
 
 
-def test_an_error_names_what_needs_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_what_needs_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(
         FastcellError, match="^transform needs CuPy for cells on a GPU, got no such module.*'fastcell doctor'"

@@ -1,14 +1,11 @@
 """The compiled JPEG decoder against OpenCV's libjpeg, bit by bit, and against bytes that are no JPEG it knows."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,7 +18,7 @@ from fastcell.ops.jpeg import decode_jpegs
 GUARD = 64
 
 
-def decode_all(images: Sequence[bytes], sides: Sequence[tuple[int, int]]) -> list[np.ndarray | None]:
+def decode_all(images, sides):
     """Pixels of each image, None for those that are left; between them is memory that must stay as it is."""
     data = np.frombuffer(b"".join(images), np.uint8)
     sizes = np.array([len(image) for image in images], np.int64)
@@ -38,21 +35,21 @@ def decode_all(images: Sequence[bytes], sides: Sequence[tuple[int, int]]) -> lis
     return [image if good else None for image, good in zip(found, done.tolist(), strict=True)]
 
 
-def reference(data: bytes) -> np.ndarray:
+def reference(data):
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
 
 
-def encode(pixels: np.ndarray, quality: int = 90, *more: int) -> bytes:
+def encode(pixels, quality=90, *more):
     return bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, *more])[1])
 
 
-def by_pillow(pixels: np.ndarray, **options: object) -> bytes:
+def by_pillow(pixels, **options):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", **options)
     return file.getvalue()
 
 
-def pictures(height: int, width: int, seed: int) -> dict[str, np.ndarray]:
+def pictures(height, width, seed):
     """From empty to the worst that a transform can meet."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 256, (height, width)).astype(np.uint8)
@@ -69,7 +66,7 @@ def pictures(height: int, width: int, seed: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("quality", [1, 20, 50, 75, 90, 95, 100])
-def test_pixels_are_those_of_libjpeg(quality: int) -> None:
+def test_pixels_are_those_of_libjpeg(quality):
     """All kinds of content in sizes below, at and above the 8 x 8 of a block."""
     sides = [(1, 1), (1, 9), (7, 8), (8, 8), (9, 7), (8, 16), (16, 8), (15, 17), (31, 64), (51, 293), (128, 128)]
     images = [
@@ -81,7 +78,7 @@ def test_pixels_are_those_of_libjpeg(quality: int) -> None:
         np.testing.assert_array_equal(got, reference(data))
 
 
-def test_tables_of_other_encoders() -> None:
+def test_tables_of_other_encoders():
     """Codes made for the image, and quantisers of other scales, change from cell to cell."""
     images = [picture for seed in range(6) for picture in pictures(33 + seed, 50, seed).values()]
     variants = [{"optimize": True}, {"quality": 30}, {"quality": 97, "optimize": True}, {"qtables": [[16] * 64]}]
@@ -91,7 +88,7 @@ def test_tables_of_other_encoders() -> None:
         np.testing.assert_array_equal(got, reference(data))
 
 
-def test_real_cells(real_data: Path) -> None:
+def test_real_cells(real_data):
     files = sorted((real_data / "atom-samples").glob("*.jp*g"))
     assert files
     encoded = [file.read_bytes() for file in files]
@@ -123,7 +120,7 @@ LEFT = {
 
 
 @pytest.mark.parametrize("kind", LEFT)
-def test_what_is_left_to_other_decoders(kind: str) -> None:
+def test_what_is_left_to_other_decoders(kind):
     """Beside cells that are decoded, which it does not touch."""
     good = encode(CELL)
     found = decode_all([good, LEFT[kind], good], [CELL.shape] * 3)
@@ -132,7 +129,7 @@ def test_what_is_left_to_other_decoders(kind: str) -> None:
         np.testing.assert_array_equal(got, reference(good))
 
 
-def test_a_table_that_is_no_code_does_not_spoil_the_next_cell() -> None:
+def test_a_table_that_is_no_code_does_not_spoil_the_next_cell():
     good = encode(CELL)
     table = good.index(b"\xff\xc4") + 5
     bad = good[:table] + b"\xff" * 16 + good[table + 16 :]
@@ -142,13 +139,13 @@ def test_a_table_that_is_no_code_does_not_spoil_the_next_cell() -> None:
     np.testing.assert_array_equal(found[4], reference(good))
 
 
-def test_other_sides_than_asked_for() -> None:
+def test_other_sides_than_asked_for():
     good = encode(CELL)
     found = decode_all([good] * 4, [(40, 60), (41, 60), (40, 59), (60, 40)])
     assert [got is not None for got in found] == [True, False, False, False]
 
 
-def test_a_scan_that_ends_early_is_left() -> None:
+def test_a_scan_that_ends_early_is_left():
     """Every cut, with the marker of the end put behind it: libjpeg fills with grey there."""
     good = encode(CELL)
     begin = good.index(b"\xff\xda") + 10
@@ -191,7 +188,7 @@ print(done)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_no_step_outside_whatever_the_bytes_are(seed: int) -> None:
+def test_no_step_outside_whatever_the_bytes_are(seed):
     result = subprocess.run(
         [sys.executable, "-c", _AT_THE_EDGE, str(seed)], capture_output=True, text=True, timeout=240, check=False
     )
@@ -199,17 +196,17 @@ def test_no_step_outside_whatever_the_bytes_are(seed: int) -> None:
     assert 100 < int(result.stdout) < 3900  # some damage makes other pixels, some is seen
 
 
-def segment(marker: int, body: bytes) -> bytes:
+def segment(marker, body):
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
 Table = tuple[Sequence[int], Sequence[int]]  # codes of each length 1..16, and the symbols
-_DC: Table = ([0, 0, 0, 12] + [0] * 12, range(12))
+_DC = ([0, 0, 0, 12] + [0] * 12, range(12))
 _AC_SYMBOLS = [run << 4 | size for run in range(16) for size in range(1, 11)] + [0x00, 0xF0]
-_AC: Table = ([0] * 7 + [162] + [0] * 8, _AC_SYMBOLS)
+_AC = ([0] * 7 + [162] + [0] * 8, _AC_SYMBOLS)
 
 
-def codes(table: Table) -> dict[int, tuple[int, int]]:
+def codes(table):
     """Code and length of each symbol: T.81, annex C."""
     found, code, symbols = {}, 0, iter(table[1])
     for length, count in enumerate(table[0], start=1):
@@ -220,7 +217,7 @@ def codes(table: Table) -> dict[int, tuple[int, int]]:
     return found
 
 
-def random_table(rng: np.random.Generator, symbols: Sequence[int]) -> Table:
+def random_table(rng, symbols):
     """Any prefix code of up to 16 bits for the symbols, in any order, without the code of ones alone."""
     while True:
         counts, left, free, share = [0] * 16, len(symbols), 1, rng.uniform(0.05, 0.8)
@@ -236,11 +233,11 @@ def random_table(rng: np.random.Generator, symbols: Sequence[int]) -> Table:
             return counts, [int(symbol) for symbol in rng.permutation(symbols)]
 
 
-def scan_of(blocks: np.ndarray, dc: Table, ac: Table) -> bytes:
+def scan_of(blocks, dc, ac):
     """The scan of (n, 64) coefficients in the order of the zigzag, not yet multiplied."""
-    bits: list[str] = []
+    bits = []
 
-    def put(code: tuple[int, int], value: int, size: int) -> None:
+    def put(code, value, size):
         bits.append(f"{code[0]:0{code[1]}b}")
         if size:
             bits.append(f"{value if value > 0 else value + (1 << size) - 1:0{size}b}")
@@ -265,17 +262,7 @@ def scan_of(blocks: np.ndarray, dc: Table, ac: Table) -> bytes:
     return int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
 
 
-def jpeg(
-    side: tuple[int, int],
-    quantiser: Sequence[int],
-    blocks: np.ndarray,
-    dc: Table = _DC,
-    ac: Table = _AC,
-    ids: tuple[int, int, int] = (0, 0, 0),
-    sampling: int = 0x11,
-    more: bytes = b"",
-    tail: bytes = b"\xff\xd9",
-) -> bytes:
+def jpeg(side, quantiser, blocks, dc=_DC, ac=_AC, ids=(0, 0, 0), sampling=0x11, more=b"", tail=b"\xff\xd9"):
     """A file put together by hand; `ids` of quantiser and tables, `more` segments in front of the scan."""
     return b"".join(
         [
@@ -292,7 +279,7 @@ def jpeg(
     )
 
 
-def random_blocks(rng: np.random.Generator, side: tuple[int, int]) -> np.ndarray:
+def random_blocks(rng, side):
     """Coefficients with runs and ends of every length, full blocks, and blocks that end at their last place."""
     blocks = np.zeros((-(-side[0] // 8) * -(-side[1] // 8), 64), int)
     share = rng.uniform(0, 1) ** 2
@@ -311,7 +298,7 @@ def random_blocks(rng: np.random.Generator, side: tuple[int, int]) -> np.ndarray
     return blocks
 
 
-def test_files_that_no_encoder_writes() -> None:
+def test_files_that_no_encoder_writes():
     """Codes of 16 bits, symbols that nobody uses, all ids, quantisers of 0, another table for each cell."""
     sides, encoded = [], []
     for seed in range(200):
@@ -334,7 +321,7 @@ def test_files_that_no_encoder_writes() -> None:
 
 
 @pytest.mark.parametrize(("quantiser", "first", "others"), [(9, 1000, 0), (32, 1023, 0), (8, 500, 1000), (255, 1, 200)])
-def test_coefficients_that_overflow_in_16_bits_are_left(quantiser: int, first: int, others: int) -> None:
+def test_coefficients_that_overflow_in_16_bits_are_left(quantiser, first, others):
     rng = np.random.default_rng(quantiser)
     blocks = np.zeros((4, 64), int)
     blocks[:, 0] = [first, -first, first, -first]
@@ -359,7 +346,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_headers_that_are_left(kind: str) -> None:
+def test_headers_that_are_left(kind):
     plain, odd = jpeg((16, 16), [1] * 64, _BLOCKS), jpeg((16, 16), [1] * 64, _BLOCKS, **ODD[kind])
     found = decode_all([plain, odd, plain], [(16, 16)] * 3)
     assert [got is not None for got in found] == [True, False, True]
@@ -394,7 +381,7 @@ print(wrong)
 """
 
 
-def test_no_memory_that_was_freed_is_used() -> None:
+def test_no_memory_that_was_freed_is_used():
     tunables = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1"}
     result = subprocess.run(
         [sys.executable, "-c", _BESIDE_A_THREAD],
@@ -407,7 +394,7 @@ def test_no_memory_that_was_freed_is_used() -> None:
     assert (result.returncode, result.stdout.strip()) == (0, "0"), result.stderr
 
 
-def test_sides_that_no_image_has() -> None:
+def test_sides_that_no_image_has():
     """Their scratch would take gigabytes."""
     data, one = np.frombuffer(encode(CELL), np.uint8), np.zeros(1, np.int64)
     for height, width in ((0, 2**31 - 1), (0, 0), (1, 70_000)):
@@ -415,7 +402,7 @@ def test_sides_that_no_image_has() -> None:
         assert not decode_jpegs(data, one, one + len(data), *sides, np.zeros(70_000, np.uint8), one)[0]
 
 
-def test_wrong_arguments() -> None:
+def test_wrong_arguments():
     data, out, one, side = np.zeros(10, np.uint8), np.zeros(20, np.uint8), np.ones(1, np.int64), np.full(1, 4, np.int32)
     with pytest.raises(ArgumentError, match=r"starts\[0\] must be inside of the 10 bytes"):
         decode_jpegs(data, one, one * 10, side, side, out, one)

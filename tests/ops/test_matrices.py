@@ -1,7 +1,5 @@
 """The map from the square to the cell: fits, and what an augmentation does to them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """normalize on the CPU: values against float64, the operation's contract with torch, errors."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

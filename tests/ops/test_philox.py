@@ -1,7 +1,5 @@
 """Philox4x32-10 against the known answers of its authors' library (Random123, kat_vectors)."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Keys and counters of the random numbers of an augmentation."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

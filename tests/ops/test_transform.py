@@ -1,7 +1,5 @@
 """transform of a pool: the custom op's contract, the values of its parts, and every error by name."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 
@@ -29,7 +27,7 @@ STRONG = Augmentation(rotation_deg=180, translation=0.2, scale=0.3, blur_probabi
 SIZES = [(7, 30), (41, 12), (1, 1), (64, 64), (20, 55)]
 
 
-def pool_of(dtype: torch.dtype = torch.uint8) -> CellPool:
+def pool_of(dtype=torch.uint8):
     rng = np.random.default_rng(0)
     heights, widths = (np.array(side, np.int32) for side in zip(*SIZES, strict=True))
     sizes = heights.astype(np.int64) * widths
@@ -45,7 +43,7 @@ def pool_of(dtype: torch.dtype = torch.uint8) -> CellPool:
     )
 
 
-def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch():
     return torch.tensor([4, 0, 0, 2, 3, 1]), torch.tensor([0, 1, 2, 77, 2**40, 5]), make_clock(2**64 - 3, 9)
 
 
@@ -53,9 +51,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("augmentation", [None, STRONG], ids=["plain", "strong"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 @pytest.mark.parametrize("filled", [False, True])
-def test_is_draw_then_matrices_then_transform(
-    fit: str, augmentation: Augmentation | None, dtype: torch.dtype, filled: bool
-) -> None:
+def test_is_draw_then_matrices_then_transform(fit, augmentation, dtype, filled):
     pool = pool_of(dtype)
     index, position, clock = batch()
     got = transform(
@@ -92,7 +88,7 @@ def test_is_draw_then_matrices_then_transform(
     np.testing.assert_array_equal(got.numpy(), want)
 
 
-def test_16_bit_cells_that_hold_8_bits_give_the_same_images() -> None:
+def test_16_bit_cells_that_hold_8_bits_give_the_same_images():
     pool = pool_of()
     deep = pool._replace(pixels=torch.from_numpy(pool.pixels.numpy().astype(np.uint16) * 257))
     images, deeper = (transform(cells, *batch(), image_size=64, augmentation=STRONG) for cells in (pool, deep))
@@ -100,7 +96,7 @@ def test_16_bit_cells_that_hold_8_bits_give_the_same_images() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_16_bit_results_are_the_rounded_ones_and_out_is_written(dtype: torch.dtype) -> None:
+def test_16_bit_results_are_the_rounded_ones_and_out_is_written(dtype):
     pool, out = pool_of(), torch.empty(6, 1, 32, 32, dtype=dtype)
     exact = transform(pool, *batch(), image_size=32, augmentation=STRONG)
     assert transform(pool, *batch(), image_size=32, augmentation=STRONG, dtype=dtype, out=out) is out
@@ -108,27 +104,27 @@ def test_16_bit_results_are_the_rounded_ones_and_out_is_written(dtype: torch.dty
 
 
 @pytest.mark.parametrize(("seed", "epoch", "name"), [(-1, 0, "seed"), (2**64, 0, "seed"), (0, 2**32, "epoch")])
-def test_clock_out_of_range_is_refused(seed: int, epoch: int, name: str) -> None:
+def test_clock_out_of_range_is_refused(seed, epoch, name):
     with pytest.raises(ArgumentError, match=f"{name} must be from 0 to 2"):
         make_clock(seed, epoch)
 
 
-def test_empty_batch() -> None:
+def test_empty_batch():
     empty = torch.zeros(0, dtype=torch.int64)
     assert transform(pool_of(), empty, empty, make_clock(0, 0), image_size=64).shape == (0, 1, 64, 64)
 
 
-def test_contract_of_the_custom_ops() -> None:
+def test_contract_of_the_custom_ops():
     settings = _settings("contain", STRONG, 0, None, 1e-6, False)
     torch.library.opcheck(_transform, (*pool_of(), *batch(), 32, torch.float16, settings, 1))
     torch.library.opcheck(_transform_into, (*pool_of(), *batch(), torch.empty(6, 1, 32, 32), settings, 2))
 
 
 @pytest.mark.parametrize("augmentation", [None, STRONG], ids=["plain", "strong"])
-def test_compiles_without_a_graph_break(augmentation: Augmentation | None) -> None:
+def test_compiles_without_a_graph_break(augmentation):
     pool, (index, position, clock) = pool_of(), batch()
 
-    def step(index: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    def step(index, position):
         return transform(pool, index, position, clock, image_size=32, augmentation=augmentation) * 2 + 1
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
@@ -159,14 +155,14 @@ def test_compiles_without_a_graph_break(augmentation: Augmentation | None) -> No
         ({"pool": pool_of()._replace(height=torch.zeros(5, dtype=torch.int32))}, "at least 1"),
     ],
 )
-def test_bad_arguments_are_named(change: dict, message: str) -> None:
+def test_bad_arguments_are_named(change, message):
     index, position, clock = batch()
     arguments = {"pool": pool_of(), "index": index, "position": position, "clock": clock, "augmentation": STRONG}
     with pytest.raises(ArgumentError, match=message):
         transform(**{**arguments, "image_size": 32, **change})
 
 
-def test_settings_take_an_augmentation_by_names() -> None:
+def test_settings_take_an_augmentation_by_names():
     """Each value is another one, so that two fields in each other's place show."""
     want = Augmentation(True, False, 1.0, 0.2, 0.3, 4.0, 0.5, 6.0, 0.7)
     settings = _Settings(*_settings("scale", want, 2, 0.25, 1e-3, False))
@@ -175,7 +171,7 @@ def test_settings_take_an_augmentation_by_names() -> None:
     assert set(_Settings._fields) == {*want.to_dict(), "fit", "scale_um_per_px", "mode", "eps", "antialias"}
 
 
-def test_settings_do_not_depend_on_the_order_of_an_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_do_not_depend_on_the_order_of_an_augmentation(monkeypatch):
     fields = [(field.name, field.type, field.default) for field in reversed(dataclasses.fields(Augmentation))]
     turned = dataclasses.make_dataclass("Turned", fields, bases=(Augmentation,), frozen=True, kw_only=True)
     monkeypatch.setattr("fastcell.ops.transform.Augmentation", turned)
@@ -186,7 +182,7 @@ def test_settings_do_not_depend_on_the_order_of_an_augmentation(monkeypatch: pyt
     assert settings.augmentation == turned(**values)
 
 
-def test_a_change_that_the_settings_lack_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_that_the_settings_lack_is_an_error(monkeypatch):
     more = dataclasses.make_dataclass("More", [("shear", float, 0.0)], bases=(Augmentation,), frozen=True)
     with pytest.raises(TypeError, match="shear"):
         _settings("stretch", more(), 0, None, 1e-6, False)
@@ -195,7 +191,7 @@ def test_a_change_that_the_settings_lack_is_an_error(monkeypatch: pytest.MonkeyP
         _ = _Settings(*_settings("stretch", STRONG, 0, None, 1e-6, False)).augmentation
 
 
-def test_the_kernel_gets_its_arguments_in_its_own_order() -> None:
+def test_the_kernel_gets_its_arguments_in_its_own_order():
     source = kernel_source("transform.cu")
     parameters = re.search(r'extern "C" __global__ void .*? NAME\((.*?)\) \{', source, re.DOTALL)
     assert parameters is not None

@@ -1,7 +1,5 @@
 """The page on the formats is what the code says; FASTCELL_FREEZE=1 writes it."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -11,13 +9,13 @@ from fastcell.sources.registry import FORMATS
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "formats.md"
 
 
-def test_the_page_is_up_to_date() -> None:
+def test_the_page_is_up_to_date():
     if os.environ.get("FASTCELL_FREEZE"):
         PAGE.write_text(format_page(), encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == format_page()
 
 
-def test_every_format_and_option_is_told() -> None:
+def test_every_format_and_option_is_told():
     page = format_page()
     for name, kind in FORMATS.items():
         assert f"| `{name}` | {kind.help} | {kind.read} | {kind.unread} |" in page

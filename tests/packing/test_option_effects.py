@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import io
 import tarfile
-from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -27,7 +26,7 @@ from fastcell.splits.make_splits import SplitOptions
 h5py = pytest.importorskip("h5py")
 
 NUM = 24
-COMMON: dict[str, Any] = {"jobs": 1, "allow_absent": True, "name": "cells"}  # the name may follow from OUT
+COMMON = {"jobs": 1, "allow_absent": True, "name": "cells"}  # the name may follow from OUT
 PIXELS = np.random.default_rng(0).integers(1, 256, (NUM, 6, 8)).astype(np.uint8)
 
 
@@ -85,7 +84,7 @@ def make_arrays(root: Path) -> None:
     np.savez(root / "A" / "a.npz", images=PIXELS, area=np.arange(NUM) + 0.5)
 
 
-MAKERS: dict[str, Callable[[Path], None]] = {
+MAKERS = {
     "rtdc": make_rtdc,
     "ifcb": make_ifcb,
     "tars": make_tars,
@@ -139,7 +138,7 @@ def options_of(folder: Path, name: str) -> dict[str, dict[str, Any]]:
         "subtract_background": True,
         "pages": "cells",
     }
-    packing: dict[str, Any] = {
+    packing = {
         "layout": {"layout": "block"},
         "shard_cells": {"shard_cells": 5},
         "block_cells": {"block_cells": 4},
@@ -154,7 +153,7 @@ def options_of(folder: Path, name: str) -> dict[str, dict[str, Any]]:
         "source": {"origin": "a laboratory"},
         "licence": {"licence": "CC BY 4.0"},
     }
-    formats: dict[str, Any] = {"format": name} if name == "lists" else {}
+    formats = {"format": name} if name == "lists" else {}
     found = {option: {"read": ReadOptions(**{**formats, option: value})} for option, value in read.items()}
     if name == "tiff":
         found["pages"] = {"read": ReadOptions(pages="channels", channel=1)}
@@ -167,14 +166,14 @@ def made_of(folder: Path, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("options")
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_option_has_an_effect_or_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+def test_each_option_has_an_effect_or_is_refused(folder, tmp_path, name):
     before = made_of(folder, name)
-    refused: dict[str, str] = {}
+    refused = {}
     for option, arguments in options_of(folder, name).items():
         try:
             after = made(pack(source_of(folder, name), tmp_path / option, **{**COMMON, **arguments}))
@@ -193,7 +192,7 @@ def test_each_option_has_an_effect_or_is_refused(folder: Path, tmp_path: Path, n
     assert of_format | on_cells <= set(refused) <= of_format | on_cells | maybe
 
 
-def test_the_tables_hold_every_option() -> None:
+def test_the_tables_hold_every_option():
     asked = {*inspect.signature(pack).parameters, *inspect.signature(index).parameters}
     asked -= {"src", "out", "tars", "verbose", "command"}  # no options of the user
     asked -= {"read", "pattern"}  # the options of reading
@@ -203,12 +202,12 @@ def test_the_tables_hold_every_option() -> None:
     assert used == {field.name for field in fields(ReadOptions)} - {"format"}
 
 
-def test_options_of_index(tmp_path: Path) -> None:
+def test_options_of_index(tmp_path):
     root = tmp_path / "tars"
     root.mkdir()
     make_tars(root)
     before = made(index(root, out=tmp_path / "before", name="cells"))
-    cases: dict[str, dict[str, Any]] = {
+    cases = {
         "pattern": {"pattern": "{group}/{name}"},
         "split": {"split": SplitOptions(None)},
         "um_per_px": {"um_per_px": 0.5},
@@ -216,7 +215,7 @@ def test_options_of_index(tmp_path: Path) -> None:
     }
     for option, arguments in cases.items():
         assert made(index(root, out=tmp_path / option, **{"name": "cells", **arguments})) != before, option
-    refused: list[tuple[str, dict[str, Any]]] = [
+    refused = [
         ("--window must be given for 16-bit cells", {"window": (0.0, 9.0)}),
         (r"--pattern must be without {class}, which a .cls or .json gives", {"pattern": "{class}/{name}"}),
         ("--split-seed must be given with a split or folds", {"split": SplitOptions(None, 3)}),
@@ -226,7 +225,7 @@ def test_options_of_index(tmp_path: Path) -> None:
             index(root, out=tmp_path / "refused", **arguments)
 
 
-def test_a_pattern_whose_fields_are_overridden_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_pattern_whose_fields_are_overridden_is_refused(folder, tmp_path):
     images = source_of(folder, "images")
     table = tmp_path / "t.csv"
     table.write_text("path,label,group\nA/d0_000.png,x,1\n")

@@ -1,9 +1,6 @@
 """The command that a data card states: the same for equal calls, and one that the command line takes."""
 
-from __future__ import annotations
-
 import shlex
-from pathlib import Path
 
 import pytest
 
@@ -15,14 +12,14 @@ from fastcell.sources.registry import ReadOptions
 from fastcell.splits.make_splits import SplitOptions
 
 
-def test_defaults_are_left_out(tmp_path: Path) -> None:
+def test_defaults_are_left_out(tmp_path):
     assert pack_command(tmp_path / "my cells", ReadOptions(), SplitOptions(), {"seed": None}) == (
         "fastcell pack 'my cells' OUT"
     )
 
 
 @pytest.mark.parametrize("shares", [(0.8, 0.0, 0.2), None])
-def test_the_command_line_reads_what_was_given(tmp_path: Path, shares: tuple[float, float, float] | None) -> None:
+def test_the_command_line_reads_what_was_given(tmp_path, shares):
     read = ReadOptions("{class}/{name}", "tiff", (40, 32), 2, tmp_path / "t.csv", pages="channels")
     split = SplitOptions(shares, 3 if shares else 0, "groups" if shares else None)
     settings = {"window": (0.0, 4095.5), "layout": "block", "licence": "CC BY 4.0", "allow_absent": True}

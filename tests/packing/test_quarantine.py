@@ -14,7 +14,7 @@ VALUES = {"encoding": "png", "error": "why", "error.strerror": "why", "kind.deco
 ROOMS = ("dataset", "sources", "packing")  # those of a data set in the making
 
 
-def texts(node: ast.expr) -> list[str]:
+def texts(node):
     """Reasons that an expression can be, with a number or a word for each part that is computed."""
     match node:
         case ast.Constant(value=str()):
@@ -32,7 +32,7 @@ def texts(node: ast.expr) -> list[str]:
     return []
 
 
-def given_reasons() -> set[str]:
+def given_reasons():
     found = set()
     root = Path(fastcell.__file__).parent
     for path in (path for room in ROOMS for path in (root / room).rglob("*.py")):

@@ -1,9 +1,5 @@
 """What the compiled loops accept, `fastcell.dataset.decode` accepts with the same pixels and measures."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -15,13 +11,13 @@ from fastcell.packing.records import CellTable, Record
 from fastcell.packing.shard_writer import write_cell_shard
 
 
-def jpeg(height: int, width: int, seed: int, quality: int = 90) -> bytes:
+def jpeg(height, width, seed, quality=90):
     noise = np.random.default_rng(seed).normal(120, 12, (height, width))
     image = np.clip(cv2.GaussianBlur(noise, (0, 0), 1.5), 0, 255).astype(np.uint8)
     return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
 
 
-def check(files: list[bytes]) -> int:
+def check(files):
     """Compare all cells that are decoded quickly; return their number."""
     records = [Record(f"{number}.jpg", data, "jpg") for number, data in enumerate(files)]
     table, num = CellTable("s.tar", None), 0
@@ -40,12 +36,12 @@ def check(files: list[bytes]) -> int:
     return num
 
 
-def test_plain_cells_of_all_sizes_are_decoded() -> None:
+def test_plain_cells_of_all_sizes_are_decoded():
     files = [jpeg(height, width, height) for height in (1, 2, 7, 8, 9, 33) for width in (1, 2, 8, 15, 16, 40)]
     assert check(files) == len(files)
 
 
-def test_a_damaged_cell_is_never_accepted_here_alone() -> None:
+def test_a_damaged_cell_is_never_accepted_here_alone():
     """2,000 files with a few wrong bytes, bytes added or removed anywhere."""
     rng = np.random.default_rng(1)
     whole = [jpeg(24, 31, seed, 80) for seed in range(20)]
@@ -66,7 +62,7 @@ def test_a_damaged_cell_is_never_accepted_here_alone() -> None:
     assert 20 < num < 1000  # wrong bytes of a scan give other pixels, as for every decoder
 
 
-def test_other_files_are_left() -> None:
+def test_other_files_are_left():
     plain = jpeg(20, 20, 0)
     colour = bytes(cv2.imencode(".jpg", np.zeros((9, 9, 3), np.uint8))[1])
     png = bytes(cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1])
@@ -79,7 +75,7 @@ def test_other_files_are_left() -> None:
 
 
 @pytest.mark.parametrize("num", [1, 63, 150])
-def test_shards_are_the_same_bytes_and_rows(tmp_path: Path, num: int) -> None:
+def test_shards_are_the_same_bytes_and_rows(tmp_path, num):
     files = [jpeg(20 + number % 9, 30, number) for number in range(num)]
     files[0] = bytes(cv2.imencode(".png", np.arange(60, dtype=np.uint8).reshape(6, 10))[1])
     files[num // 2] = files[num // 2][:-20]

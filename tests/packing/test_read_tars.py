@@ -1,10 +1,7 @@
 """Parts of tars: read once, saved, taken over, and put together with keys that are unique."""
 
-from __future__ import annotations
-
 import io
 import tarfile
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +12,7 @@ from fastcell.packing.read_tars import read_tars, replace_column
 from fastcell.packing.tar_sources import TarSource
 
 
-def write(path: Path, seeds: range) -> Path:
+def write(path, seeds):
     with tarfile.open(path, "w") as file:
         for seed in seeds:
             image = np.random.default_rng(seed).integers(0, 256, (8, 9), dtype=np.uint8)
@@ -26,7 +23,7 @@ def write(path: Path, seeds: range) -> Path:
     return path
 
 
-def test_parts_are_saved_and_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_are_saved_and_taken_over(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_PART_CELLS", 4)
     paths = [write(tmp_path / "a.tar", range(10)), write(tmp_path / "b.tar", range(10, 13))]
     (tmp_path / "saved").mkdir()
@@ -43,7 +40,7 @@ def test_parts_are_saved_and_taken_over(tmp_path: Path, monkeypatch: pytest.Monk
     assert [result.rows for result in again] == [result.rows for result in tars]
 
 
-def test_keys_of_two_tars_get_the_names_of_their_tars(tmp_path: Path) -> None:
+def test_keys_of_two_tars_get_the_names_of_their_tars(tmp_path):
     paths = [write(tmp_path / "a.tar", range(2)), write(tmp_path / "b.tar", range(1, 3))]
     (tmp_path / "saved").mkdir()
     sources = [TarSource(path.name, str(path)) for path in paths]

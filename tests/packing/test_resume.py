@@ -1,7 +1,5 @@
 """pack, index and synth, killed at any moment: a rerun makes the bytes of an unbroken run, and no more than is left."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -11,7 +9,6 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,12 +29,12 @@ from fastcell.storage.staging import open_staging
 COMMANDS = ["pack", "pack-block", "index", "synth"]
 
 
-def draw(seed: int, side: int) -> bytes:
+def draw(seed, side):
     noise = np.random.default_rng(seed).integers(0, 256, (side, side), dtype=np.uint8)
     return cv2.imencode(".png", cv2.blur(noise, (3, 3)))[1].tobytes()
 
 
-def write_images(root: Path, num: int, side: int) -> Path:
+def write_images(root, num, side):
     data = [draw(i, side) for i in range(min(num, 20))]
     for i in range(num):
         path = root / f"c{i % 3}" / f"{i:04d}.png"
@@ -46,7 +43,7 @@ def write_images(root: Path, num: int, side: int) -> Path:
     return root
 
 
-def write_tars(root: Path, images: Path, num: int) -> Path:
+def write_tars(root, images, num):
     root.mkdir()
     paths = sorted(images.rglob("*.png"), key=lambda path: path.name)
     for i, part in enumerate(np.array_split(np.arange(len(paths)), num)):
@@ -56,7 +53,7 @@ def write_tars(root: Path, images: Path, num: int) -> Path:
     return root
 
 
-def snapshot(folder: Path) -> dict[str, bytes]:
+def snapshot(folder):
     """Every file below `folder`, hidden ones too, but for the tars that were given."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -66,7 +63,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory):
     """300 images that take some ms each."""
     return write_images(tmp_path_factory.mktemp("resume") / "images", 300, 400)
 
@@ -74,11 +71,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Program:
     """A command as a process of its own; workers that outlive it go at the end."""
 
-    def __init__(self, name: str, images: Path, root: Path) -> None:
+    def __init__(self, name, images, root):
         self.name, self.images, self.root = name, images, root
-        self.groups: list[int] = []
+        self.groups = []
 
-    def words(self, out: Path) -> list[str]:
+    def words(self, out):
         if self.name == "synth":
             return ["synth", str(out), "--cells", "2400", "--shard-cells", "120", "--jobs", "1"]
         if self.name == "index":
@@ -88,7 +85,7 @@ class Program:
         layout = ["--layout", "block", "--block-cells", "5", "--jobs", "1"] if "block" in self.name else ["--jobs", "2"]
         return ["pack", str(self.images), str(out), "--shard-cells", "15", *layout]
 
-    def start(self, out: Path) -> subprocess.Popen[str]:
+    def start(self, out):
         environment = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[2]))
         child = subprocess.Popen(
             [sys.executable, "-m", "fastcell", *self.words(out)],
@@ -101,23 +98,23 @@ class Program:
         self.groups.append(child.pid)
         return child
 
-    def run(self, out: Path) -> str:
+    def run(self, out):
         child = self.start(out)
         err = child.communicate(timeout=120)[1]
         assert child.returncode == 0, err
         return err
 
-    def end(self) -> None:
+    def end(self):
         for group in self.groups:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
 
-    def saved(self, out: Path) -> list[Path]:
+    def saved(self, out):
         return [path for folder in (out, out.parent) for path in folder.glob(".*.partial/run-*/saved/*.saved")]
 
 
 @contextmanager
-def program(name: str, images: Path, root: Path) -> Iterator[Program]:
+def program(name, images, root):
     started = Program(name, images, root)
     try:
         yield started
@@ -125,7 +122,7 @@ def program(name: str, images: Path, root: Path) -> Iterator[Program]:
         started.end()
 
 
-def inodes(command: Program, out: Path) -> dict[str, int]:
+def inodes(command, out):
     """Finished tars that lie hidden, with what tells one file from another."""
     found = {}
     for path in command.saved(out):
@@ -135,7 +132,7 @@ def inodes(command: Program, out: Path) -> dict[str, int]:
     return found
 
 
-def kill_again_and_again(command: Program, root: Path, seed: int, num: int) -> None:
+def kill_again_and_again(command, root, seed, num):
     start = time.monotonic()
     command.run(root / "unbroken")
     whole_s = time.monotonic() - start
@@ -171,7 +168,7 @@ def kill_again_and_again(command: Program, root: Path, seed: int, num: int) -> N
     ("name", "num"),
     [("pack", 2), pytest.param("pack-block", 2, marks=pytest.mark.slow), ("index", 1), ("synth", 1)],
 )
-def test_killed_runs_end_in_the_same_bytes(images: Path, tmp_path: Path, name: str, num: int) -> None:
+def test_killed_runs_end_in_the_same_bytes(images, tmp_path, name, num):
     with program(name, images, tmp_path) as command:
         kill_again_and_again(command, tmp_path, seed=1, num=num)
 
@@ -179,15 +176,13 @@ def test_killed_runs_end_in_the_same_bytes(images: Path, tmp_path: Path, name: s
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_at_many_moments(images: Path, tmp_path: Path, name: str, seed: int) -> None:
+def test_killed_at_many_moments(images, tmp_path, name, seed):
     with program(name, images, tmp_path) as command:
         kill_again_and_again(command, tmp_path, seed=100 + seed, num=1 + seed % 3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_terminated_run_stops_at_once_and_keeps_what_is_finished(
-    images: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_terminated_run_stops_at_once_and_keeps_what_is_finished(images, tmp_path, number):
     with program("pack", images, tmp_path) as command:
         child = command.start(tmp_path / "out")
         wait_for(lambda: len(command.saved(tmp_path / "out")) >= 2)
@@ -207,7 +202,7 @@ def test_terminated_run_stops_at_once_and_keeps_what_is_finished(
 
 
 @pytest.mark.parametrize("name", ["pack", pytest.param("index", marks=pytest.mark.slow)])
-def test_second_run_at_once_is_refused(images: Path, tmp_path: Path, name: str) -> None:
+def test_second_run_at_once_is_refused(images, tmp_path, name):
     out = tmp_path / "out"
     with program(name, images, tmp_path) as command:
         first = command.start(out)
@@ -224,7 +219,7 @@ def test_second_run_at_once_is_refused(images: Path, tmp_path: Path, name: str) 
     assert snapshot(out) == snapshot(tmp_path / "alone")
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
+def wait_for(condition):
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
@@ -232,13 +227,11 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def stopped_after(
-    monkeypatch: pytest.MonkeyPatch, module: object, name: str, num: int, error: BaseException
-) -> Iterator[None]:
+def stopped_after(monkeypatch, module, name, num, error):
     """The function that makes a piece raises `error` when it is called for the piece `num`, counted from 0."""
     make, calls = getattr(module, name), []
 
-    def stop(*arguments: object) -> object:
+    def stop(*arguments):
         calls.append(1)
         if len(calls) > num:
             raise error
@@ -250,7 +243,7 @@ def stopped_after(
 
 
 @contextmanager
-def counted(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> Iterator[list[object]]:
+def counted(monkeypatch, module, name):
     make, calls = getattr(module, name), []
     with monkeypatch.context() as patch:
         patch.setattr(module, name, lambda *arguments: (calls.append(arguments), make(*arguments))[1])
@@ -258,12 +251,12 @@ def counted(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> Itera
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
+def small(tmp_path):
     return write_images(tmp_path / "small", 60, 12)
 
 
 @pytest.fixture
-def half_packed(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def half_packed(small, tmp_path, monkeypatch):
     """OUT of a run over `small` that was interrupted with 3 of its 6 shards finished."""
     with (
         stopped_after(monkeypatch, write_shards, "_write_anew", 3, KeyboardInterrupt()),
@@ -273,7 +266,7 @@ def half_packed(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path / "out"
 
 
-def test_only_what_is_left_is_packed(small: Path, half_packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_left_is_packed(small, half_packed, monkeypatch):
     with counted(monkeypatch, write_shards, "_write_anew") as calls:
         pack(small, half_packed, shard_cells=10, jobs=1, name="another name")
     assert len(calls) == 3
@@ -281,9 +274,7 @@ def test_only_what_is_left_is_packed(small: Path, half_packed: Path, monkeypatch
     assert snapshot(half_packed) == expected
 
 
-def test_changed_image_has_its_shard_packed_again(
-    small: Path, half_packed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_image_has_its_shard_packed_again(small, half_packed, monkeypatch):
     first = small / "c0" / "0000.png"
     first.write_bytes(draw(999, 14))
     with counted(monkeypatch, write_shards, "_write_anew") as calls:
@@ -297,35 +288,26 @@ def test_changed_image_has_its_shard_packed_again(
 @pytest.mark.parametrize(
     ("change", "differing"), [({"seed": 5}, "seed"), ({"um_per_px": 0.5}, "arguments"), ({"shard_cells": 12}, "shard")]
 )
-def test_changed_argument_starts_afresh(
-    small: Path,
-    half_packed: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    change: dict[str, object],
-    differing: str,
-) -> None:
-    arguments: dict[str, object] = {"shard_cells": 10, "jobs": 1, **change}
+def test_changed_argument_starts_afresh(small, half_packed, capsys, monkeypatch, change, differing):
+    arguments = {"shard_cells": 10, "jobs": 1, **change}
     with counted(monkeypatch, write_shards, "_write_anew") as calls:
-        pack(small, half_packed, verbose=True, **arguments)  # type: ignore[arg-type]
+        pack(small, half_packed, verbose=True, **arguments)
     assert len(calls) == (5 if "shard_cells" in change else 6)
     err = capsys.readouterr().err
     assert f"an interrupted run with different {differing}" in err
     assert "removed 3 finished shards of an interrupted run with different" in err
-    new = pack(small, half_packed.with_name("new"), **arguments)  # type: ignore[arg-type]
+    new = pack(small, half_packed.with_name("new"), **arguments)
     assert snapshot(half_packed) == snapshot(new.path)
 
 
-def test_image_more_starts_afresh(small: Path, half_packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_more_starts_afresh(small, half_packed, capsys):
     (small / "c0" / "more.png").write_bytes(draw(7, 9))
     pack(small, half_packed, shard_cells=10, jobs=1, verbose=True)
     assert "of an interrupted run with different listing" in capsys.readouterr().err
     assert snapshot(half_packed) == snapshot(pack(small, half_packed.with_name("new"), shard_cells=10).path)
 
 
-def test_full_disk_keeps_what_is_finished(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_full_disk_keeps_what_is_finished(small, tmp_path, monkeypatch, capsys):
     full = OSError(errno.ENOSPC, "No space left on device")
     with (
         stopped_after(monkeypatch, write_shards, "_write_anew", 4, full),
@@ -338,7 +320,7 @@ def test_full_disk_keeps_what_is_finished(
     assert len(calls) == 2
 
 
-def test_orphaned_worker_changes_nothing(small: Path, half_packed: Path) -> None:
+def test_orphaned_worker_changes_nothing(small, half_packed):
     """A worker of the killed run goes on with its own paths while and after the next run works."""
     (run_dir,) = half_packed.parent.glob(".out.partial/run-*")
     source = registry.open_source(small)
@@ -360,7 +342,7 @@ def test_orphaned_worker_changes_nothing(small: Path, half_packed: Path) -> None
     assert sorted(os.listdir(half_packed.parent)) == ["new", "out", "small"]
 
 
-def test_index_reads_the_tars_that_are_left(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_reads_the_tars_that_are_left(small, tmp_path, monkeypatch):
     monkeypatch.setattr(read_tars, "_PART_CELLS", 4)
     tars = write_tars(tmp_path / "tars", small, 6)
     with (
@@ -382,7 +364,7 @@ def test_index_reads_the_tars_that_are_left(small: Path, tmp_path: Path, monkeyp
     assert snapshot(tars) == snapshot(again)
 
 
-def test_index_reads_a_changed_tar_again(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_reads_a_changed_tar_again(small, tmp_path, monkeypatch):
     tars = write_tars(tmp_path / "tars", small, 6)
     with (
         stopped_after(monkeypatch, read_tars, "_read_part", 3, KeyboardInterrupt()),
@@ -397,9 +379,7 @@ def test_index_reads_a_changed_tar_again(small: Path, tmp_path: Path, monkeypatc
     assert sorted(os.listdir(tmp_path)) == ["new", "out", "small", "tars"]
 
 
-def test_replaced_manifest_stays_until_the_new_one_is_whole(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replaced_manifest_stays_until_the_new_one_is_whole(small, tmp_path, monkeypatch):
     tars = write_tars(tmp_path / "tars", small, 6)
     before = snapshot(index(tars, jobs=1).path)
     with (
@@ -411,7 +391,7 @@ def test_replaced_manifest_stays_until_the_new_one_is_whole(
     assert index(tars, um_per_px=0.5, overwrite=True, jobs=1).info.um_per_px == 0.5
 
 
-def test_synth_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synth_goes_on(tmp_path, monkeypatch):
     for layout in ("cell", "block"):
         arguments = {"layout": layout, "shard_cells": 20, "block_cells": 10 if layout == "block" else None, "jobs": 1}
         out = tmp_path / layout
@@ -419,30 +399,28 @@ def test_synth_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             stopped_after(monkeypatch, write_shards, "_write_anew", 3, KeyboardInterrupt()),
             pytest.raises(KeyboardInterrupt),
         ):
-            synthesize(out, 120, **arguments)  # type: ignore[arg-type]
-        new = synthesize(tmp_path / f"new-{layout}", 120, **arguments)  # type: ignore[arg-type]
+            synthesize(out, 120, **arguments)
+        new = synthesize(tmp_path / f"new-{layout}", 120, **arguments)
         with counted(monkeypatch, write_shards, "_write_anew") as calls:
-            synthesize(out, 120, **arguments)  # type: ignore[arg-type]
+            synthesize(out, 120, **arguments)
         assert len(calls) == len(list(new.path.glob("shard-*.tar"))) - 3
         assert snapshot(out) == snapshot(new.path)
 
 
-def test_default_set_waits_for_the_run_that_makes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_default_set_waits_for_the_run_that_makes_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(synth, "DEFAULT_CELLS", 40)
     monkeypatch.setattr(synth, "_POLL_S", 0.02)
-    makers: list[Path] = []
+    makers = []
     make = synthesize
 
-    def short(folder: Path, verbose: bool = False) -> object:
+    def short(folder, verbose=False):
         made = make(folder, 40, jobs=1)
         makers.append(folder)
         return made
 
     monkeypatch.setattr(synth, "synthesize", short)
     folder = tmp_path / f"{simulator_name()}-40-cells-seed-0-format-1"
-    found: list[Path] = []
+    found = []
     with open_staging(folder):
         waiting = threading.Thread(target=lambda: found.append(make_default_dataset(tmp_path, verbose=True)))
         waiting.start()
@@ -454,7 +432,7 @@ def test_default_set_waits_for_the_run_that_makes_it(
     assert capsys.readouterr().err.count("waiting: ") == 1
 
 
-def simulator_name() -> str:
+def simulator_name():
     from fastcell.simulator.simulate import GENERATOR
 
     return GENERATOR.replace(" ", "-")
@@ -546,7 +524,7 @@ print(steps)
         "index without --overwrite",
     ],
 )
-def test_killed_before_each_step_in_the_file_system(small: Path, tmp_path: Path, name: str) -> None:
+def test_killed_before_each_step_in_the_file_system(small, tmp_path, name):
     """SIGKILL before the first, the second, ... of all renames, removals, new folders and syncs of a run."""
     source = write_tars(tmp_path / "tars", small, 3) if name.startswith("index") else small
     (tmp_path / "root").mkdir()

@@ -1,7 +1,5 @@
 """Which cell goes where: every cell once, and runs of cells that are decoded together stay near each other."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -11,21 +9,21 @@ from fastcell.packing.shard_layout import block_shards, cell_shards, check_layou
 from fastcell.sources.base import Runs, SourceItem
 
 
-def items(num: int) -> list[SourceItem]:
+def items(num):
     return [SourceItem(f"{i:06d}", "raw") for i in range(num)]
 
 
-def numbers(blocks: shard_layout.Blocks) -> list[int]:
+def numbers(blocks):
     return [int(item.key) for _, part in blocks for item in part]
 
 
 @pytest.fixture
-def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_window(monkeypatch):
     monkeypatch.setattr(shard_layout, "WINDOW_BYTES", 1000)
 
 
 @pytest.mark.usefixtures("small_window")
-def test_runs_are_read_together_and_mixed() -> None:
+def test_runs_are_read_together_and_mixed():
     runs = Runs(np.arange(5000) // 20, 50_000)  # windows of 100 cells, runs of 20
     shards = cell_shards(items(5000), 300, 7, runs)
     assert [len(numbers(shard)) for shard in shards] == [300] * 16 + [200]
@@ -40,7 +38,7 @@ def test_runs_are_read_together_and_mixed() -> None:
 
 
 @pytest.mark.usefixtures("small_window")
-def test_blocks_of_runs_hold_one_side_each() -> None:
+def test_blocks_of_runs_hold_one_side_each():
     runs = Runs(np.arange(4000) // 25, 40_000)
     sides = np.array(["train", "train", "valid", "test"])[np.random.default_rng(0).integers(0, 4, 4000)]
     shards = block_shards(items(4000), {"default": sides}, 500, 32, 3, runs)
@@ -53,18 +51,18 @@ def test_blocks_of_runs_hold_one_side_each() -> None:
     assert max(counts) <= 500 // 25 + 6
 
 
-def test_cells_that_are_read_one_by_one_keep_their_order() -> None:
+def test_cells_that_are_read_one_by_one_keep_their_order():
     expected = np.random.default_rng([4, 0xCE11]).permutation(100).tolist()
     shards = cell_shards(items(100), 30, 4)
     assert [row for shard in shards for row in numbers(shard)] == expected
 
 
 @pytest.mark.parametrize(("num", "expected"), [(1, 256), (2048, 256), (2049, 257), (80_000, 10_000), (10**6, 10_000)])
-def test_small_sets_get_about_eight_shards(num: int, expected: int) -> None:
+def test_small_sets_get_about_eight_shards(num, expected):
     assert choose_shard_cells(num) == expected
 
 
-def test_even_shards_have_as_many_blocks_each() -> None:
+def test_even_shards_have_as_many_blocks_each():
     subsets = np.array(["train"] * 50 + ["test"] * 21)
     shards = even_block_shards(range(71), {"default": subsets, "fold-0": subsets[::-1]}, 30, 8, 5)
     assert [len(blocks) for blocks in shards] == [4, 4, 2]  # 3 + 4 + 3 blocks; 30 cells take 4 of 8
@@ -84,6 +82,6 @@ def test_even_shards_have_as_many_blocks_each() -> None:
         (("block", None, 65_537), "--block-cells must be a number from 1 to 65,536, got 65537"),
     ],
 )
-def test_layouts_that_cannot_be(arguments: tuple[str, int | None, int], message: str) -> None:
+def test_layouts_that_cannot_be(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         check_layout(*arguments)

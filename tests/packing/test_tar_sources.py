@@ -1,16 +1,12 @@
 """Tars at addresses, in webdataset's notation and from commands: the manifest is that of the same tars in a folder."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import tarfile
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from fixtures.stores import S3Store, WebStore
 
 from fastcell.cli.main import main
 from fastcell.dataset.manifest import Manifest
@@ -19,7 +15,7 @@ from fastcell.packing.index import index
 from fastcell.packing.tar_sources import find_tar_sources
 
 
-def write_tar(path: Path, first: int, num: int = 6) -> None:
+def write_tar(path, first, num=6):
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as file:
         for number in range(first, first + num):
@@ -32,7 +28,7 @@ def write_tar(path: Path, first: int, num: int = 6) -> None:
 
 
 @pytest.fixture
-def tars(tmp_path: Path, tmp_cache: Path) -> Path:
+def tars(tmp_path, tmp_cache):
     """Folder of three tars of six cells, one in a subfolder, and of the names of two classes."""
     folder = tmp_path / "tars"
     for number, name in enumerate(["s-0.tar", "s-1.tar", "more/s-2.tar"]):
@@ -42,11 +38,11 @@ def tars(tmp_path: Path, tmp_cache: Path) -> Path:
 
 
 @pytest.fixture
-def expected(tars: Path, tmp_path: Path) -> Manifest:
+def expected(tars, tmp_path):
     return index(tars, out=tmp_path / "expected")
 
 
-def check_same(manifest: Manifest, expected: Manifest) -> None:
+def check_same(manifest, expected):
     """Rows, classes and default split are equal; the names of the tars are relative to them."""
     rows, others = (one.table.drop_columns("um_per_px").to_pylist() for one in (manifest, expected))
     for row in rows + others:
@@ -105,7 +101,7 @@ def test_names_that_cannot_be_indexed(tars, tmp_path, text, message):
         index(text.replace("{tars}", str(tars)), out=tmp_path / "cells")
 
 
-def test_tars_of_a_web_server_with_a_manifest_here(tars, expected, web_store: WebStore, tmp_path, capsys):
+def test_tars_of_a_web_server_with_a_manifest_here(tars, expected, web_store, tmp_path, capsys):
     shutil.copytree(tars, web_store.folder / "tars")
     web_store.faults.every = 7
     address = f"{web_store.url}/tars"
@@ -126,7 +122,7 @@ def test_tars_of_a_web_server_with_a_manifest_here(tars, expected, web_store: We
     assert (tmp_path / "cells" / "quality.parquet").exists()
 
 
-def test_one_level_of_a_page_is_found(tars, web_store: WebStore, tmp_path):
+def test_one_level_of_a_page_is_found(tars, web_store, tmp_path):
     shutil.copytree(tars, web_store.folder / "tars")
     found = find_tar_sources(f"{web_store.url}/tars")
     assert list(found.objects) == [f"{web_store.url}/tars/s-{number}.tar" for number in range(2)]
@@ -136,7 +132,7 @@ def test_one_level_of_a_page_is_found(tars, web_store: WebStore, tmp_path):
 
 
 @pytest.mark.slow
-def test_tars_of_a_store_and_their_manifest_beside_them(tars, expected, s3_store: S3Store, tmp_path, capsys):
+def test_tars_of_a_store_and_their_manifest_beside_them(tars, expected, s3_store, tmp_path, capsys):
     s3_store.put(tars, "lab/tars")
     address = s3_store.put(tars, "lab/tars")
     assert main(["index", address]) == 0
@@ -155,7 +151,7 @@ def test_tars_of_a_store_and_their_manifest_beside_them(tars, expected, s3_store
     assert main(["verify", str(elsewhere)]) == 0
 
 
-def test_a_tar_that_vanishes_is_named(tars, web_store: WebStore, tmp_path):
+def test_a_tar_that_vanishes_is_named(tars, web_store, tmp_path):
     shutil.copytree(tars, web_store.folder / "tars")
     names = f"{web_store.url}/tars/s-{{0..1}}.tar"
     (web_store.folder / "tars" / "s-1.tar").write_bytes(b"no tar")

@@ -1,9 +1,6 @@
 """Names in two Unicode forms are one name: in class folders, keys, groups and tables; and names that are alike."""
 
-from __future__ import annotations
-
 import unicodedata
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,12 +18,12 @@ from fastcell.splits.read_groups import read_grouping
 NFC, NFD = "Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"
 
 
-def write(path: Path, level: int) -> None:
+def write(path, level):
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((3, 4), level, np.uint8))
 
 
-def test_class_folders_of_one_name_in_two_forms_are_one_class(tmp_path: Path) -> None:
+def test_class_folders_of_one_name_in_two_forms_are_one_class(tmp_path):
     root = tmp_path / "images"
     write(root / NFC / "a.png", 10)
     write(root / NFD / "b.png", 20)
@@ -48,7 +45,7 @@ def test_class_folders_of_one_name_in_two_forms_are_one_class(tmp_path: Path) ->
     }
 
 
-def test_two_cells_of_one_name_are_an_error(tmp_path: Path) -> None:
+def test_two_cells_of_one_name_are_an_error(tmp_path):
     root = tmp_path / "images"
     write(root / NFC / "a.png", 10)
     write(root / NFD / "a.png", 20)
@@ -57,7 +54,7 @@ def test_two_cells_of_one_name_are_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_pattern_and_lists_in_the_other_form(tmp_path: Path) -> None:
+def test_a_pattern_and_lists_in_the_other_form(tmp_path):
     root = tmp_path / "images"
     write(root / f"{NFD}_a.png", 10)
     manifest = pack(root, tmp_path / "out", pattern="{class}_" + "{name}", split=SplitOptions(None))
@@ -69,7 +66,7 @@ def test_a_pattern_and_lists_in_the_other_form(tmp_path: Path) -> None:
     assert manifest.column("key").tolist() == [f"{NFC}_a.png"]
 
 
-def test_ascii_listings_stay_as_they_are() -> None:
+def test_ascii_listings_stay_as_they_are():
     listing = Listing([SourceItem("a.png", "png", "A")], ["A"])
     unified = unify_names(listing)
     assert unified.items == listing.items
@@ -79,7 +76,7 @@ def test_ascii_listings_stay_as_they_are() -> None:
     assert other.classes == [NFC]
 
 
-def test_names_that_are_alike_are_noted() -> None:
+def test_names_that_are_alike_are_noted():
     items = [SourceItem(f"{i}.png", "png", None, group) for i, group in enumerate(["d1", "D1", "d2", None])]
     assert similar_names(Listing(items, ["A b", "ab", "C"])) == [
         "classes whose names differ only in upper and lower case or blanks count as different: 'A b', 'ab'.",

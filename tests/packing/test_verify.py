@@ -1,9 +1,6 @@
 """Whether a data set is whole: damage of tables and heads as well as of cells."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +14,13 @@ from fastcell.packing.verify import verify
 MakeDataset = Callable[..., Manifest]
 
 
-def overwrite(path: Path, offset: int, data: bytes) -> None:
+def overwrite(path, offset, data):
     with open(path, "r+b") as file:
         file.seek(offset)
         file.write(data)
 
 
-def test_heads_of_blocks_are_held_against_the_manifest(make_dataset: MakeDataset) -> None:
+def test_heads_of_blocks_are_held_against_the_manifest(make_dataset):
     manifest = make_dataset(90, layout="block", num_shards=2)
     block = manifest.blocks().slice(1, 1).to_pylist()[0]
     overwrite(manifest.path / block["shard"], block["offset"] + 40, b"\xff")
@@ -35,7 +32,7 @@ def test_heads_of_blocks_are_held_against_the_manifest(make_dataset: MakeDataset
     assert f"that of cells {block['first_cell']} to {last}" in problem
 
 
-def test_tar_headers_and_sizes_that_the_loader_would_refuse(make_dataset: MakeDataset) -> None:
+def test_tar_headers_and_sizes_that_the_loader_would_refuse(make_dataset):
     manifest = make_dataset(60, num_shards=3)
     row = manifest.table.slice(25, 1).to_pylist()[0]
     overwrite(manifest.path / row["shard"], row["offset"] - 512, b"\xff" * 512)
@@ -48,7 +45,7 @@ def test_tar_headers_and_sizes_that_the_loader_would_refuse(make_dataset: MakeDa
     assert any("shard-000000.tar" in line and "when the manifest was made" in line for line in verdict.problems)
 
 
-def test_what_later_commands_refuse(make_dataset: MakeDataset) -> None:
+def test_what_later_commands_refuse(make_dataset):
     """Keys that occur twice, which tables of predictions must not have, and a cell with two verdicts."""
     manifest = make_dataset(30)
     table = pq.read_table(manifest.path / "manifest.parquet")
@@ -62,7 +59,7 @@ def test_what_later_commands_refuse(make_dataset: MakeDataset) -> None:
     assert "verdicts.csv: cell 3 must have one verdict, got drop, keep. Leave one of the lines." in second
 
 
-def test_tables_that_do_not_fit(make_dataset: MakeDataset) -> None:
+def test_tables_that_do_not_fit(make_dataset):
     manifest = make_dataset(30)
     odd = pa.table({"cell_id": np.arange(30), "split": ["left"] * 30}, schema=SPLIT_SCHEMA)
     write_parquet(manifest.path / "splits" / "odd.parquet", odd)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastcell.packing.records import Record, ShardResult
-from fastcell.packing.shard_layout import Blocks
+from fastcell.packing.records import Record
 from fastcell.packing.write_shards import write_shards
-from fastcell.storage.staging import Staging, open_staging
+from fastcell.storage.staging import open_staging
 
 
 @dataclass(frozen=True)
@@ -22,25 +19,25 @@ class Numbers:
 
     version: str = "1"
 
-    def stamp(self, blocks: Blocks[int]) -> str:
+    def stamp(self, blocks):
         return self.version
 
-    def records(self, items: Iterable[int]) -> Iterator[Record]:
+    def records(self, items):
         for i in items:
             yield Record(f"{i}", b"" if i == 13 else np.full((3, 5), i, np.uint8), "raw", "AB"[i % 2], um_per_px=0.5)
 
 
-SHARDS: list[Blocks[int]] = [[("train", [5, 1, 2]), ("test", [9])], [("train", [3, 13, 8])]]
+SHARDS = [[("train", [5, 1, 2]), ("test", [9])], [("train", [3, 13, 8])]]
 
 
-def write(stage: Staging, layout: str, jobs: int | None = 1, version: str = "1") -> list[ShardResult]:
+def write(stage, layout, jobs=1, version="1"):
     return write_shards(
         stage, SHARDS, Numbers(version), layout, ["A", "B"], jobs=jobs, one_process_cells=100, verbose=False
     )
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_shards_hold_their_cells_in_order(tmp_path: Path, layout: str) -> None:
+def test_shards_hold_their_cells_in_order(tmp_path, layout):
     with open_staging(tmp_path / "out") as stage:
         stage.begin({})
         first, second = write(stage, layout)
@@ -55,7 +52,7 @@ def test_shards_hold_their_cells_in_order(tmp_path: Path, layout: str) -> None:
         assert (first.blocks is None) == (layout == "cell")
 
 
-def test_finished_shards_are_taken_over_where_their_source_is_the_same(tmp_path: Path) -> None:
+def test_finished_shards_are_taken_over_where_their_source_is_the_same(tmp_path):
     with open_staging(tmp_path / "out") as stage:
         stage.begin({})
         before = write(stage, "cell")

@@ -1,7 +1,5 @@
 """Predictions of a run: calibration, unsure answers, cells unlike those of training; on any number of parts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest

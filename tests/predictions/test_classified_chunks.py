@@ -1,9 +1,6 @@
 """Chunks here and on an engine: the same table, corrupt cells of all workers, progress over tasks."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -71,7 +68,7 @@ def test_a_worker_opens_a_data_set_once_a_command(job):
     assert module._opened.cache_info().misses == 2
 
 
-def predicted(run: Path, data: Path, out: Path, *words: str) -> bytes:
+def predicted(run, data, out, *words):
     assert main([str(run), str(data), "--out", str(out), *words]) == 0
     return out.read_bytes()
 

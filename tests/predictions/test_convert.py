@@ -1,9 +1,6 @@
 """The command `convert`: every form, from one table of predictions of real keys."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import flowio
 import h5py
@@ -14,7 +11,6 @@ import pyarrow.parquet
 import pytest
 
 from fastcell.cli import main as cli
-from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
 from fastcell.predictions import convert
 from fastcell.predictions.table import read_predictions, write_csv_or_parquet
@@ -22,7 +18,7 @@ from fastcell.predictions.table import read_predictions, write_csv_or_parquet
 CLASSES = ["alpha", "beta", "Be"]
 
 
-def make_predictions(path: Path, keys: list[str], without: tuple[int, ...] = ()) -> np.ndarray:
+def make_predictions(path, keys, without=()):
     """Write predictions of cells with these keys; gives (N, 3) float32, NaN in the rows `without` one."""
     scores = np.random.default_rng(0).dirichlet(np.ones(3), len(keys)).astype(np.float32)
     scores[list(without)] = np.nan
@@ -35,14 +31,14 @@ def make_predictions(path: Path, keys: list[str], without: tuple[int, ...] = ())
     return scores
 
 
-def add_features(manifest: Manifest, keys: list[str], features: dict[str, np.ndarray]) -> None:
+def add_features(manifest, keys, features):
     """Write features.parquet, whose rows stand in the order of `keys`."""
     ids = {key: number for number, key in enumerate(manifest.column("key").tolist())}
     table = pa.table({"cell_id": [ids[key] for key in keys], **features})
     write_parquet(manifest.path / "features.parquet", table)
 
 
-def test_fcs_has_every_value(make_set, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fcs_has_every_value(make_set, tmp_path, capsys):
     keys = [f"M1.rtdc/{number:06d}" for number in range(50)]
     scores = make_predictions(tmp_path / "p.parquet", keys, without=(4, 7))
     area = np.random.default_rng(1).normal(50, 5, 50)
@@ -73,7 +69,7 @@ def test_fcs_has_every_value(make_set, tmp_path: Path, capsys: pytest.CaptureFix
     assert read.pnr_values == [49, 3, 1, 1, 1, 1, 1, 1, np.ceil(np.nanmax(area))]
 
 
-def test_predictions_are_written_as_fcs_at_once(make_set, tmp_path: Path) -> None:
+def test_predictions_are_written_as_fcs_at_once(make_set, tmp_path):
     """As `predict --out` does: the same bytes as by way of a table."""
     keys = [f"cell {number}" for number in range(20)]
     make_predictions(tmp_path / "p.parquet", keys, without=(2,))
@@ -88,7 +84,7 @@ def test_predictions_are_written_as_fcs_at_once(make_set, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("start", "end"), [("csv", "parquet"), ("parquet", "csv")])
-def test_tables_with_features(make_set, tmp_path: Path, start: str, end: str) -> None:
+def test_tables_with_features(make_set, tmp_path, start, end):
     keys = [f"M1.rtdc/{number:06d}" for number in range(9)]
     make_predictions(tmp_path / f"p.{start}", keys, without=(2,))
     add_features(make_set(keys=keys), keys, {"area_um": np.arange(9) / 4})
@@ -112,7 +108,7 @@ FLAGS = {
 """Numbers of the cells of `make_flags`; -1 is unknown."""
 
 
-def make_flags(path: Path, keys: list[str]) -> np.ndarray:
+def make_flags(path, keys):
     """Write predictions of 5 cells: sure; unlike; unsure; without a score; without a prediction. Gives (5, 3)."""
     best = np.array([0.7, 0.6, 0.5, 0.8, np.nan], np.float32)
     scores = np.stack([best, (1 - best) / 2, (1 - best) / 2], axis=1)
@@ -127,7 +123,7 @@ def make_flags(path: Path, keys: list[str]) -> np.ndarray:
     return scores
 
 
-def test_a_gate_in_fcs_has_every_flag(make_set, tmp_path: Path) -> None:
+def test_a_gate_in_fcs_has_every_flag(make_set, tmp_path):
     """A feature of the same name does not replace a flag."""
     keys = [f"M1.rtdc/{number:06d}" for number in range(5)]
     make_flags(tmp_path / "p.parquet", keys)
@@ -145,13 +141,13 @@ def test_a_gate_in_fcs_has_every_flag(make_set, tmp_path: Path) -> None:
     assert json.loads(read.text["fastcell_unlike_reasons"]) == ["larger, smoother"]
 
 
-def test_event_numbers_that_fcs_rounds_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_event_numbers_that_fcs_rounds_are_named(tmp_path, capsys):
     make_flags(tmp_path / "p.parquet", [f"M1.rtdc/{(1 << 24) + number}" for number in range(5)])
     assert cli.main(["convert", str(tmp_path / "p.parquet"), str(tmp_path / "a.fcs")]) == 0
     assert "event numbers above 16,777,216 are rounded" in capsys.readouterr().out
 
 
-def test_a_gate_in_copies_of_rtdc_has_every_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gate_in_copies_of_rtdc_has_every_flag(tmp_path, capsys):
     """The second copy, of a file that has two free features only, says which flags it has no place for."""
     with h5py.File(tmp_path / "M1.rtdc", "w") as file:
         file["events/image"] = np.zeros((6, 4, 5), np.uint8)
@@ -190,7 +186,7 @@ def test_a_gate_in_copies_of_rtdc_has_every_flag(tmp_path: Path, capsys: pytest.
         ]
 
 
-def test_a_gate_in_class_scores_of_ifcb_has_every_flag(tmp_path: Path) -> None:
+def test_a_gate_in_class_scores_of_ifcb_has_every_flag(tmp_path):
     bin_name = "D20130526T095207_IFCB013"
     scores = make_flags(tmp_path / "p.parquet", [f"{bin_name}/{number:06d}" for number in range(1, 6)])
     assert cli.main(["convert", str(tmp_path / "p.parquet"), str(tmp_path / "a.h5")]) == 0
@@ -207,7 +203,7 @@ def test_a_gate_in_class_scores_of_ifcb_has_every_flag(tmp_path: Path) -> None:
         assert file["left_out_reason"].asstr()[:].tolist() == ["could not be read"]
 
 
-def test_real_ifcb_bins(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_real_ifcb_bins(real_data, tmp_path, capsys):
     """Regions of interest as the bins' own .adc files number them, from 1 at the first row."""
     rois = {}
     for path in sorted((real_data / "ifcb").glob("*.adc")):
@@ -237,7 +233,7 @@ def test_real_ifcb_bins(real_data: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "OUT must be a folder for 2 bins" in capsys.readouterr().err
 
 
-def test_real_rtdc_files(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_real_rtdc_files(real_data, tmp_path, capsys):
     source = real_data / "rtdc"
     names = {"dcnum_cytoshot-test-data.rtdc": 40, "dcnum_dcnum_thresh_example.rtdc": 13}
     keys = [f"{name}/{number:06d}" for name, count in names.items() for number in range(0, count, 3)]
@@ -271,7 +267,7 @@ def test_real_rtdc_files(real_data: Path, tmp_path: Path, capsys: pytest.Capture
     assert "OUT must be a folder for 2 RT-DC files" in capsys.readouterr().err
 
 
-def test_one_rtdc_file_with_names_of_the_users(real_data: Path, tmp_path: Path) -> None:
+def test_one_rtdc_file_with_names_of_the_users(real_data, tmp_path):
     source = real_data / "rtdc" / "dcnum_dcnum_thresh_example.rtdc"
     keys = [f"{source.name}/{number:06d}" for number in range(13)]
     scores = make_predictions(tmp_path / "p.csv", keys)
@@ -295,14 +291,14 @@ def test_one_rtdc_file_with_names_of_the_users(real_data: Path, tmp_path: Path) 
         ("p.csv", "OUT must be a different file from the input"),
     ],
 )
-def test_outputs_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, message: str) -> None:
+def test_outputs_that_cannot_be(tmp_path, capsys, out, message):
     make_predictions(tmp_path / "p.csv", ["a/b.png", "a/c.png"])
     assert cli.main(["convert", str(tmp_path / "p.csv"), str(tmp_path / out)]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
 
 
-def test_keys_do_not_leave_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keys_do_not_leave_the_folder(tmp_path, capsys):
     make_predictions(tmp_path / "p.csv", ["../x/M1.rtdc/000001"])
     arguments = ["convert", str(tmp_path / "p.csv"), str(tmp_path / "out"), "--rtdc-source", str(tmp_path)]
     assert cli.main(arguments) == 2
@@ -310,7 +306,7 @@ def test_keys_do_not_leave_the_folder(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_whose_name_on_disk_is_in_the_other_unicode_form(tmp_path: Path) -> None:
+def test_a_file_whose_name_on_disk_is_in_the_other_unicode_form(tmp_path):
     source = tmp_path / "src"
     (source / "Gro\u0308\u00dfe").mkdir(parents=True)
     with h5py.File(source / "Gro\u0308\u00dfe" / "m.rtdc", "w") as file:
@@ -323,9 +319,7 @@ def test_a_file_whose_name_on_disk_is_in_the_other_unicode_form(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("words", [["--rtdc-source", "none"], ["--scores", "aaa,bbb,ccc"], ["--model-id", "mine"]])
-def test_options_without_an_effect_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
+def test_options_without_an_effect_are_refused(tmp_path, capsys, words):
     make_predictions(tmp_path / "p.csv", ["a/1.png", "b/2.png"])
     assert cli.main(["convert", str(tmp_path / "p.csv"), str(tmp_path / "out.fcs"), *words]) == 2
     assert f"{words[0]} must be left out: it has an effect on" in capsys.readouterr().err

@@ -1,9 +1,5 @@
 """Corrected counts: exact where the answer is known, and covered by their intervals as often as they say."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -19,7 +15,7 @@ RATES = np.array([[0.9, 0.08, 0.02, 0.0], [0.1, 0.8, 0.05, 0.05], [0.03, 0.07, 0
 CLASSES = ["a", "b", "c", "d"]
 
 
-def make_predictions(called: np.ndarray, groups: np.ndarray, truth: np.ndarray | None = None) -> pa.Table:
+def make_predictions(called, groups, truth=None):
     names = np.array([*CLASSES, None], object)
     columns = {"key": [f"k{number}" for number in range(len(called))], "group": groups}
     if truth is not None:
@@ -31,7 +27,7 @@ def make_predictions(called: np.ndarray, groups: np.ndarray, truth: np.ndarray |
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Path:
+def files(tmp_path):
     """Two recordings of other mixtures, and the predictions of 2,000 test cells in 8 groups."""
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1, 0, 2, 3], [800, 100, 300, 600, 100])
@@ -49,7 +45,7 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("confusion", ["test.parquet", "confusion.csv"])
-def test_command(files: Path, capsys: pytest.CaptureFixture[str], confusion: str) -> None:
+def test_command(files, capsys, confusion):
     out = files / "counts.csv"
     arguments = [str(files / "predictions.csv"), "--confusion", str(files / confusion), "--out", str(out)]
     assert count.main(arguments) == 0
@@ -70,7 +66,7 @@ def test_command(files: Path, capsys: pytest.CaptureFixture[str], confusion: str
     assert np.abs(np.array(table["corrected"]) - truth).sum() < 0.5 * np.abs(np.array(table["called"]) - truth).sum()
 
 
-def test_a_run_folder_is_enough(files: Path) -> None:
+def test_a_run_folder_is_enough(files):
     run = files / "run"
     run.mkdir()
     with pytest.raises(DataError, match="must be a run folder"):
@@ -96,24 +92,24 @@ def test_a_run_folder_is_enough(files: Path) -> None:
         ("nothing of the kind\n", "must have columns key, class"),
     ],
 )
-def test_bad_matrices(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_matrices(tmp_path, text, message):
     (tmp_path / "confusion.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         counts.read_confusion(tmp_path / "confusion.csv", CLASSES)
 
 
-def test_a_matrix_saved_again_by_a_spreadsheet(tmp_path: Path) -> None:
+def test_a_matrix_saved_again_by_a_spreadsheet(tmp_path):
     text = "true;a;b\r\na;5;1\r\nb;2;7\r\n;;\r\n"
     (tmp_path / "confusion.csv").write_bytes(text.encode("utf-8-sig"))
     assert counts.read_confusion(tmp_path / "confusion.csv", ["b", "a"]).tables.tolist() == [[[7, 2], [1, 5]]]
 
 
-def test_a_confusion_that_is_not_there(files: Path) -> None:
+def test_a_confusion_that_is_not_there(files):
     with pytest.raises(DataError, match="--confusion must be a run folder, or a .csv or .parquet file"):
         counts.read_confusion(files / "none", CLASSES)
 
 
-def test_predictions_without_truth_are_no_test(files: Path) -> None:
+def test_predictions_without_truth_are_no_test(files):
     with pytest.raises(DataError, match="must have a column true_class"):
         counts.read_confusion(files / "predictions.csv", CLASSES)
     assert isinstance(read_predictions(files / "predictions.csv"), Predictions)

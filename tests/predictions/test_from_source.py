@@ -1,7 +1,5 @@
 """Files that are not packed: the predictions of ``pack`` and ``predict``, byte by byte, also after an interrupt."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -56,9 +54,9 @@ def test_an_interrupted_run_goes_on_and_writes_the_same_bytes(trained_run, tmp_p
     one = fixed_classifier()
     one.chunk = 8
     checkpoint = next(trained_run.glob("*.ckpt"))
-    said: list[str] = []
+    said = []
 
-    def run(out: str, stop_after: int | None = None) -> int:
+    def run(out, stop_after=None):
         cells = open_cells(src, read=ReadOptions(pattern="{group}/{class}/{name}"))
         calls = []
 

@@ -10,7 +10,7 @@ from fastcell.models.lightning_module import Prediction
 from fastcell.predictions.gather import PredictionGatherer, counted_predictions
 
 
-def make_prediction(ids: list[int], weight: list[float]) -> Prediction:
+def make_prediction(ids, weight):
     chances = torch.tensor([[number / 10, 1 - number / 10] for number in ids])
     return Prediction(chances, torch.tensor(ids), torch.tensor(weight))
 

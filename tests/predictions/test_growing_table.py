@@ -1,13 +1,9 @@
 """A table that grows beside the network: the bytes of the table that is made at the end, and what stops it."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +31,7 @@ class Answers:
 
     limits = AnswerLimits(None, None, 0.6, [])
 
-    def __init__(self, manifest: Manifest, rows: np.ndarray) -> None:
+    def __init__(self, manifest, rows):
         self.manifest, self.rows = manifest, rows
         self.corrupt = CorruptCells(manifest)
         self.corrupt.add({20: "short"})
@@ -48,23 +44,23 @@ class Answers:
             rng.random(len(self.ids)).astype(np.float32) * 2, np.zeros((len(self.ids), 2), np.int16)
         )
 
-    def chunks(self) -> Any:
+    def chunks(self):
         for begin in range(0, len(self.ids), 9):
             some = slice(begin, begin + 9)
             yield self.ids[some], self.found[some], UnlikeScores(self.unlike.scores[some], self.unlike.off[some])
 
-    def whole(self) -> pa.Table:
+    def whole(self):
         options = {"reasons": self.corrupt.reasons, "min_confidence": 0.6, "unlike": self.unlike}
         return prediction_table(self.manifest, CLASSES, self.rows, self.ids, self.found, **options)
 
-    def grow(self, out: Path) -> GrowingTable:
+    def grow(self, out):
         table = grow_table(out, self.manifest, CLASSES, self.rows, self.limits, self.corrupt)
         assert table is not None
         return table
 
 
 @pytest.fixture(params=["every", "some"])
-def answers(make_dataset: Make, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Answers:
+def answers(make_dataset, request, monkeypatch):
     """Answers of a manifest of several chunks, for all of its cells or two thirds of them; two cells in quarantine."""
     manifest = make_dataset(100)
     manifest = replace(manifest, table=pa.concat_tables([manifest.table.slice(0, 41), manifest.table.slice(41)]))
@@ -78,7 +74,7 @@ def answers(make_dataset: Make, request: pytest.FixtureRequest, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv"])
-def test_the_bytes_are_those_of_the_whole_table(answers: Answers, tmp_path: Path, ending: str) -> None:
+def test_the_bytes_are_those_of_the_whole_table(answers, tmp_path, ending):
     growing, whole = answers.grow(tmp_path / f"grown{ending}"), answers.whole()
     for chunk in answers.chunks():
         growing.add(*chunk)
@@ -94,17 +90,17 @@ def test_the_bytes_are_those_of_the_whole_table(answers: Answers, tmp_path: Path
     assert {path.stem for path in tmp_path.glob(f"*{ending}")} == {"grown", "whole"}
 
 
-def test_groups_of_rows_are_made_while_cells_still_come(answers: Answers, tmp_path: Path) -> None:
+def test_groups_of_rows_are_made_while_cells_still_come(answers, tmp_path):
     made, rows = threading.Event(), []
     growing = answers.grow(tmp_path / "a.parquet")
     put = growing._put
 
-    def noted(path: Path, table: pa.Table) -> None:
+    def noted(path, table):
         put(path, table)
         rows.append(table.num_rows)
         made.set()
 
-    growing._put = noted  # type: ignore[method-assign]
+    growing._put = noted
     chunks = list(answers.chunks())
     for chunk in chunks[:-1]:
         growing.add(*chunk)
@@ -116,7 +112,7 @@ def test_groups_of_rows_are_made_while_cells_still_come(answers: Answers, tmp_pa
     assert (tmp_path / "a.parquet").exists()
 
 
-def test_predictions_in_another_order_make_the_same_table_at_the_end(answers: Answers, tmp_path: Path) -> None:
+def test_predictions_in_another_order_make_the_same_table_at_the_end(answers, tmp_path):
     store = PartStore(answers.corrupt)
     (tmp_path / "saved").mkdir()
     store.begin(tmp_path / "saved")
@@ -132,7 +128,7 @@ def test_predictions_in_another_order_make_the_same_table_at_the_end(answers: An
     assert pq.read_table(tmp_path / "a.parquet").equals(table)
 
 
-def test_a_table_that_is_given_up_leaves_the_file_as_it_was(answers: Answers, tmp_path: Path) -> None:
+def test_a_table_that_is_given_up_leaves_the_file_as_it_was(answers, tmp_path):
     (tmp_path / "a.csv").write_text("old")
     growing = answers.grow(tmp_path / "a.csv")
     for chunk in answers.chunks():
@@ -144,8 +140,8 @@ def test_a_table_that_is_given_up_leaves_the_file_as_it_was(answers: Answers, tm
     assert not any(".partial" in path.name for path in tmp_path.iterdir())
 
 
-def test_an_error_of_the_thread_is_raised_at_the_end(answers: Answers, tmp_path: Path, monkeypatch: Any) -> None:
-    def full(*_: Any, **__: Any) -> None:
+def test_an_error_of_the_thread_is_raised_at_the_end(answers, tmp_path, monkeypatch):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(growing_table.pq, "ParquetWriter", full)
@@ -157,15 +153,13 @@ def test_an_error_of_the_thread_is_raised_at_the_end(answers: Answers, tmp_path:
     assert not any(path.suffix in (".parquet", ".partial") for path in tmp_path.iterdir())
 
 
-def test_other_formats_do_not_grow(answers: Answers, tmp_path: Path) -> None:
+def test_other_formats_do_not_grow(answers, tmp_path):
     assert (
         grow_table(tmp_path / "a.fcs", answers.manifest, CLASSES, answers.rows, answers.limits, answers.corrupt) is None
     )
 
 
-def test_the_command_hands_over_while_it_runs(
-    trained_run: Path, trained_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_hands_over_while_it_runs(trained_run, trained_data, tmp_path, monkeypatch):
     """Small pieces and few cells at a time against one piece at the end."""
     words = ["predict", str(trained_run), str(trained_data), "--backend", "torch", "--data.eval_batch_size=16"]
     assert main([*words, "--out", str(tmp_path / "end.csv")]) == 0

@@ -1,47 +1,41 @@
 """Predictions that are killed go on, and end with the same bytes, on any number of ranks."""
 
-from __future__ import annotations
-
 import csv
 import random
 import shutil
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from fixtures.stopped_runs import Killed, fit, launch, main, pack_cells
 
 from fastcell.cli import main as cli
 from fastcell.dataset.manifest import Manifest
-from fastcell.loading.batch import Batch
-from fastcell.models.lightning_module import CellModule, Prediction
+from fastcell.models.lightning_module import CellModule
 from fastcell.storage.staging import open_staging_of
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory):
     return pack_cells(tmp_path_factory.mktemp("interrupted"))
 
 
 @pytest.fixture(scope="module")
-def checkpoint(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(data, tmp_path_factory):
     return fit(data, tmp_path_factory.mktemp("model"), "--trainer.max_epochs=1") / "best.ckpt"
 
 
-def predict_command(checkpoint: Path, data: Path, out: Path) -> list[str]:
+def predict_command(checkpoint, data, out):
     return ["predict", f"--ckpt_path={checkpoint}", f"--data.path={data}", f"--out={out}", "--data.eval_batch_size=8"]
 
 
-def test_a_killed_prediction_goes_on(
-    data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_killed_prediction_goes_on(data, checkpoint, tmp_path, monkeypatch, capsys):
     """Chunks of a part that was saved are not predicted again; a torn part counts as none."""
     assert main(predict_command(checkpoint, data, tmp_path / "whole.csv")) == 0
     predicted, step = [], CellModule.predict_step
     monkeypatch.setattr("fastcell.predictions.saved_parts.SAVE_EVERY_S", 0.0)
 
-    def die_in_time(self: CellModule, batch: Batch, batch_idx: int) -> Prediction:
+    def die_in_time(self, batch, batch_idx):
         predicted.append(batch.cell_ids.tolist())
         if len(predicted) in (7, 12):
             raise Killed
@@ -67,9 +61,7 @@ def test_a_killed_prediction_goes_on(
 
 
 @pytest.mark.parametrize("repaired", [True, False], ids=["repaired", "damaged otherwise"])
-def test_a_prediction_tries_corrupt_cells_again(
-    data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repaired: bool
-) -> None:
+def test_a_prediction_tries_corrupt_cells_again(data, checkpoint, tmp_path, monkeypatch, repaired):
     """A shard is damaged, and repaired or lost between the stop and the rerun: the table is that of the data of now."""
     cells = shutil.copytree(data, tmp_path / "cells")
     manifest = Manifest.open(cells)
@@ -82,7 +74,7 @@ def test_a_prediction_tries_corrupt_cells_again(
     monkeypatch.setattr("fastcell.predictions.saved_parts.SAVE_EVERY_S", 0.0)
     steps, step = iter(range(100)), CellModule.predict_step
 
-    def die_in_time(self: CellModule, batch: Batch, batch_idx: int) -> Prediction:
+    def die_in_time(self, batch, batch_idx):
         if next(steps) == 10:
             raise Killed
         return step(self, batch, batch_idx)
@@ -108,13 +100,11 @@ def test_a_prediction_tries_corrupt_cells_again(
     assert all(reason == "the shard is missing" for reason in reasons[44:56])
 
 
-def test_a_prediction_of_something_else_begins_anew(
-    data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_prediction_of_something_else_begins_anew(data, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("fastcell.predictions.saved_parts.SAVE_EVERY_S", 0.0)
     steps, step = iter(range(100)), CellModule.predict_step
 
-    def die_in_time(self: CellModule, batch: Batch, batch_idx: int) -> Prediction:
+    def die_in_time(self, batch, batch_idx):
         if next(steps) == 5:
             raise Killed
         return step(self, batch, batch_idx)
@@ -127,9 +117,7 @@ def test_a_prediction_of_something_else_begins_anew(
     assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "flips.csv").read_bytes()
 
 
-def test_two_predictions_of_one_file(
-    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_predictions_of_one_file(data, checkpoint, tmp_path, capsys):
     with open_staging_of(tmp_path / "p.csv"):
         assert cli.main(predict_command(checkpoint, data, tmp_path / "p.csv")) == 2
     assert "which another run" in capsys.readouterr().err
@@ -138,7 +126,7 @@ def test_two_predictions_of_one_file(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_predictions_killed_at_random_moments(data: Path, checkpoint: Path, tmp_path: Path, ranks: int) -> None:
+def test_predictions_killed_at_random_moments(data, checkpoint, tmp_path, ranks):
     command = [*predict_command(checkpoint, data, tmp_path / "p.csv"), f"--trainer.devices={ranks}"]
     begun = time.monotonic()
     whole = [item.replace("p.csv", "whole.csv") for item in command]
@@ -158,13 +146,13 @@ def test_predictions_killed_at_random_moments(data: Path, checkpoint: Path, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "whole.csv"]
 
 
-def wait_until_free(folder: Path) -> None:
+def wait_until_free(folder):
     """Rank 1 of a killed run looks after rank 0 once a second."""
     time.sleep(2.5)
 
 
 @pytest.mark.slow
-def test_every_cell_once_on_1_2_and_3_ranks(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_every_cell_once_on_1_2_and_3_ranks(data, checkpoint, tmp_path):
     """180 cells in chunks of 8, 5 of them bad: predictions byte by byte, scores and mean loss."""
     damaged = tmp_path / "damaged"
     shutil.copytree(data, damaged)

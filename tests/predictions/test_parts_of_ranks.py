@@ -1,7 +1,5 @@
 """Predictions saved in parts: what a rerun takes over, and what all parts are together."""
 
-from __future__ import annotations
-
 import os
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Parts of predictions without torch, and the job that they belong to."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,6 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +5,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
 from fastcell.dataset.schema import QUARANTINE_SCHEMA
 from fastcell.errors import ArgumentError, DataError
@@ -28,7 +24,7 @@ from fastcell.splits.make_splits import SplitOptions
 NAN = float("nan")
 
 
-def make_table(keys: list[str] | None = None) -> pa.Table:
+def make_table(keys=None):
     return pa.table(
         {
             "key": keys or ["k,0", "NA", 'k"2', "é\n3"],
@@ -43,7 +39,7 @@ def make_table(keys: list[str] | None = None) -> pa.Table:
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
-def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
+def test_what_is_written_is_read_back(tmp_path, name):
     write_csv_or_parquet(tmp_path / name, make_table())
     assert [path.name for path in tmp_path.iterdir()] == [name]
     found = read_predictions(tmp_path / name)
@@ -64,7 +60,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
         ({"unlike_score": [0.5, 2.5, None, -1.0]}, "unlike_score must be 0 or more"),
     ],
 )
-def test_values_that_cannot_be(tmp_path: Path, name: str, change: dict[str, list], message: str) -> None:
+def test_values_that_cannot_be(tmp_path, name, change, message):
     write_csv_or_parquet(
         tmp_path / name, pa.table({**{n: make_table().column(n) for n in make_table().column_names}, **change})
     )
@@ -72,7 +68,7 @@ def test_values_that_cannot_be(tmp_path: Path, name: str, change: dict[str, list
         read_predictions(tmp_path / name)
 
 
-def test_a_class_without_a_column(tmp_path: Path) -> None:
+def test_a_class_without_a_column(tmp_path):
     table = make_table().set_column(2, "class", pa.array(["x", "other", None, "x"]))
     write_csv_or_parquet(tmp_path / "p.csv", table)
     with pytest.raises(DataError, match="class must be one of x, y, z, got 'other'"):
@@ -91,7 +87,7 @@ def test_a_class_without_a_column(tmp_path: Path) -> None:
         ("p.parquet", b"PAR1" + bytes(50) + b"PAR1"),
     ],
 )
-def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes) -> None:
+def test_files_of_another_kind(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(
         DataError, match="Give a table that fastcell predict has written|Pack or index|UTF-8|header line"
@@ -99,14 +95,14 @@ def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes) -> Non
         read_predictions(tmp_path / name)
 
 
-def test_other_endings_and_missing_files(tmp_path: Path) -> None:
+def test_other_endings_and_missing_files(tmp_path):
     with pytest.raises(ArgumentError, match="PREDICTIONS must be a .csv or .parquet file"):
         read_predictions(tmp_path / "p.txt")
     with pytest.raises(DataError, match="is missing"):
         read_predictions(tmp_path / "p.csv")
 
 
-def classify(manifest: Manifest, path: Path, rows: list[int]) -> pa.Table:
+def classify(manifest, path, rows):
     """Predictions of some cells and of a quarantined one, which the manifest does not have."""
     keys = [*manifest.column("key")[rows].tolist(), "bad"]
     chances = np.linspace(0, 1, len(rows)).astype(np.float32)
@@ -122,7 +118,7 @@ def classify(manifest: Manifest, path: Path, rows: list[int]) -> pa.Table:
     return table
 
 
-def test_features_stand_beside_their_cells(make_set, tmp_path: Path) -> None:
+def test_features_stand_beside_their_cells(make_set, tmp_path):
     manifest = make_set(20)
     rows = [3, 17, 4]
     classify(manifest, tmp_path / "p.parquet", rows)
@@ -142,7 +138,7 @@ def test_features_stand_beside_their_cells(make_set, tmp_path: Path) -> None:
     assert table.column("quality_area").to_pylist() == [*[row + 0.5 for row in rows], None]
 
 
-def test_features_of_another_data_set_are_refused(make_set, tmp_path: Path) -> None:
+def test_features_of_another_data_set_are_refused(make_set, tmp_path):
     manifest = make_set(6)
     write_csv_or_parquet(tmp_path / "p.csv", make_table())
     with pytest.raises(DataError, match="no cell of .* is in"):
@@ -150,21 +146,21 @@ def test_features_of_another_data_set_are_refused(make_set, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("ids", [[0, 6], [0, 0], [-1, 2], [None, 2]])
-def test_features_of_cells_that_are_not_there(make_set, ids: list[int | None]) -> None:
+def test_features_of_cells_that_are_not_there(make_set, ids):
     manifest = make_set(6)
     pq.write_table(pa.table({"cell_id": pa.array(ids, pa.int64()), "a": [1.0, 2.0]}), manifest.path / "quality.parquet")
     with pytest.raises(DataError, match="must name cells|must have one row"):
         read_quality_columns(manifest)
 
 
-def test_a_damaged_table_of_features(make_set) -> None:
+def test_a_damaged_table_of_features(make_set):
     manifest = make_set(6)
     (manifest.path / "quality.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"quality\.parquet cannot be read"):
         read_quality_columns(manifest)
 
 
-def make_manifest(bad: int = 1) -> SimpleNamespace:
+def make_manifest(bad=1):
     table = pa.table({"key": ["k0", "k1", "k2", "k3"], "group": ["g", None, "g", "h"], "class": ["x", None, "y", "x"]})
     row = {
         "cell_id": None,
@@ -178,7 +174,7 @@ def make_manifest(bad: int = 1) -> SimpleNamespace:
     return SimpleNamespace(table=table, quarantine=lambda: pa.Table.from_pylist([row] * bad, schema=QUARANTINE_SCHEMA))
 
 
-def make_predictions(**arguments) -> pa.Table:
+def make_predictions(**arguments):
     probabilities = np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]], np.float32)
     return prediction_table(make_manifest(), ["x", "y"], np.arange(4), np.array([0, 1, 3]), probabilities, **arguments)
 
@@ -254,7 +250,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_run(tmp_path):
     assert check_output(str(tmp_path / "p.csv")) == tmp_path / "p.csv"
 
 
-def test_files_that_are_quarantined_whole_have_no_row(tmp_path: Path) -> None:
+def test_files_that_are_quarantined_whole_have_no_row(tmp_path):
     root = tmp_path / "src"
     root.mkdir()
     np.savez(root / "a.npz", images=np.random.default_rng(0).integers(0, 256, (6, 4, 5)).astype(np.uint8))

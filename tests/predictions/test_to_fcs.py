@@ -1,9 +1,6 @@
 """What is written is what flowio reads, and what flowio reads of a file by fcswrite."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import fcswrite
 import flowio
@@ -15,13 +12,13 @@ from fastcell.predictions import to_fcs
 AWKWARD = ["class", "p_A, B", "p_µ|/\\", "P_CLASS", "Class", "a\nb", "  ", ""]
 
 
-def make_columns(num_events: int, names: list[str] = AWKWARD, seed: int = 0) -> dict[str, np.ndarray]:
+def make_columns(num_events, names=AWKWARD, seed=0):
     rng = np.random.default_rng(seed)
     return {name: rng.normal(100, 1e4, num_events).astype(np.float32) for name in names}
 
 
 @pytest.mark.parametrize("num_events", [0, 1, 1_000, to_fcs._CHUNK_ROWS + 3])
-def test_flowio_reads_every_value(tmp_path: Path, num_events: int) -> None:
+def test_flowio_reads_every_value(tmp_path, num_events):
     columns = make_columns(num_events)
     to_fcs.write_fcs(tmp_path / "a.fcs", columns, keywords={"FASTCELL_CLASSES": '["A, B", "µ|/\\\\"]'})
     read = flowio.FlowData(tmp_path / "a.fcs")
@@ -33,7 +30,7 @@ def test_flowio_reads_every_value(tmp_path: Path, num_events: int) -> None:
     assert {read.text[f"p{number}e"] for number in range(1, len(columns) + 1)} == {"0,0"}
 
 
-def test_same_values_as_another_writer(tmp_path: Path) -> None:
+def test_same_values_as_another_writer(tmp_path):
     columns = make_columns(500, ["class", "area", "deform"])
     to_fcs.write_fcs(tmp_path / "ours.fcs", columns)
     table = np.stack(list(columns.values()), axis=1)
@@ -44,7 +41,7 @@ def test_same_values_as_another_writer(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ours.as_array(preprocess=False), theirs.as_array(preprocess=False))
 
 
-def test_names_are_legal_and_unique(tmp_path: Path) -> None:
+def test_names_are_legal_and_unique(tmp_path):
     names = to_fcs.short_names(AWKWARD)
     assert names == ["class", "p_A; B", "p_µ|/\\", "P_CLASS", "Class_2", "a b", "parameter", "parameter_2"]
     assert to_fcs.write_fcs(tmp_path / "a.fcs", make_columns(2)) == names
@@ -53,7 +50,7 @@ def test_names_are_legal_and_unique(tmp_path: Path) -> None:
     assert read.pns_labels[1] == "p_A, B"
 
 
-def test_ranges_are_whole_numbers_that_hold_the_values(tmp_path: Path) -> None:
+def test_ranges_are_whole_numbers_that_hold_the_values(tmp_path):
     columns = {
         "p": np.array([0.0, 0.25], np.float32),
         "area": np.array([3.5, 117.2], np.float32),
@@ -65,7 +62,7 @@ def test_ranges_are_whole_numbers_that_hold_the_values(tmp_path: Path) -> None:
     assert [text[f"p{number}d"] for number in (1, 2, 3)] == ["Linear,0,1", "Linear,3.5,117.199997", "Linear,-5,-4"]
 
 
-def test_a_place_beyond_eight_digits_is_in_the_text_alone() -> None:
+def test_a_place_beyond_eight_digits_is_in_the_text_alone():
     head, segment = to_fcs._segments({"$PAR": "1"}, 4 * 10**9)
     assert head[26:42].split() == [b"0", b"0"]
     entries = segment.decode().strip("\f").split("\f")

@@ -1,9 +1,6 @@
 """Class-score files, read as the IFCB dashboard reads version v3."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,7 +12,7 @@ from fastcell.predictions import to_ifcb
 BIN = "D20130526T095207_IFCB013"
 
 
-def read_v3(path: Path) -> tuple[np.ndarray, list[str], np.ndarray]:
+def read_v3(path):
     """As pyifcb does."""
     with h5py.File(path, "r") as file:
         labels = [label.decode("ascii") for label in file["class_labels"][:]]
@@ -23,7 +20,7 @@ def read_v3(path: Path) -> tuple[np.ndarray, list[str], np.ndarray]:
 
 
 @pytest.mark.parametrize("first", [0, 70_000])
-def test_scores_are_read_back(tmp_path: Path, first: int) -> None:
+def test_scores_are_read_back(tmp_path, first):
     scores = np.random.default_rng(0).dirichlet(np.ones(3), 7).astype(np.float32)
     rois = np.arange(7) * 2 + first
     to_ifcb.write_class_scores(tmp_path / "a.h5", BIN, to_ifcb.BinScores(rois, scores, {}), ["a", "b", "c"], "model 1")
@@ -39,7 +36,7 @@ def test_scores_are_read_back(tmp_path: Path, first: int) -> None:
     assert attributes == {"version": "v3", "model_id": "model 1", "bin_id": BIN}
 
 
-def test_names_of_other_letters_open_in_pyifcb(tmp_path: Path) -> None:
+def test_names_of_other_letters_open_in_pyifcb(tmp_path):
     classes = ["Größe", "Grosse", "µ-cell", "cafe\u0301", "Zelle"]
     labels = ["Grosse_2", "Grosse", "u03bc-cell", "cafe", "Zelle"]
     assert to_ifcb.ascii_labels(classes) == labels
@@ -50,14 +47,14 @@ def test_names_of_other_letters_open_in_pyifcb(tmp_path: Path) -> None:
         assert json.loads(file["metadata"].attrs["class_names"]) == classes
 
 
-def test_a_bin_without_a_score_is_an_empty_table(tmp_path: Path) -> None:
+def test_a_bin_without_a_score_is_an_empty_table(tmp_path):
     none = to_ifcb.BinScores(np.empty(0, np.int64), np.empty((0, 2), np.float32), {})
     to_ifcb.write_class_scores(tmp_path / "a.h5", BIN, none, ["a", "b"], "m")
     scores, labels, numbers = read_v3(tmp_path / "a.h5")
     assert (scores.shape, labels, numbers.shape) == ((0, 2), ["a", "b"], (0,))
 
 
-def test_cells_go_to_their_bins_in_order() -> None:
+def test_cells_go_to_their_bins_in_order():
     other = "IFCB5_2012_028_081515"
     keys = [f"day/{BIN}.roi/000012", f"{other}/000001", f"day/{BIN}.roi/000003"]
     found = to_ifcb.rois_by_bin(keys)
@@ -68,12 +65,12 @@ def test_cells_go_to_their_bins_in_order() -> None:
 
 
 @pytest.mark.parametrize("key", ["a.png", f"{BIN}.roi", f"../{BIN}x.roi/000001", "M1.rtdc/000001", f"{BIN}.roi/12a"])
-def test_other_cells_are_refused(key: str) -> None:
+def test_other_cells_are_refused(key):
     assert not to_ifcb.is_ifcb_key(key)
     with pytest.raises(DataError, match="must be of an IFCB bin"):
         to_ifcb.rois_by_bin([key])
 
 
-def test_one_region_twice_is_refused() -> None:
+def test_one_region_twice_is_refused():
     with pytest.raises(DataError, match="same region of interest"):
         to_ifcb.rois_by_bin([f"a/{BIN}.roi/000001", f"b/{BIN}.roi/000001"])

@@ -1,9 +1,6 @@
 """Scores in copies of real RT-DC files, read with h5py; the originals stay as they are."""
 
-from __future__ import annotations
-
 import hashlib
-from pathlib import Path
 
 import h5py
 import hdf5plugin  # noqa: F401  (reads the chunks of the real files)
@@ -17,29 +14,27 @@ CLASSES = ["MCF7", "PBMC", "mcf-10a"]
 TAGS = ["mcf", "pbm", "mc1"]
 
 
-def make_file(path: Path, num_events: int = 6) -> Path:
+def make_file(path, num_events=6):
     with h5py.File(path, "w") as file:
         file["events/image"] = np.zeros((num_events, 4, 5), np.uint8)
         file["events/deform"] = np.arange(num_events, dtype=float)
     return path
 
 
-def make_scores(num_events: int, seed: int = 0) -> np.ndarray:
+def make_scores(num_events, seed=0):
     return np.random.default_rng(seed).dirichlet(np.ones(3), num_events).astype(np.float32)
 
 
-def write(
-    source: Path, out: Path, events: np.ndarray, scores: np.ndarray, classes: list[str] = CLASSES
-) -> to_rtdc.WrittenScores:
+def write(source, out, events, scores, classes=CLASSES):
     return to_rtdc.write_scores(source, out, to_rtdc.EventScores(events, scores), classes, TAGS)
 
 
-def digest(path: Path) -> str:
+def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(("name", "num_events"), [("dcnum_cytoshot-test-data", 40), ("dcnum_dcnum_thresh_example", 13)])
-def test_real_files(real_data: Path, tmp_path: Path, name: str, num_events: int) -> None:
+def test_real_files(real_data, tmp_path, name, num_events):
     source = real_data / "rtdc" / f"{name}.rtdc"
     before = digest(source)
     events = np.arange(0, num_events, 2)[::-1]
@@ -74,7 +69,7 @@ def test_real_files(real_data: Path, tmp_path: Path, name: str, num_events: int)
         )
 
 
-def test_a_file_without_events(real_data: Path, tmp_path: Path) -> None:
+def test_a_file_without_events(real_data, tmp_path):
     source = real_data / "rtdc" / "dcnum_shapein_empty_M001.rtdc"
     none = np.empty(0, np.int64)
     assert write(source, tmp_path / "a.rtdc", none, np.empty((0, 3), np.float32)).num_events == 0
@@ -82,7 +77,7 @@ def test_a_file_without_events(real_data: Path, tmp_path: Path) -> None:
         assert copy["events/ml_class"].shape == copy["events/ml_score_mcf"].shape == (0,)
 
 
-def test_scores_of_an_earlier_classifier_are_replaced(tmp_path: Path) -> None:
+def test_scores_of_an_earlier_classifier_are_replaced(tmp_path):
     source = make_file(tmp_path / "a.rtdc")
     with h5py.File(source, "r+") as file:
         file["events/ml_score_old"] = np.ones(6)
@@ -94,7 +89,7 @@ def test_scores_of_an_earlier_classifier_are_replaced(tmp_path: Path) -> None:
         np.testing.assert_array_equal(file["events/ml_score_mcf"][:], make_scores(6, 1)[:, 0])
 
 
-def test_the_original_is_never_the_copy(tmp_path: Path) -> None:
+def test_the_original_is_never_the_copy(tmp_path):
     source = make_file(tmp_path / "a.rtdc")
     before = digest(source)
     (tmp_path / "link.rtdc").symlink_to(source)
@@ -104,7 +99,7 @@ def test_the_original_is_never_the_copy(tmp_path: Path) -> None:
     assert digest(source) == before
 
 
-def test_a_group_that_lies_in_another_file_is_not_written_to(tmp_path: Path) -> None:
+def test_a_group_that_lies_in_another_file_is_not_written_to(tmp_path):
     victim = make_file(tmp_path / "victim.rtdc")
     before = digest(victim)
     with h5py.File(tmp_path / "a.rtdc", "w") as file:
@@ -116,14 +111,14 @@ def test_a_group_that_lies_in_another_file_is_not_written_to(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5 at all", b"\x89HDF\r\n\x1a\n" + bytes(500)])
-def test_files_of_another_kind(tmp_path: Path, content: bytes) -> None:
+def test_files_of_another_kind(tmp_path, content):
     (tmp_path / "a.rtdc").write_bytes(content)
     with pytest.raises(DataError, match="cannot be used as an RT-DC file|must hold a group events"):
         write(tmp_path / "a.rtdc", tmp_path / "b.rtdc", np.arange(6), make_scores(6))
     assert not (tmp_path / "b.rtdc").exists()
 
 
-def test_more_events_than_bytes(tmp_path: Path) -> None:
+def test_more_events_than_bytes(tmp_path):
     with h5py.File(tmp_path / "a.rtdc", "w") as file:
         file.create_dataset("events/image", (10**12, 1, 1), np.uint8, chunks=(1024, 1, 1))
     with pytest.raises(DataError, match="claims to hold 1,000,000,000,000 events"):
@@ -132,14 +127,14 @@ def test_more_events_than_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("events", [[0, 6], [1, 1]])
-def test_events_that_the_file_does_not_have(tmp_path: Path, events: list[int]) -> None:
+def test_events_that_the_file_does_not_have(tmp_path, events):
     make_file(tmp_path / "a.rtdc")
     with pytest.raises(DataError, match="has 6 events"):
         write(tmp_path / "a.rtdc", tmp_path / "b.rtdc", np.array(events), make_scores(2))
     assert not (tmp_path / "b.rtdc").exists()
 
 
-def test_cells_go_to_their_files() -> None:
+def test_cells_go_to_their_files():
     found = to_rtdc.events_by_file(["d/M1.rtdc/000003", "M2.RTDC/000000", "d/M1.rtdc/1000000"])
     assert {name: (rows.tolist(), events.tolist()) for name, (rows, events) in found.items()} == {
         "d/M1.rtdc": ([0, 2], [3, 1_000_000]),
@@ -148,12 +143,12 @@ def test_cells_go_to_their_files() -> None:
 
 
 @pytest.mark.parametrize("key", ["a.png", "../M1.rtdc/000001", "/tmp/M1.rtdc/000001", "M1.rtdc", "M1.rtdc/-1"])
-def test_other_cells_are_refused(key: str) -> None:
+def test_other_cells_are_refused(key):
     with pytest.raises(DataError, match="must be an event of an RT-DC file"):
         to_rtdc.events_by_file([key])
 
 
-def test_three_characters_for_each_class() -> None:
+def test_three_characters_for_each_class():
     assert to_rtdc.score_tags(CLASSES) == TAGS
     assert to_rtdc.score_tags(["a", "A", "a", "µ", "Ü", "B 1", "12345"]) == [
         "axx",
@@ -170,12 +165,12 @@ def test_three_characters_for_each_class() -> None:
 
 
 @pytest.mark.parametrize("tags", [["abc", "abd"], ["abc", "abc", "abd"], ["abc", "abD", "abe"], ["abc", "ab", "abd"]])
-def test_tags_that_dclab_would_not_know(tags: list[str]) -> None:
+def test_tags_that_dclab_would_not_know(tags):
     with pytest.raises(ArgumentError, match="--scores must be 3 different names of three characters"):
         to_rtdc.check_tags(tags, CLASSES)
 
 
-def test_lines_of_the_log_keep_to_100_bytes(tmp_path: Path) -> None:
+def test_lines_of_the_log_keep_to_100_bytes(tmp_path):
     source = make_file(tmp_path / "m.rtdc")
     classes = ["short", "x" * 250, "Größe" * 40]
     write(source, tmp_path / "copy.rtdc", np.arange(6), make_scores(6), classes)

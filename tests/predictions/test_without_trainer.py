@@ -1,7 +1,5 @@
 """Prediction without a trainer: corrupt cells, interruption and other grey-level windows."""
 
-from __future__ import annotations
-
 import os
 import signal
 from dataclasses import replace

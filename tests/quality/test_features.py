@@ -1,7 +1,5 @@
 """Features say what is in the image: cuts, cells, blur, ghosts, levels; and nothing breaks them."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from fastcell.quality.simulated_model import features_of
 from fastcell.simulator.synth import synthesize
 
 
-def picture(*discs: tuple[int, int, int], shape: tuple[int, int] = (96, 128), level: int = 60, noise: float = 2.0):
+def picture(*discs, shape=(96, 128), level=60, noise=2.0):
     """(H, W) uint8: discs (x, y, radius) of level + 100 on noise."""
     image = np.full(shape, level, np.float64)
     for x, y, radius in discs:
@@ -28,12 +26,12 @@ def picture(*discs: tuple[int, int, int], shape: tuple[int, int] = (96, 128), le
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def of(image: np.ndarray) -> dict[str, float]:
+def of(image):
     return dict(zip(FEATURES, features_of([image])[0].tolist(), strict=True))
 
 
 @pytest.fixture(scope="module")
-def disc() -> dict[str, float]:
+def disc():
     return of(picture((64, 48, 18)))
 
 
@@ -234,7 +232,7 @@ def test_a_cell_that_cannot_be_read_is_told(fresh):
     start = int(fresh.column("offset")[row])
     data[start : start + 50] = b"x" * 50
     shard.write_bytes(data)
-    problems: dict[int, str] = {}
+    problems = {}
     found = measure_cells(fresh, problems=problems)
     assert problems == {row: "not an image"}
     assert np.flatnonzero(np.isnan(found).any(1)).tolist() == [row]

@@ -1,18 +1,13 @@
 """Servers of data sets, and small data sets on them."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
-from fixtures.stores import WebStore
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.remote.object_cache import ObjectCache
 
 
 @pytest.fixture(scope="session")
-def shards_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shards_on_disk(tmp_path_factory):
     """Folder of 60 simulated cells in 6 shards."""
     from fastcell.simulator.synth import synthesize
 
@@ -22,7 +17,7 @@ def shards_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def served(shards_on_disk: Path, web_store: WebStore) -> str:
+def served(shards_on_disk, web_store):
     """Address of a copy of `shards_on_disk` on a web server."""
     import shutil
 
@@ -31,12 +26,12 @@ def served(shards_on_disk: Path, web_store: WebStore) -> str:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> ObjectCache:
+def cache(tmp_path):
     """An empty cache of 1 GiB."""
     return ObjectCache(tmp_path / "objects-here", 1 << 30)
 
 
 @pytest.fixture
-def opened(served: str, cache: ObjectCache) -> Manifest:
+def opened(served, cache):
     """The data set on the web server."""
     return Manifest.open(served, cache)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from fastcell.errors import ArgumentError
@@ -20,11 +18,11 @@ from fastcell.remote.addresses import check_address, join_address, scheme_of
         ("://x", None),
     ],
 )
-def test_scheme(text: str, scheme: str | None) -> None:
+def test_scheme(text, scheme):
     assert scheme_of(text) == scheme
 
 
-def test_slash_at_the_end_is_no_part_of_an_address() -> None:
+def test_slash_at_the_end_is_no_part_of_an_address():
     assert check_address("DATA", "s3://bucket/cells//") == "s3://bucket/cells"
     assert (
         check_address("DATA", "abfs://box@account.dfs.core.windows.net/x")
@@ -36,13 +34,13 @@ def test_slash_at_the_end_is_no_part_of_an_address() -> None:
     "text",
     ["https://me:secret@host/cells", "https://secret@host/cells", "ftp://me:secret@host", "https://host/c?t=secret"],
 )
-def test_a_password_is_refused_and_not_repeated(text: str) -> None:
+def test_a_password_is_refused_and_not_repeated(text):
     with pytest.raises(ArgumentError, match="credentials") as error:
         check_address("DATA", text)
     assert "secret" not in str(error.value)
 
 
-def test_control_characters_are_refused() -> None:
+def test_control_characters_are_refused():
     with pytest.raises(ArgumentError, match="printable"):
         check_address("DATA", "s3://bucket/a\nb")
 
@@ -57,9 +55,9 @@ def test_control_characters_are_refused() -> None:
         ("https://host/shard.tar", "https://host/shard.tar"),
     ],
 )
-def test_object_below_an_address(name: str, joined: str) -> None:
+def test_object_below_an_address(name, joined):
     assert join_address("s3://bucket/a/cells", name) == joined
 
 
-def test_object_below_a_host() -> None:
+def test_object_below_a_host():
     assert join_address("http://host:80", "x.tar") == "http://host:80/x.tar"

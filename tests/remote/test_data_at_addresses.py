@@ -1,7 +1,5 @@
 """Commands and training on data sets of object stores and web servers: the results are those from disk."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
@@ -9,13 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fixtures.stores import S3Store, WebStore, serve_folder
+from fixtures.stores import serve_folder
 
 from fastcell.cli.main import main
 from fastcell.dataset.manifest import Manifest
@@ -32,7 +28,7 @@ FIT = [
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cells(tmp_path_factory):
     """Folder of 240 simulated cells in 12 shards."""
     from fastcell.simulator.synth import synthesize
 
@@ -42,33 +38,33 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(cells: Path, tmp_path: Path, tmp_cache: Path) -> Iterator[WebStore]:
+def store(cells, tmp_path, tmp_cache):
     """Web server of a copy of the data set; the cache folder is new."""
     shutil.copytree(cells, tmp_path / "served" / "cells")
     with serve_folder(tmp_path / "served") as served:
         yield served
 
 
-def run_of(runs: Path) -> Path:
+def run_of(runs):
     (folder,) = runs.iterdir()
     return folder
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
+def weights(run):
     checkpoint = run / "best.ckpt" if (run / "best.ckpt").exists() else run / "last.ckpt"
-    return torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]  # type: ignore[no-any-return]
+    return torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
 
 
-def same_weights(first: Path, second: Path) -> bool:
+def same_weights(first, second):
     one, two = weights(first), weights(second)
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def digest(path: Path) -> str:
+def digest(path):
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def test_info_and_verify(store: WebStore, cells: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_and_verify(store, cells, capsys):
     address = f"{store.url}/cells"
     assert main(["info", str(cells)]) == 0
     on_disk = capsys.readouterr().out
@@ -99,14 +95,14 @@ def test_info_and_verify(store: WebStore, cells: Path, capsys: pytest.CaptureFix
         (["pack", "images", "--out", "http://host/x"], "OUT must be a place that can be written"),
     ],
 )
-def test_other_addresses_are_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_addresses_are_refused(words, message, capsys):
     assert main(words) == 2
     text = capsys.readouterr().err
     assert message in text
     assert "secret" not in text
 
 
-def test_batches_are_those_on_disk(store: WebStore, cells: Path, tmp_path: Path) -> None:
+def test_batches_are_those_on_disk(store, cells, tmp_path):
     from fastcell.loading.datamodule import CellDataModule
 
     store.faults.every = 11
@@ -126,9 +122,7 @@ def test_batches_are_those_on_disk(store: WebStore, cells: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_commands_give_the_files_of_the_disk(
-    store: WebStore, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_give_the_files_of_the_disk(store, cells, tmp_path, capsys):
     address = f"{store.url}/cells"
     store.faults.every = 100
     store.faults.bytes_per_s = 50e6
@@ -153,7 +147,7 @@ def test_commands_give_the_files_of_the_disk(
 
 
 @pytest.mark.slow
-def test_damaged_cells_are_lost_as_on_disk(store: WebStore, cells: Path, tmp_path: Path) -> None:
+def test_damaged_cells_are_lost_as_on_disk(store, cells, tmp_path):
     broken = store.folder / "cells"
     manifest = Manifest.open(broken)
     path = manifest.shard_path(2)
@@ -172,7 +166,7 @@ def test_damaged_cells_are_lost_as_on_disk(store: WebStore, cells: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_from_s3(s3_store: S3Store, cells: Path, tmp_path: Path, tmp_cache: Path) -> None:
+def test_a_killed_run_goes_on_from_s3(s3_store, cells, tmp_path, tmp_cache):
     address = s3_store.put(cells, "cells")
     s3_store.faults.every = 100
     assert main(["fit", str(cells), f"--runs={tmp_path / 'disk'}", *FIT, "--trainer.max_epochs=6"]) == 0
@@ -188,7 +182,7 @@ def test_a_killed_run_goes_on_from_s3(s3_store: S3Store, cells: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_two_ranks_share_one_cache(store: WebStore, cells: Path, tmp_path: Path) -> None:
+def test_two_ranks_share_one_cache(store, cells, tmp_path):
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
     for name, place in (("disk", str(cells)), ("web", f"{store.url}/cells")):
         command = [sys.executable, "-m", "fastcell", "fit", place, f"--runs={tmp_path / name}", *FIT, *two]

@@ -1,29 +1,22 @@
-from __future__ import annotations
-
 import time
-from pathlib import Path
-
-from fixtures.stores import WebStore
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.remote.fetch_ahead import ShardsAhead
 
 
-def wait_until(condition: object) -> None:
+def wait_until(condition):
     deadline = time.monotonic() + 10
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def cached(manifest: Manifest) -> list[str]:
+def cached(manifest):
     assert manifest.remote is not None
     return sorted(path.name for path in (manifest.remote.cache.folder / "objects").rglob("*.tar"))
 
 
-def test_next_shards_are_downloaded_up_to_a_quarter_of_the_cache(
-    served: str, tmp_path: Path, web_store: WebStore
-) -> None:
+def test_next_shards_are_downloaded_up_to_a_quarter_of_the_cache(served, tmp_path, web_store):
     from fastcell.remote.object_cache import ObjectCache
 
     sizes = [path.stat().st_size for path in sorted((web_store.folder / "cells").glob("*.tar"))]
@@ -37,7 +30,7 @@ def test_next_shards_are_downloaded_up_to_a_quarter_of_the_cache(
         wait_until(lambda: cached(opened) == [f"shard-00000{number}.tar" for number in range(3)])
 
 
-def test_failures_are_left_to_the_reader_and_a_stop_ends_downloads(opened: Manifest, web_store: WebStore) -> None:
+def test_failures_are_left_to_the_reader_and_a_stop_ends_downloads(opened, web_store):
     assert opened.remote is not None
     (web_store.folder / "cells" / "shard-000001.tar").unlink()
     names = [("shard-000001.tar", 1), ("shard-000002.tar", 1)]

@@ -1,15 +1,11 @@
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from fixtures.stores import WebStore
 
 from fastcell.errors import ArgumentError, DataError
 from fastcell.remote import object_cache
@@ -17,13 +13,13 @@ from fastcell.remote.object_cache import ObjectCache, Stopped
 from fastcell.remote.place import RemotePlace
 
 
-def put(store: WebStore, name: str, size: int, seed: int = 0) -> RemotePlace:
+def put(store, name, size, seed=0):
     data = bytes((seed + number) % 251 for number in range(size))
     (store.folder / name).write_bytes(data)
     return RemotePlace(f"{store.url}/{name}")
 
 
-def content(cache: ObjectCache, place: RemotePlace) -> bytes:
+def content(cache, place):
     handle = cache.open(place, place.version())
     try:
         return os.read(handle, 1 << 20)
@@ -31,25 +27,25 @@ def content(cache: ObjectCache, place: RemotePlace) -> bytes:
         os.close(handle)
 
 
-def test_an_object_is_downloaded_once(web_store: WebStore, cache: ObjectCache) -> None:
+def test_an_object_is_downloaded_once(web_store, cache):
     place = put(web_store, "a.tar", 1000)
     assert content(cache, place) == content(cache, place) == (web_store.folder / "a.tar").read_bytes()
     assert web_store.faults.bytes_of("a.tar") == 1
     assert cache.path_of(place, place.version()).name == "a.tar"
 
 
-def test_a_new_version_is_another_object(web_store: WebStore, cache: ObjectCache) -> None:
+def test_a_new_version_is_another_object(web_store, cache):
     place = put(web_store, "a.tar", 1000)
     content(cache, place)
     put(web_store, "a.tar", 1000, seed=9)
     assert content(cache, place) == (web_store.folder / "a.tar").read_bytes()
 
 
-def test_an_empty_object(web_store: WebStore, cache: ObjectCache) -> None:
+def test_an_empty_object(web_store, cache):
     assert content(cache, put(web_store, "a.tar", 0)) == b""
 
 
-def test_least_recently_used_objects_go(web_store: WebStore, tmp_path: Path) -> None:
+def test_least_recently_used_objects_go(web_store, tmp_path):
     cache = ObjectCache(tmp_path / "c", 2500)
     places = [put(web_store, f"{name}.tar", 1000, seed) for seed, name in enumerate("abc")]
     for place in (places[0], places[1], places[0]):
@@ -61,7 +57,7 @@ def test_least_recently_used_objects_go(web_store: WebStore, tmp_path: Path) -> 
     assert sum(path.stat().st_size for path in (tmp_path / "c" / "objects").rglob("*.tar")) <= 2500
 
 
-def test_a_removed_object_stays_readable(web_store: WebStore, tmp_path: Path) -> None:
+def test_a_removed_object_stays_readable(web_store, tmp_path):
     cache = ObjectCache(tmp_path / "c", 1500)
     first = put(web_store, "a.tar", 1000)
     handle = cache.open(first, first.version())
@@ -71,22 +67,20 @@ def test_a_removed_object_stays_readable(web_store: WebStore, tmp_path: Path) ->
     os.close(handle)
 
 
-def test_an_object_larger_than_the_cache(web_store: WebStore, tmp_path: Path) -> None:
+def test_an_object_larger_than_the_cache(web_store, tmp_path):
     place = put(web_store, "a.tar", 5000)
     with pytest.raises(ArgumentError, match=r"cache_gib must be enough for http.*a\.tar.*Allow at least"):
         ObjectCache(tmp_path / "c", 4000).fetch(place, place.version())
 
 
-def test_an_interrupted_download_goes_on(
-    web_store: WebStore, cache: ObjectCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_download_goes_on(web_store, cache, monkeypatch):
     monkeypatch.setattr(object_cache, "_CHUNK_BYTES", 100)
     monkeypatch.setattr(object_cache, "_AT_ONCE", 1)
     place = put(web_store, "a.tar", 1000)
     stop = threading.Event()
     read = RemotePlace.read_ranges
 
-    def read_and_stop(self: RemotePlace, ranges: list[tuple[int, int]]) -> list[bytes]:
+    def read_and_stop(self, ranges):
         if ranges[0][0] == 300:
             stop.set()
         return read(self, ranges)
@@ -100,7 +94,7 @@ def test_an_interrupted_download_goes_on(
     assert min(int(wanted[6:].split("-")[0]) for _, _, wanted in web_store.faults.requests if wanted) == 400
 
 
-def test_threads_share_one_download(web_store: WebStore, cache: ObjectCache) -> None:
+def test_threads_share_one_download(web_store, cache):
     place = put(web_store, "a.tar", 2000)
     web_store.faults.bytes_per_s = 20_000
     with ThreadPoolExecutor(4) as pool:
@@ -110,7 +104,7 @@ def test_threads_share_one_download(web_store: WebStore, cache: ObjectCache) -> 
 
 
 @pytest.mark.slow
-def test_processes_share_one_download(web_store: WebStore, cache: ObjectCache) -> None:
+def test_processes_share_one_download(web_store, cache):
     place = put(web_store, "a.tar", 200_000)
     web_store.faults.bytes_per_s = 100_000
     code = (
@@ -126,7 +120,7 @@ def test_processes_share_one_download(web_store: WebStore, cache: ObjectCache) -
 
 
 @pytest.mark.slow
-def test_a_killed_download_goes_on(web_store: WebStore, cache: ObjectCache) -> None:
+def test_a_killed_download_goes_on(web_store, cache):
     place = put(web_store, "a.tar", 500_000)
     web_store.faults.bytes_per_s = 200_000
     code = (
@@ -150,14 +144,12 @@ def test_a_killed_download_goes_on(web_store: WebStore, cache: ObjectCache) -> N
     assert [wanted for _, _, wanted in web_store.faults.requests if wanted] == [f"bytes={done}-499999"]
 
 
-def test_an_object_that_changes_during_the_download(
-    web_store: WebStore, cache: ObjectCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_object_that_changes_during_the_download(web_store, cache, monkeypatch):
     place = put(web_store, "a.tar", 1000)
     version = place.version()
     read = RemotePlace.read_ranges
 
-    def read_and_change(self: RemotePlace, ranges: list[tuple[int, int]]) -> list[bytes]:
+    def read_and_change(self, ranges):
         got = read(self, ranges)
         put(web_store, "a.tar", 1000, seed=7)
         return got
@@ -169,7 +161,7 @@ def test_an_object_that_changes_during_the_download(
     assert content(cache, place) == (web_store.folder / "a.tar").read_bytes()
 
 
-def test_an_object_that_vanishes(web_store: WebStore, cache: ObjectCache) -> None:
+def test_an_object_that_vanishes(web_store, cache):
     place = put(web_store, "a.tar", 1000)
     version = place.version()
     (web_store.folder / "a.tar").unlink()
@@ -177,7 +169,7 @@ def test_an_object_that_vanishes(web_store: WebStore, cache: ObjectCache) -> Non
         cache.fetch(place, version)
 
 
-def test_forget_keeps_a_newer_file(web_store: WebStore, cache: ObjectCache) -> None:
+def test_forget_keeps_a_newer_file(web_store, cache):
     place = put(web_store, "a.tar", 10)
     path = cache.fetch(place, place.version())
     cache.forget(place, place.version(), (0, 0))
@@ -186,14 +178,14 @@ def test_forget_keeps_a_newer_file(web_store: WebStore, cache: ObjectCache) -> N
     assert not path.exists()
 
 
-def test_a_place_that_cannot_be_written(web_store: WebStore, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written(web_store, tmp_path):
     (tmp_path / "file").write_text("")
     place = put(web_store, "a.tar", 10)
     with pytest.raises(ArgumentError, match="cache must be a folder that can be written, got .*file"):
         ObjectCache(tmp_path / "file", 1000).fetch(place, place.version())
 
 
-def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTCELL_CACHE_DIR", str(tmp_path))
     assert ObjectCache.of() == ObjectCache(tmp_path / "remote", 64 << 30)
     monkeypatch.setenv("FASTCELL_CACHE_GIB", "0.5")

@@ -1,12 +1,8 @@
-from __future__ import annotations
-
 import pickle
 import socket
 import time
-from typing import Any
 
 import pytest
-from fixtures.stores import WebStore
 
 from fastcell.errors import ArgumentError, DataError, FastcellError
 from fastcell.remote import place as place_module
@@ -14,20 +10,20 @@ from fastcell.remote.place import RemotePlace, Version, digest_of
 
 
 @pytest.fixture
-def at(web_store: WebStore) -> RemotePlace:
+def at(web_store):
     (web_store.folder / "a.tar").write_bytes(bytes(range(256)) * 10)
     return RemotePlace(f"{web_store.url}/a.tar")
 
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def waits(monkeypatch):
     """The waits between attempts, which take no time."""
-    waited: list[float] = []
+    waited = []
     monkeypatch.setattr(time, "sleep", waited.append)
     return waited
 
 
-def test_version_follows_the_content(at: RemotePlace, web_store: WebStore) -> None:
+def test_version_follows_the_content(at, web_store):
     first = at.version()
     assert first.size == 2560
     (web_store.folder / "a.tar").write_bytes(b"x" * 2560)
@@ -35,18 +31,18 @@ def test_version_follows_the_content(at: RemotePlace, web_store: WebStore) -> No
     assert at.version().size == 2560
 
 
-def test_ranges_come_in_the_order_asked_for(at: RemotePlace) -> None:
+def test_ranges_come_in_the_order_asked_for(at):
     assert at.read_ranges([(256, 259), (0, 2), (2559, 2560)]) == [b"\x00\x01\x02", b"\x00\x01", b"\xff"]
     assert at.read_ranges([]) == []
     assert at.read() == bytes(range(256)) * 10
 
 
-def test_ranges_of_a_server_that_knows_none(at: RemotePlace, web_store: WebStore) -> None:
+def test_ranges_of_a_server_that_knows_none(at, web_store):
     web_store.ranges = False
     assert at.read_ranges([(256, 259), (10, 12)]) == [b"\x00\x01\x02", b"\x0a\x0b"]
 
 
-def test_requests_are_repeated(at: RemotePlace, web_store: WebStore, waits: list[float]) -> None:
+def test_requests_are_repeated(at, web_store, waits):
     web_store.faults.every = 2
     for _ in range(4):
         assert at.read_ranges([(start, start + 1) for start in range(9)]) == [bytes([start]) for start in range(9)]
@@ -54,7 +50,7 @@ def test_requests_are_repeated(at: RemotePlace, web_store: WebStore, waits: list
     assert at.version().size == 2560
 
 
-def test_waits_grow(at: RemotePlace, web_store: WebStore, waits: list[float]) -> None:
+def test_waits_grow(at, web_store, waits):
     web_store.faults.every = 1
     with pytest.raises(DataError, match=r"a\.tar cannot be read \(status 503.*\)\. Check the address"):
         at.version()
@@ -63,7 +59,7 @@ def test_waits_grow(at: RemotePlace, web_store: WebStore, waits: list[float]) ->
     assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, limits, strict=True))
 
 
-def test_missing_object_is_no_failure(at: RemotePlace, waits: list[float]) -> None:
+def test_missing_object_is_no_failure(at, waits):
     with pytest.raises(FileNotFoundError, match=r"b\.tar"):
         at.below("../b.tar").version()
     with pytest.raises(FileNotFoundError, match=r"b\.tar"):
@@ -71,7 +67,7 @@ def test_missing_object_is_no_failure(at: RemotePlace, waits: list[float]) -> No
     assert waits == []
 
 
-def test_names_of_a_page(web_store: WebStore) -> None:
+def test_names_of_a_page(web_store):
     (web_store.folder / "sub").mkdir()
     (web_store.folder / "x.tar").write_bytes(b"x")
     place = RemotePlace(web_store.url)
@@ -81,7 +77,7 @@ def test_names_of_a_page(web_store: WebStore) -> None:
     assert place.names() is None
 
 
-def test_names_of_other_stores() -> None:
+def test_names_of_other_stores():
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -97,7 +93,7 @@ def test_names_of_other_stores() -> None:
     memory.rm("/of-names", recursive=True)
 
 
-def test_write_and_remove(tmp_path: Any) -> None:
+def test_write_and_remove(tmp_path):
     (tmp_path / "x").write_bytes(b"here")
     place = RemotePlace("memory://of-writing/x")
     place.write(str(tmp_path / "x"))
@@ -108,14 +104,14 @@ def test_write_and_remove(tmp_path: Any) -> None:
         place.version()
 
 
-def test_pickled_place_connects_again(at: RemotePlace) -> None:
+def test_pickled_place_connects_again(at):
     size = at.version().size
     again = pickle.loads(pickle.dumps(at))
     assert again == at
     assert again.version().size == size
 
 
-def test_server_that_is_not_there(waits: list[float]) -> None:
+def test_server_that_is_not_there(waits):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -123,15 +119,15 @@ def test_server_that_is_not_there(waits: list[float]) -> None:
         RemotePlace(f"http://127.0.0.1:{port}/x").version()
 
 
-def test_unknown_scheme() -> None:
+def test_unknown_scheme():
     with pytest.raises(ArgumentError, match="address must be one whose scheme is known, got 'nonsense://x/y'"):
         RemotePlace("nonsense://x/y").connect()
 
 
-def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package(monkeypatch):
     import fsspec.core
 
-    def refuse(*arguments: Any, **options: Any) -> None:
+    def refuse(*arguments, **options):
         raise ImportError("Please install gcsfs to access Google Storage")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
@@ -142,6 +138,6 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
         RemotePlace("s3://bucket/x").connect()
 
 
-def test_digest_tells_texts_apart() -> None:
+def test_digest_tells_texts_apart():
     assert digest_of("a", "bc") != digest_of("ab", "c")
     assert len(digest_of("a")) == 32

@@ -1,11 +1,6 @@
-from __future__ import annotations
-
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fixtures.stores import S3Store
 
 from fastcell.cli.main import main
 from fastcell.errors import ArgumentError, DataError
@@ -14,7 +9,7 @@ from fastcell.remote.uploads import file_at, make_dataset_at
 
 
 @pytest.fixture
-def memory(tmp_cache: Path) -> Iterator[Any]:
+def memory(tmp_cache):
     """File system of fsspec in memory, with an empty folder /up."""
     import fsspec
 
@@ -24,15 +19,15 @@ def memory(tmp_cache: Path) -> Iterator[Any]:
         system.rm("/up", recursive=True)
 
 
-def content(system: Any, folder: str) -> dict[str, bytes]:
+def content(system, folder):
     return {path.removeprefix(f"{folder}/"): system.cat(path) for path in system.find(folder)}
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_synth_and_pack_write_what_they_write_to_disk(memory: Any, tmp_path: Path, tmp_cache: Path) -> None:
+def test_synth_and_pack_write_what_they_write_to_disk(memory, tmp_path, tmp_cache):
     assert main(["synth", str(tmp_path / "cells"), "--cells", "40", "--shard-cells", "10", "--jobs", "1"]) == 0
     assert main(["synth", "memory://up/cells", "--cells", "40", "--shard-cells", "10", "--jobs", "1"]) == 0
     assert content(memory, "/up/cells") == files(tmp_path / "cells")
@@ -43,7 +38,7 @@ def test_synth_and_pack_write_what_they_write_to_disk(memory: Any, tmp_path: Pat
     assert main(["verify", "memory://up/again"]) == 0
 
 
-def make(folder: str) -> str:
+def make(folder):
     """Write three files as a data set; say what was done."""
     path = Path(folder)
     if (path / "dataset.json").exists():
@@ -54,30 +49,30 @@ def make(folder: str) -> str:
     return "made"
 
 
-def test_an_interrupted_upload_goes_on(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[str] = []
+def test_an_interrupted_upload_goes_on(memory, monkeypatch):
+    written = []
     write = RemotePlace.write
 
-    def write_and_fail(self: RemotePlace, source: str) -> None:
-        if source.endswith("b.tar") and not monkeypatch.undone:  # type: ignore[attr-defined]
+    def write_and_fail(self, source):
+        if source.endswith("b.tar") and not monkeypatch.undone:
             raise DataError("the store is gone")
         written.append(source.rsplit("/", 1)[1])
         write(self, source)
 
-    monkeypatch.undone = False  # type: ignore[attr-defined]
+    monkeypatch.undone = False
     monkeypatch.setattr(RemotePlace, "write", write_and_fail)
     with pytest.raises(DataError, match="the store is gone"):
         make_dataset_at("memory://up/cells", "job", make)
     assert not memory.exists("/up/cells/dataset.json")  # half of it is no data set
-    monkeypatch.undone = True  # type: ignore[attr-defined]
+    monkeypatch.undone = True
     written.clear()
     assert make_dataset_at("memory://up/cells", "job", make) == "found"
     assert written == ["b.tar", "dataset.json"]
     assert content(memory, "/up/cells") == {name: name.encode() for name in ("a.tar", "b.tar", "dataset.json")}
 
 
-def test_another_job_begins_anew(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(place: RemotePlace, source: str) -> None:
+def test_another_job_begins_anew(memory, monkeypatch):
+    def fail(place, source):
         raise DataError("gone")
 
     with monkeypatch.context() as patch:
@@ -87,13 +82,13 @@ def test_another_job_begins_anew(memory: Any, monkeypatch: pytest.MonkeyPatch) -
     assert make_dataset_at("memory://up/cells", "other job", make) == "made"
 
 
-def test_a_data_set_is_not_replaced(memory: Any) -> None:
+def test_a_data_set_is_not_replaced(memory):
     make_dataset_at("memory://up/cells", "job", make)
     with pytest.raises(ArgumentError, match="OUT must be a place without a data set, got 'memory://up/cells'"):
         make_dataset_at("memory://up/cells", "job", make)
 
 
-def test_a_web_server_takes_nothing(tmp_cache: Path) -> None:
+def test_a_web_server_takes_nothing(tmp_cache):
     with pytest.raises(ArgumentError, match="OUT must be a place that can be written, got 'http://host/cells'"):
         make_dataset_at("http://host/cells", "job", make)
     with (
@@ -103,13 +98,13 @@ def test_a_web_server_takes_nothing(tmp_cache: Path) -> None:
         pass
 
 
-def test_a_folder_of_this_machine_is_used_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_of_this_machine_is_used_as_it_is(tmp_path):
     assert make_dataset_at(str(tmp_path / "cells"), "job", make) == "made"
     with file_at("--out", str(tmp_path / "x.csv")) as path:
         assert path == str(tmp_path / "x.csv")
 
 
-def test_a_file_is_uploaded_at_the_end(memory: Any, tmp_cache: Path) -> None:
+def test_a_file_is_uploaded_at_the_end(memory, tmp_cache):
     with file_at("--out", "memory://up/x.csv") as path:
         Path(path).write_text("cells")
         assert not memory.exists("/up/x.csv")
@@ -117,7 +112,7 @@ def test_a_file_is_uploaded_at_the_end(memory: Any, tmp_cache: Path) -> None:
     assert not Path(path).exists()
 
 
-def test_predictions_are_those_on_disk(memory: Any, trained_run: Path, trained_data: Path, tmp_path: Path) -> None:
+def test_predictions_are_those_on_disk(memory, trained_run, trained_data, tmp_path):
     words = ["predict", str(trained_run), str(trained_data), "--data.threads=1"]
     assert main([*words, "--out", str(tmp_path / "p.csv")]) == 0
     assert main([*words, "--out", "memory://up/p.csv"]) == 0
@@ -125,7 +120,7 @@ def test_predictions_are_those_on_disk(memory: Any, trained_run: Path, trained_d
 
 
 @pytest.mark.slow
-def test_s3_holds_what_is_packed_to_disk(s3_store: S3Store, tmp_path: Path, tmp_cache: Path) -> None:
+def test_s3_holds_what_is_packed_to_disk(s3_store, tmp_path, tmp_cache):
     s3_store.faults.every = 5
     arguments = ["--cells", "60", "--shard-cells", "10", "--jobs", "1", "--layout", "block"]
     assert main(["synth", str(tmp_path / "cells"), *arguments]) == 0

@@ -1,7 +1,5 @@
 """The cell browser: which cells are shown, and what the script gets of them."""
 
-from __future__ import annotations
-
 import base64
 
 import cv2

@@ -1,7 +1,5 @@
 """A comparison on a page: its tables and pictures as HTML, and the command that repeats it."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path
@@ -32,7 +30,7 @@ Read **this** first.
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Path:
+def study(tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
     (folder / "study.json").write_text(json.dumps({"study": "volume", "data": "cells", "environment": {"gpus": []}}))
@@ -58,7 +56,7 @@ def test_headings_go_below_those_of_the_page_and_tables_sort():
     assert "<h3>First</h3>" in _html("# First\n", is_start=False)
 
 
-def test_section_has_text_and_pictures_in_their_order(study: Path) -> None:
+def test_section_has_text_and_pictures_in_their_order(study):
     section, values = study_section(study, 2)
     assert section.anchor == "study-2"
     assert section.title == "Methods by volume of data: cells"
@@ -73,18 +71,18 @@ def test_section_has_text_and_pictures_in_their_order(study: Path) -> None:
     assert "Methods by volume of data" not in html  # the section's own heading
 
 
-def test_wide_pictures_take_the_width_of_the_page(study: Path) -> None:
+def test_wide_pictures_take_the_width_of_the_page(study):
     cv2.imwrite(str(study / "volume.png"), np.zeros((30, 1200), np.uint8))
     assert 'class="picture plot wide-picture" style="--inches: 8.0"' in study_section(study, 1)[0].html
 
 
-def test_a_comparison_without_its_report_is_refused(study: Path) -> None:
+def test_a_comparison_without_its_report_is_refused(study):
     (study / "report.md").unlink()
     with pytest.raises(DataError, match=r"must have the report\.md of a finished comparison.*command to its end\.$"):
         study_section(study, 1)
 
 
-def test_study_json_is_checked(study: Path) -> None:
+def test_study_json_is_checked(study):
     assert is_study(study)
     assert not is_study(study.parent)
     assert read_study(study)["study"] == "volume"
@@ -101,11 +99,11 @@ def test_study_json_is_checked(study: Path) -> None:
         ({}, "Methods by volume of data: folder"),
     ],
 )
-def test_titles(values: dict[str, str], title: str) -> None:
+def test_titles(values, title):
     assert title_of(values, Path("some/folder")) == title
 
 
-def test_the_command_repeats_what_was_asked_for() -> None:
+def test_the_command_repeats_what_was_asked_for():
     settings = {"study": "volume", "min_steps": 5, "splits": None}
     changes = ["--data.image_size", 16]
     values = {"source": "my cells", "settings": settings, "changes": changes}
@@ -117,7 +115,7 @@ def test_the_command_repeats_what_was_asked_for() -> None:
     assert repeat_command({}) == "fastcell compare DATA"
 
 
-def test_an_empty_comparison_says_so(study: Path) -> None:
+def test_an_empty_comparison_says_so(study):
     assert study_section(study, 1)[0].paragraphs == []
     (study / "report.md").write_text("# Methods by volume of data\n\n8 cells; preset demo.\n\n| method |\n|---|\n")
     (said,) = study_section(study, 1)[0].paragraphs

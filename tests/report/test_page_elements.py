@@ -1,7 +1,5 @@
 """Elements of a page: embedded pictures and shares as text."""
 
-from __future__ import annotations
-
 import base64
 
 import cv2

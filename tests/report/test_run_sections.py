@@ -1,7 +1,5 @@
 """What a page says of a run: files that it reads, scores, speed, environment."""
 
-from __future__ import annotations
-
 import re
 from types import SimpleNamespace
 

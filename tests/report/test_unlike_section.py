@@ -1,10 +1,7 @@
 """The section on cells unlike those of training: shares, recordings, reasons and pictures."""
 
-from __future__ import annotations
-
 import base64
 import re
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,7 +19,7 @@ from fastcell.runs.run_folder import scored_checkpoint
 def copied_run(trained_run, tmp_path):
     """Return a function that copies the run with other limits; None takes the statistics away."""
 
-    def copy(limit: float | None) -> Path:
+    def copy(limit):
         for name in ("config.yaml", "environment.json", "metrics.json"):
             (tmp_path / name).write_bytes((trained_run / name).read_bytes())
         content = read_checkpoint(scored_checkpoint(trained_run))
@@ -78,7 +75,7 @@ def test_a_checkpoint_without_statistics(copied_run):
 
 def test_cells_that_cannot_be_read_are_left_out_of_the_picture(copied_run, monkeypatch):
     read = module._pixels
-    seen: list[int] = []
+    seen = []
 
     def every_second(manifest, cell_id):
         seen.append(cell_id)

@@ -1,9 +1,5 @@
 """Columns by value: of the manifest, of quality, of marks, of a run's answers."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -15,12 +11,12 @@ from fastcell.quality.quality_table import read_quality_columns
 from fastcell.review.cell_columns import CellAnswers, CellColumns
 
 
-def names_of(columns: CellColumns, name: str) -> list[str]:
+def names_of(columns, name):
     column = columns.category(name)
     return [column.names[code] for code in column.codes.tolist()]
 
 
-def test_columns_of_the_manifest(planted: Callable[..., Manifest]) -> None:
+def test_columns_of_the_manifest(planted):
     data = planted(60)
     columns = CellColumns(data, "default")
     assert names_of(columns, "class") == names_of(columns, "recorded") == data.column("class").tolist()
@@ -34,7 +30,7 @@ def test_columns_of_the_manifest(planted: Callable[..., Manifest]) -> None:
     assert columns.classes == ["left", "right", "top"]
 
 
-def test_quality(planted: Callable[..., Manifest]) -> None:
+def test_quality(planted):
     data = planted(60)
     assert "quality" not in CellColumns(data, "default").number_names()
     assert qc([str(data.path)]) == 0
@@ -48,7 +44,7 @@ def test_quality(planted: Callable[..., Manifest]) -> None:
     assert np.array_equal(columns.numbers("qc_focus"), focus)
 
 
-def test_marks_change_their_columns(planted: Callable[..., Manifest]) -> None:
+def test_marks_change_their_columns(planted):
     columns = CellColumns(planted(60), "default")
     before = names_of(columns, "class")
     touched = columns.take_marks(
@@ -71,7 +67,7 @@ def test_marks_change_their_columns(planted: Callable[..., Manifest]) -> None:
     assert names_of(columns, "class") == before
 
 
-def test_answers_of_a_run(planted: Callable[..., Manifest]) -> None:
+def test_answers_of_a_run(planted):
     data = planted(6)
     columns = CellColumns(data, "default")
     probabilities = np.array(
@@ -91,7 +87,7 @@ def test_answers_of_a_run(planted: Callable[..., Manifest]) -> None:
     assert columns.version == 1
 
 
-def test_other_columns_are_refused(planted: Callable[..., Manifest]) -> None:
+def test_other_columns_are_refused(planted):
     columns = CellColumns(planted(6), "default")
     for name in ("confidence", "p_left", "", "class", "embedding_1"):
         with pytest.raises(ArgumentError, match="column must be one of the tables"):

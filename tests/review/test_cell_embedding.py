@@ -1,13 +1,7 @@
 """The embedding: components by value, its cache, cells that cannot be read."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 
-from fastcell.dataset.manifest import Manifest
 from fastcell.review.cell_columns import CellAnswers
 from fastcell.review.cell_embedding import (
     CellEmbedding,
@@ -20,7 +14,7 @@ from fastcell.review.cell_embedding import (
 from fastcell.review.thumbnails import Thumbnails
 
 
-def test_components_keep_what_varies() -> None:
+def test_components_keep_what_varies():
     rng = np.random.default_rng(0)
     plane = rng.normal(size=(500, 2)) * [1, 1]
     values = np.stack([plane[:, 0], plane[:, 0] * 100 + 5, plane[:, 1], np.full(500, 7)], 1).astype(np.float32)
@@ -35,8 +29,8 @@ def test_components_keep_what_varies() -> None:
     assert principal_components(np.empty((4, 0), np.float32)).shape == (4, 1)
 
 
-def test_quality_of_every_cell(planted: Callable[..., Manifest]) -> None:
-    counted: list[int] = []
+def test_quality_of_every_cell(planted):
+    counted = []
     found = embed_quality(planted(60), counted.append)
     assert (found.source, found.answers, sum(counted)) == ("quality", None, 60)
     assert found.values.shape[0] == 60
@@ -44,7 +38,7 @@ def test_quality_of_every_cell(planted: Callable[..., Manifest]) -> None:
     assert np.isfinite(found.values).all()
 
 
-def test_cache(tmp_path: Path) -> None:
+def test_cache(tmp_path):
     answers = CellAnswers(["a", "b"], np.eye(2, dtype=np.float32), np.array([np.nan, 2], np.float32))
     found = CellEmbedding("run", np.arange(6, dtype=np.float32).reshape(2, 3), answers)
     path = tmp_path / "cache" / "one.npz"
@@ -66,9 +60,9 @@ def test_cache(tmp_path: Path) -> None:
     keep_embedding(tmp_path / "file" / "one.npz", found)  # no folder: none is kept, and nothing fails
 
 
-def test_a_run_that_does_not_open_is_told(planted: Callable[..., Manifest], tmp_cache: Path, tmp_path: Path) -> None:
+def test_a_run_that_does_not_open_is_told(planted, tmp_cache, tmp_path):
     data = planted(20)
-    job = EmbeddingJob(data, Thumbnails(data), tmp_path / "no run", lambda run: None)  # type: ignore[arg-type, return-value]
+    job = EmbeddingJob(data, Thumbnails(data), tmp_path / "no run", lambda run: None)
     job.start(lambda found: None)
     job._thread.join()
     assert job.error

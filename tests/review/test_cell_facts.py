@@ -1,10 +1,5 @@
 """What the page shows of cells: facts in the order of the cells, one cell with neighbours and history, occlusion."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 
 from fastcell.dataset.manifest import Manifest
@@ -13,11 +8,11 @@ from fastcell.review.cell_facts import CellFacts, numbers_or_none, rows_of, word
 from fastcell.review.review_set import ReviewOptions, ReviewSet
 
 
-def begin(data: Manifest, run: Path | None = None) -> ReviewSet:
+def begin(data, run=None):
     return ReviewSet(data, ReviewOptions(run, "default", "anna", {"terms": [], "sort": ""}))
 
 
-def test_rows(planted: Callable[..., Manifest]) -> None:
+def test_rows(planted):
     manifest = planted(60)
     data = begin(manifest)
     data.marking.mark(np.array([7]), "anna", {"label": "new", "tag": "odd", "unsure": True})
@@ -34,7 +29,7 @@ def test_rows(planted: Callable[..., Manifest]) -> None:
     assert (found["height"], found["width"]) == ([12] * 3, [16] * 3)
 
 
-def test_one_cell(planted: Callable[..., Manifest]) -> None:
+def test_one_cell(planted):
     data = begin(planted(60))
     data.marking.mark(np.array([7]), "anna", {"label": "new"})
     data.marking.step_back("anna", redo=False)
@@ -49,7 +44,7 @@ def test_one_cell(planted: Callable[..., Manifest]) -> None:
     assert found["categories"]["subset"] == data.manifest.split("default")[7]
 
 
-def test_occlusion_finds_what_the_network_looks_at(trained_run: Path, trained_data: Path, tmp_cache: Path) -> None:
+def test_occlusion_finds_what_the_network_looks_at(trained_run, trained_data, tmp_cache):
     data = begin(Manifest.open(trained_data), trained_run)
     found = CellFacts(data).occlusion(0, 4)
     data.close()
@@ -63,7 +58,7 @@ def test_occlusion_finds_what_the_network_looks_at(trained_run: Path, trained_da
     assert covered.std() > 0
 
 
-def test_words() -> None:
+def test_words():
     cells = np.array([1])
     assert words_of(Mark.now("a", cells, label="x", verdict="drop")) == "class x, drop"
     assert words_of(Mark.now("a", cells, label="", unsure=False, tag="t")) == "no class, sure, tag t"

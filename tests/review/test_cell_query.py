@@ -1,13 +1,8 @@
 """Which cells meet a query, in which order, and what is refused."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
-from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.marks.journal import Mark
 from fastcell.errors import ArgumentError
 from fastcell.review.cell_columns import CellColumns
@@ -15,15 +10,15 @@ from fastcell.review.cell_query import CellQuery, inside_polygon, parse_query
 
 
 @pytest.fixture
-def columns(planted: Callable[..., Manifest]) -> CellColumns:
+def columns(planted):
     return CellColumns(planted(60), "default")
 
 
-def rows(columns: CellColumns, *terms: dict, sort: str = "") -> list[int]:
+def rows(columns, *terms, sort=""):
     return CellQuery(list(terms), sort).rows(columns).tolist()
 
 
-def test_terms_by_value(columns: CellColumns) -> None:
+def test_terms_by_value(columns):
     names = columns.manifest.column("class")
     left = np.flatnonzero(names == "left").tolist()
     assert rows(columns, {"column": "class", "is": ["left"]}) == left
@@ -46,7 +41,7 @@ def test_terms_by_value(columns: CellColumns) -> None:
     assert rows(columns, {"column": "class", "is": ["new"]}) == [0]
 
 
-def test_order(columns: CellColumns) -> None:
+def test_order(columns):
     values = np.asarray(columns.manifest.column("mean_intensity"))
     assert rows(columns, sort="mean_intensity") == np.argsort(values, kind="stable").tolist()
     assert rows(columns, sort="-mean_intensity") == np.argsort(-values, kind="stable").tolist()
@@ -58,7 +53,7 @@ def test_order(columns: CellColumns) -> None:
     assert rows(columns, sort="-um_per_px") == list(range(60))
 
 
-def test_gate(columns: CellColumns) -> None:
+def test_gate(columns):
     x, y = columns.numbers("cell_id"), columns.numbers("mean_intensity")
     low, high = float(y.min()) - 1, float(np.median(y)) + 1e-3
     corners = [[9.5, low], [30.5, low], [30.5, high], [9.5, high]]
@@ -67,7 +62,7 @@ def test_gate(columns: CellColumns) -> None:
     assert 5 < len(found) < 16
 
 
-def test_polygon_against_paths_of_matplotlib() -> None:
+def test_polygon_against_paths_of_matplotlib():
     from matplotlib.path import Path
 
     rng = np.random.default_rng(0)
@@ -80,7 +75,7 @@ def test_polygon_against_paths_of_matplotlib() -> None:
     assert inside_polygon([0.1, 0.9, 0.5], [0.5, 0.5, 0.9], bow).tolist() == [True, True, False]
 
 
-def test_words_of_a_command_line() -> None:
+def test_words_of_a_command_line():
     found = parse_query("class=A|B quality>=0.5 quality<=0.8 cells=0-5 tag='odd one' key~run1/ class!=C sort=-quality")
     assert found["sort"] == "-quality"
     assert found["terms"] == [
@@ -95,7 +90,7 @@ def test_words_of_a_command_line() -> None:
 
 
 @pytest.mark.parametrize("text", ["quality", "quality>=x", "'open", "quality>=nan"])
-def test_words_that_are_no_query(text: str, columns: CellColumns) -> None:
+def test_words_that_are_no_query(text, columns):
     with pytest.raises(ArgumentError, match=r"--select|must be"):
         CellQuery(**parse_query(text)).rows(columns)
 
@@ -121,16 +116,16 @@ def test_words_that_are_no_query(text: str, columns: CellColumns) -> None:
         {"key": 5},
     ],
 )
-def test_other_terms_are_refused(term: dict, columns: CellColumns) -> None:
+def test_other_terms_are_refused(term, columns):
     with pytest.raises(ArgumentError):
         rows(columns, term)
 
 
-def test_slips_get_a_hint(columns: CellColumns) -> None:
+def test_slips_get_a_hint(columns):
     with pytest.raises(ArgumentError, match="mean_intensity"):
         rows(columns, {"column": "mean_intensty", "from": 1})
     for sort in ("nothing", 5, "--cell_id"):
         with pytest.raises(ArgumentError):
-            CellQuery([], sort).rows(columns)  # type: ignore[arg-type]
+            CellQuery([], sort).rows(columns)
     with pytest.raises(ArgumentError, match="at most 50"):
         CellQuery([{"cells": "0"}] * 51)

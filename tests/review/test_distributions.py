@@ -1,19 +1,13 @@
 """Histograms and points of a scatter plot by value."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import numpy as np
-import pytest
 
-from fastcell.dataset.manifest import Manifest
 from fastcell.review import distributions
 from fastcell.review.cell_columns import CellColumns
 from fastcell.review.distributions import histogram, scatter
 
 
-def read_points(data: bytes) -> tuple[np.ndarray, ...]:
+def read_points(data):
     num = int(np.frombuffer(data, "<u4", 1)[0])
     kinds = [("<f4", 4), ("<f4", 4), ("<i4", 4), ("<i2", 2)]
     found, at = [], 4
@@ -24,7 +18,7 @@ def read_points(data: bytes) -> tuple[np.ndarray, ...]:
     return tuple(found)
 
 
-def test_histograms(planted: Callable[..., Manifest]) -> None:
+def test_histograms(planted):
     columns = CellColumns(planted(60), "default")
     rows = np.arange(10, dtype=np.int32)
     found = histogram(columns, "class", rows)
@@ -39,7 +33,7 @@ def test_histograms(planted: Callable[..., Manifest]) -> None:
     assert sum(histogram(columns, "um_per_px", rows)["all"]) == 0  # unknown for all
 
 
-def test_points(planted: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_points(planted, monkeypatch):
     data = planted(60)
     columns = CellColumns(data, "default")
     rows = np.arange(5, 40, dtype=np.int32)

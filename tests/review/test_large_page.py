@@ -1,11 +1,8 @@
 """The page at 1,000,000 cells, and the way from an unlabelled set through the page to a training."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +24,7 @@ Serve, Open = Callable[..., ServedSet], Callable[..., Any]
 STORED, COPIES = 2_000, 500
 
 
-def repeated(base: Manifest, out: Path) -> Manifest:
+def repeated(base, out):
     """A set of 1,000,000 rows: the one shard of `base` under 500 names."""
     rng = np.random.default_rng(0)
     keys, results = base.column("key").tolist(), []
@@ -51,7 +48,7 @@ def repeated(base: Manifest, out: Path) -> Manifest:
         return finish_dataset(folder, out, results, replace(base.info, shards=[], name="many"), {"default": sides})
 
 
-def all_drawn(page: Any) -> None:
+def all_drawn(page):
     """Wait until every cell in sight has its picture and its words."""
     until(
         page,
@@ -62,7 +59,7 @@ def all_drawn(page: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_million_cells(tmp_path: Path, serve_set: Serve, open_tab: Open) -> None:
+def test_a_million_cells(tmp_path, serve_set, open_tab):
     data = repeated(synthesize(tmp_path / "stored", STORED, 0, shard_cells=STORED, jobs=1), tmp_path / "many")
     keys, names = data.column("key"), data.column("class")
     num = len(data)
@@ -117,13 +114,7 @@ def test_a_million_cells(tmp_path: Path, serve_set: Serve, open_tab: Open) -> No
 
 
 @pytest.mark.slow
-def test_from_nothing_to_a_training(
-    trained_data: Path,
-    tmp_path: Path,
-    serve_set: Serve,
-    open_tab: Open,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_from_nothing_to_a_training(trained_data, tmp_path, serve_set, open_tab, capsys):
     """Classes typed in, cells labelled in the page, then the commands that its help prints, and a set packed of it."""
     known = Manifest.open(trained_data)
     data = strip_classes(known, tmp_path / "cells")
@@ -159,7 +150,7 @@ def test_from_nothing_to_a_training(
     assert {found[key] for key in keys[80:]} == {None}
 
 
-def strip_classes(data: Manifest, out: Path) -> Manifest:
+def strip_classes(data, out):
     """The same cells without classes."""
     with staging(out) as folder:
         results = []

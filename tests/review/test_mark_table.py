@@ -1,24 +1,19 @@
 """Marks as a table."""
 
-from __future__ import annotations
-
 import io
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 
-from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.marks.journal import Mark
 from fastcell.dataset.marks.replay import MarkedCells
 from fastcell.errors import ArgumentError
 from fastcell.review.mark_table import export_marks, mark_table, table_as_csv
 
 
-def test_one_row_a_marked_cell(planted: Callable[..., Manifest], tmp_path: Path) -> None:
+def test_one_row_a_marked_cell(planted, tmp_path):
     data = planted(20)
     first = Mark.now("anna", np.array([1, 2]), label='new, "quoted"')
     marks = [

@@ -1,12 +1,7 @@
 """Marks from the page: on disk before they are acknowledged, shared with other processes, verdicts in their file."""
 
-from __future__ import annotations
-
 import os
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,19 +13,19 @@ from fastcell.review.cell_columns import CellColumns
 from fastcell.review.marking import Marking, check_said, checked_person
 
 
-def cells(*ids: int) -> np.ndarray:
+def cells(*ids):
     return np.array(ids, np.int64)
 
 
-def begin(data: Manifest) -> Marking:
+def begin(data):
     return Marking(CellColumns(Manifest.open(data.path), "default"))
 
 
-def dropped(data: Manifest) -> list[int]:
+def dropped(data):
     return np.flatnonzero(~Manifest.open(data.path).verdicts()).tolist()
 
 
-def test_what_is_acknowledged_is_on_disk(planted: Callable[..., Manifest]) -> None:
+def test_what_is_acknowledged_is_on_disk(planted):
     data = planted(20)
     marking = begin(data)
     assert marking.mark(cells(0, 1), "anna", {"label": " top "}) == 1
@@ -42,7 +37,7 @@ def test_what_is_acknowledged_is_on_disk(planted: Callable[..., Manifest]) -> No
     assert begin(data)._columns.classes[-1] == "later"
 
 
-def test_marks_are_written_to_the_address_of_a_data_set(planted: Callable[..., Manifest], tmp_cache: Path) -> None:
+def test_marks_are_written_to_the_address_of_a_data_set(planted, tmp_cache):
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     memory.put(str(planted(20).path), "/reviewed/cells", recursive=True)
@@ -56,7 +51,7 @@ def test_marks_are_written_to_the_address_of_a_data_set(planted: Callable[..., M
     memory.rm("/reviewed", recursive=True)
 
 
-def test_two_servers_see_each_other(planted: Callable[..., Manifest]) -> None:
+def test_two_servers_see_each_other(planted):
     data = planted(20)
     one, two = begin(data), begin(data)
     one.mark(cells(0, 1), "anna", {"label": "top"})
@@ -79,7 +74,7 @@ def test_two_servers_see_each_other(planted: Callable[..., Manifest]) -> None:
     assert not two._columns.drop.any()
 
 
-def test_undo_brings_back_what_quality_control_said(planted: Callable[..., Manifest]) -> None:
+def test_undo_brings_back_what_quality_control_said(planted):
     data = planted(60)
     poor = Verdicts(cells(4, 9, 30), np.ones(3, bool), np.array(["cut", "empty", "cut"], object), np.zeros(3, bool))
     write_verdicts(data.path / VERDICTS_FILE, data, poor)
@@ -104,7 +99,7 @@ def test_undo_brings_back_what_quality_control_said(planted: Callable[..., Manif
     assert dropped(data) == sorted([kept, before[0]])
 
 
-def test_a_changed_or_removed_file_is_read_again(planted: Callable[..., Manifest]) -> None:
+def test_a_changed_or_removed_file_is_read_again(planted):
     data = planted(20)
     marking = begin(data)
     marking.mark(cells(0), "anna", {"label": "top"})
@@ -138,14 +133,14 @@ def test_a_changed_or_removed_file_is_read_again(planted: Callable[..., Manifest
         {"label": "a", "undo": "x"},
     ],
 )
-def test_other_words_are_refused(said: dict[str, Any], planted: Callable[..., Manifest]) -> None:
+def test_other_words_are_refused(said, planted):
     marking = begin(planted(20))
     with pytest.raises(ArgumentError):
         marking.mark(cells(0), "anna", said)
     assert marking.sequence == 0
 
 
-def test_names_are_stored_in_one_form() -> None:
+def test_names_are_stored_in_one_form():
     assert check_said({"label": " Zelle\u0308 ", "unsure": True}) == {"label": "Zell\u00eb", "unsure": True}
     assert checked_person(" anna ") == "anna"
     for name in ("", " ", None, "a\u202eb", 7):
@@ -153,13 +148,13 @@ def test_names_are_stored_in_one_form() -> None:
             checked_person(name)
 
 
-def test_a_mark_needs_a_cell(planted: Callable[..., Manifest]) -> None:
+def test_a_mark_needs_a_cell(planted):
     with pytest.raises(ArgumentError, match="Choose cells first"):
         begin(planted(20)).mark(cells(), "anna", {"label": "top"})
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written(planted: Callable[..., Manifest]) -> None:
+def test_a_folder_that_cannot_be_written(planted):
     data = planted(20)
     data.path.chmod(0o500)
     try:

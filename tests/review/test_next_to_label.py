@@ -1,27 +1,25 @@
 """Which cells to label next: by uncertainty, spread, balance; and what the learner says."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
 from fastcell.review.next_to_label import choose_next, class_shares, fit_learner, k_centre, uncertainty
 
 
-def test_uncertainty_is_one_less_the_margin() -> None:
+def test_uncertainty_is_one_less_the_margin():
     p = np.array([[0.5, 0.5, 0], [1, 0, 0], [0.6, 0.3, 0.1], [np.nan] * 3], np.float32)
     np.testing.assert_allclose(uncertainty(p), [1, 0, 0.7, 1], atol=1e-6)
     assert uncertainty(np.ones((2, 1), np.float32)).tolist() == [1, 1]
 
 
-def test_shares_even_out_the_classes() -> None:
+def test_shares_even_out_the_classes():
     called = np.array([0] * 50 + [1] * 3 + [2] * 10)
     assert class_shares(called, 12, None, 4).tolist() == [5, 3, 4, 0]
     assert class_shares(called, 6, np.array([10, 9, 0, 0]), 4).tolist() == [0, 0, 6, 0]
     assert class_shares(called, 63, None, 4).tolist() == [50, 3, 10, 0]
 
 
-def test_k_centre_takes_the_farthest() -> None:
+def test_k_centre_takes_the_farthest():
     values = np.array([[0.0], [1], [5], [5.1], [-8], [np.nan]], np.float32)
     rng = np.random.default_rng(0)
     assert k_centre(values, np.arange(1, 6), np.array([0]), 3, rng).tolist() == [4, 3, 1]
@@ -29,7 +27,7 @@ def test_k_centre_takes_the_farthest() -> None:
     assert len(set(k_centre(values, np.arange(6), np.empty(0, np.int64), 6, rng).tolist())) == 6
 
 
-def test_k_centre_covers_every_cluster() -> None:
+def test_k_centre_covers_every_cluster():
     rng = np.random.default_rng(0)
     middles = rng.normal(scale=50, size=(8, 5))
     values = (middles[np.repeat(np.arange(8), 100)] + rng.normal(size=(800, 5))).astype(np.float32)
@@ -37,15 +35,15 @@ def test_k_centre_covers_every_cluster() -> None:
     assert sorted((chosen // 100).tolist()) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_ways() -> None:
+def test_ways():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(3), 300).astype(np.float32)
     values = rng.normal(size=(300, 4)).astype(np.float32)
     free, labelled = np.arange(20, 300), np.arange(20)
 
-    def chosen(how: str, **changed: object) -> list[int]:
+    def chosen(how, **changed):
         given = {"probabilities": probabilities, "values": values, "labelled": labelled} | changed
-        found = choose_next(free, 30, how, **given).tolist()  # type: ignore[arg-type]
+        found = choose_next(free, 30, how, **given).tolist()
         assert len(set(found)) == 30
         assert min(found) >= 20
         return found
@@ -56,7 +54,7 @@ def test_ways() -> None:
     mixed = chosen("mixture", counts=np.array([50, 0, 0]))
     assert np.bincount(called[mixed], minlength=3).tolist() == [0, 15, 15]
     given = {"probabilities": probabilities, "values": values, "labelled": labelled, "counts": np.array([50, 0, 0])}
-    for cell in choose_next(free, 4, "mixture", **given).tolist():  # type: ignore[arg-type]
+    for cell in choose_next(free, 4, "mixture", **given).tolist():
         same = free[called[free] == called[cell]]
         assert (doubt[same] > doubt[cell]).sum() < 20  # one of the ten most uncertain for each that is chosen
     assert sorted(doubt[mixed], reverse=True) == doubt[mixed].tolist()
@@ -66,13 +64,13 @@ def test_ways() -> None:
     assert chosen("random", seed=1) != chosen("random", seed=2)
     for how in ("mixture", "uncertainty", "diversity", "random"):
         given = {"probabilities": probabilities, "values": values, "labelled": labelled}
-        assert sorted(choose_next(free[:7], 30, how, **given).tolist()) == free[:7].tolist()  # type: ignore[arg-type]
-        assert len(choose_next(free[:0], 30, how, **given)) == 0  # type: ignore[arg-type]
+        assert sorted(choose_next(free[:7], 30, how, **given).tolist()) == free[:7].tolist()
+        assert len(choose_next(free[:0], 30, how, **given)) == 0
     unknown = np.full_like(probabilities, np.nan)
     assert len(chosen("mixture", probabilities=unknown)) == 30
 
 
-def test_learner_calls_what_it_was_told() -> None:
+def test_learner_calls_what_it_was_told():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 2], 200)
     values = (np.where(labels == 0, -3, 3)[:, None] + rng.normal(size=(400, 2))).astype(np.float32)

@@ -1,12 +1,9 @@
 """Answers of the server by value, and what it refuses: strangers, other sites, odd requests."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import re
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 import cv2
@@ -14,7 +11,6 @@ import numpy as np
 import pytest
 from fixtures.review_pages import ServedSet
 
-from fastcell.dataset.manifest import Manifest
 from fastcell.review.review_app import PAGE_DIR
 from fastcell.web.request_guard import CONTENT_POLICY
 
@@ -24,13 +20,13 @@ Serve = Callable[..., ServedSet]
 class Visitor:
     """A browser's requests: the cookie of the link, the same origin."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url):
         self.host = urlsplit(url).netloc
         status, headers, _ = self.get(f"/?{urlsplit(url).query}")
         self.cookie = headers.get("set-cookie", "").partition(";")[0]
         assert status == 303
 
-    def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict, bytes]:
+    def send(self, method, path, body=None, **headers):
         connection = http.client.HTTPConnection(self.host, timeout=20)
         given = {"cookie": getattr(self, "cookie", "")} | {name.replace("_", "-"): v for name, v in headers.items()}
         connection.request(method, path, body, given)
@@ -39,10 +35,10 @@ class Visitor:
         connection.close()
         return found
 
-    def get(self, path: str, **headers: str) -> tuple[int, dict, bytes]:
+    def get(self, path, **headers):
         return self.send("GET", path, **headers)
 
-    def ask(self, name: str, **values: Any) -> Any:
+    def ask(self, name, **values):
         status, _, body = self.send(
             "POST", f"/api/{name}", json.dumps(values).encode(), content_type="application/json"
         )
@@ -50,11 +46,11 @@ class Visitor:
 
 
 @pytest.fixture
-def visitor(planted: Callable[..., Manifest], serve_set: Serve) -> Visitor:
+def visitor(planted, serve_set):
     return Visitor(serve_set(planted(200)).url)
 
 
-def test_page_and_its_policy(visitor: Visitor) -> None:
+def test_page_and_its_policy(visitor):
     status, headers, body = visitor.get("/")
     assert status == 200
     assert headers["content-security-policy"] == CONTENT_POLICY
@@ -72,7 +68,7 @@ def test_page_and_its_policy(visitor: Visitor) -> None:
     assert visitor.get("/review_app.py")[0] == visitor.get("/../review_set.py")[0] == 404
 
 
-def test_strangers_and_other_sites_are_refused(planted: Callable[..., Manifest], serve_set: Serve) -> None:
+def test_strangers_and_other_sites_are_refused(planted, serve_set):
     served = serve_set(planted(20))
     visitor = Visitor(served.url)
     body = json.dumps({"cells": "0", "who": "eve", "said": {"label": "top"}}).encode()
@@ -90,7 +86,7 @@ def test_strangers_and_other_sites_are_refused(planted: Callable[..., Manifest],
     assert served.data.marking.follow() == 0
 
 
-def test_views_rows_and_pictures(visitor: Visitor) -> None:
+def test_views_rows_and_pictures(visitor):
     found = visitor.ask("view", terms=[{"column": "class", "is": ["right"]}], sort="-cell_id")
     assert found["count"] == 67
     rows = visitor.ask("rows", view=found["view"], first=0, count=3)
@@ -125,7 +121,7 @@ def test_views_rows_and_pictures(visitor: Visitor) -> None:
     assert (status, int(np.frombuffer(body, "<u4", 1)[0])) == (200, 67)
 
 
-def test_marks_and_changes(visitor: Visitor) -> None:
+def test_marks_and_changes(visitor):
     before = visitor.ask("set")["sequence"]
     found = visitor.ask("mark", cells="3-5", who="anna", said={"label": "new"})
     assert (found["marked"], found["classes"]) == (3, ["left", "right", "top", "new"])
@@ -170,24 +166,24 @@ def test_marks_and_changes(visitor: Visitor) -> None:
         ("histograms", {"view": "x", "columns": []}),
     ],
 )
-def test_odd_requests_get_an_error_in_words(name: str, values: dict, visitor: Visitor) -> None:
+def test_odd_requests_get_an_error_in_words(name, values, visitor):
     found = visitor.ask(name, **values)
     assert found["status"] in (400, 410)
     assert len(found["error"]) > 10
     assert "Traceback" not in found["error"]
 
 
-def test_what_is_no_json_is_refused(visitor: Visitor) -> None:
+def test_what_is_no_json_is_refused(visitor):
     for body in (b"{", b"[]", b"\xff", b"[" * 100_000):
         status, _, text = visitor.send("POST", "/api/view", body, content_type="application/json")
         assert (status, json.loads(text)["error"]) == (400, "a request must be a JSON object.")
 
 
-def test_a_full_disk_is_told(planted: Callable[..., Manifest], serve_set: Serve, monkeypatch: Any) -> None:
+def test_a_full_disk_is_told(planted, serve_set, monkeypatch):
     served = serve_set(planted(20))
     visitor = Visitor(served.url)
 
-    def full(handle: int, data: bytes) -> int:
+    def full(handle, data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fastcell.dataset.marks.journal._write_all", full)

@@ -1,10 +1,6 @@
 """State of the server: views by query, cells that a page means, progress, what to label next, a run's answers."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,10 +18,10 @@ NO_QUERY = {"terms": [], "sort": ""}
 
 
 @pytest.fixture
-def begin(tmp_cache: Path) -> Iterator[Callable[..., ReviewSet]]:
-    made: list[ReviewSet] = []
+def begin(tmp_cache):
+    made = []
 
-    def start(data: Manifest, run: Path | None = None) -> ReviewSet:
+    def start(data, run=None):
         made.append(ReviewSet(data, ReviewOptions(run, "default", "anna", dict(NO_QUERY))))
         return made[-1]
 
@@ -34,14 +30,14 @@ def begin(tmp_cache: Path) -> Iterator[Callable[..., ReviewSet]]:
         one.close()
 
 
-def wait(data: ReviewSet) -> None:
+def wait(data):
     end = time.monotonic() + 60
     while data.job.running and time.monotonic() < end:
         time.sleep(0.02)
     assert data.job.error == ""
 
 
-def test_views_by_query(planted: Callable[..., Manifest], begin: Callable[..., ReviewSet]) -> None:
+def test_views_by_query(planted, begin):
     data = begin(planted(60))
     left = CellQuery([{"column": "class", "is": ["left"]}])
     view = data.view(left)
@@ -61,7 +57,7 @@ def test_views_by_query(planted: Callable[..., Manifest], begin: Callable[..., R
     assert data.named_view(later.name) is None  # forgotten
 
 
-def test_loop_without_a_run(planted: Callable[..., Manifest], begin: Callable[..., ReviewSet]) -> None:
+def test_loop_without_a_run(planted, begin):
     manifest = planted(90)
     data = begin(manifest)
     first = read_ranges(data.next_cells(12, "mixture"), 90)  # neither embedding nor labels: random
@@ -90,7 +86,7 @@ def test_loop_without_a_run(planted: Callable[..., Manifest], begin: Callable[..
     assert data._learner is not learnt
 
 
-def test_answers_of_a_run(trained_run: Path, trained_data: Path, begin: Callable[..., ReviewSet]) -> None:
+def test_answers_of_a_run(trained_run, trained_data, begin):
     manifest = Manifest.open(trained_data)
     saved = saved_answers(trained_run, manifest)
     assert saved is not None
@@ -112,6 +108,6 @@ def test_answers_of_a_run(trained_run: Path, trained_data: Path, begin: Callable
     np.testing.assert_array_equal(again.columns.answers.probabilities, answers.probabilities)
 
 
-def test_a_run_of_other_cells_has_no_answers_yet(trained_run: Path, planted: Callable[..., Manifest]) -> None:
+def test_a_run_of_other_cells_has_no_answers_yet(trained_run, planted):
     assert saved_answers(trained_run, planted(20)) is None
     assert saved_answers(trained_run / "nothing", planted(20, folder="other")) is None

@@ -1,19 +1,14 @@
 """What the page begins with."""
 
-from __future__ import annotations
-
 import getpass
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, FastcellError
 from fastcell.review.serve_page import first_query, this_person
 
 
-def test_first_query(planted: Callable[..., Manifest], tmp_path: Path) -> None:
+def test_first_query(planted, tmp_path):
     data = planted(20)
     assert first_query(None, data) == {"terms": [], "sort": ""}
     assert first_query("class=left", data)["terms"] == [{"column": "class", "is": ["left"]}]
@@ -29,14 +24,14 @@ def test_first_query(planted: Callable[..., Manifest], tmp_path: Path) -> None:
         first_query(str(tmp_path / "nothing.csv"), data)
 
 
-def test_this_person(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_person(monkeypatch):
     monkeypatch.setattr(getpass, "getuser", lambda: "anna")
     assert this_person() == "anna"
     for name in ("", "a\nb"):
         monkeypatch.setattr(getpass, "getuser", lambda name=name: name)
         assert this_person() == "somebody"
 
-    def nobody() -> str:
+    def nobody():
         raise OSError("no such user")
 
     monkeypatch.setattr(getpass, "getuser", nobody)

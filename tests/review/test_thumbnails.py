@@ -1,23 +1,16 @@
 """Thumbnails by pixel: raw and stretched, fitted and at one scale, of every layout, of cells that cannot be read."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 import pytest
 
-from fastcell.dataset.manifest import Manifest
 from fastcell.review.thumbnails import ByteCache, Look, Thumbnails, draw_thumbnail, stretched
 
 
 @pytest.mark.parametrize(
     ("layout", "encoding"), [("cell", "png"), ("cell", "npy"), ("block", "npy"), ("cell", "png16")]
 )
-def test_cells_come_in_the_order_that_is_asked(
-    layout: str, encoding: str, make_dataset: Callable[..., Manifest], tagged: Callable[[int], np.ndarray]
-) -> None:
+def test_cells_come_in_the_order_that_is_asked(layout, encoding, make_dataset, tagged):
     thumbnails = Thumbnails(make_dataset(40, layout=layout, encoding=encoding))
     ids = np.array([31, 0, 39, 31])
     key = thumbnails._manifest.column("key")
@@ -27,7 +20,7 @@ def test_cells_come_in_the_order_that_is_asked(
             assert np.array_equal(pixels, tagged(int(key[cell][5:10])))
 
 
-def test_sheet(planted: Callable[..., Manifest]) -> None:
+def test_sheet(planted):
     thumbnails = Thumbnails(planted(60))
     data = thumbnails.sheet("a", np.arange(10), Look(64, False, 0))
     sheet = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -38,7 +31,7 @@ def test_sheet(planted: Callable[..., Manifest]) -> None:
     assert thumbnails.sheet("a", np.arange(20, 30), Look(64, False, 0)) is data  # by its name from memory
 
 
-def test_a_cell_that_cannot_be_read_is_a_cross(make_dataset: Callable[..., Manifest]) -> None:
+def test_a_cell_that_cannot_be_read_is_a_cross(make_dataset):
     data = make_dataset(10, num_shards=1)
     path = data.shard_path(0)
     raw = bytearray(path.read_bytes())
@@ -54,7 +47,7 @@ def test_a_cell_that_cannot_be_read_is_a_cross(make_dataset: Callable[..., Manif
     assert (square[0, 0], square[31, 0], square[10, 10], square[10, 15]) == (128, 128, 128, 0)
 
 
-def test_fit_and_one_scale() -> None:
+def test_fit_and_one_scale():
     cell = np.full((10, 20), 200, np.uint8)
     square = np.zeros((40, 40), np.uint8)
     draw_thumbnail(cell, Look(40, False, 0), square)
@@ -69,7 +62,7 @@ def test_fit_and_one_scale() -> None:
     draw_thumbnail(np.full((1, 1), 9, np.uint8), Look(40, True, 5000), square)
 
 
-def test_stretch() -> None:
+def test_stretch():
     ramp = np.linspace(100, 150, 1000).astype(np.uint8).reshape(20, 50)
     out = stretched(ramp)
     assert (out.min(), out.max()) == (0, 255)
@@ -78,8 +71,8 @@ def test_stretch() -> None:
     assert flat.max() == flat.min()
 
 
-def test_cache_forgets_what_was_not_used_for_longest() -> None:
-    cache: ByteCache[str] = ByteCache(10)
+def test_cache_forgets_what_was_not_used_for_longest():
+    cache = ByteCache(10)
     for name in "abc":
         cache.put(name, name, 4)
         cache.get("a")

@@ -13,7 +13,7 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import AtomicCheckpointIO, load_classifier, read_checkpoint, save_checkpoint
 
 
-def save(path, **changes) -> CellModule:
+def save(path, **changes):
     torch.manual_seed(0)
     model = CellModule("gao", classes=["x", "y"], preprocessing={"image_size": 32, "fit": "contain"}, ema_decay=0.9)
     content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}

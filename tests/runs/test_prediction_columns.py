@@ -1,7 +1,5 @@
 """Columns of predictions are the same from both kinds of files, and damaged ones are refused."""
 
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -73,7 +71,7 @@ def test_files_of_other_versions(tmp_path):
 @pytest.mark.parametrize(
     ("delimiter", "comma", "encoding"), [(";", ",", "utf-8-sig"), ("\t", ",", "utf-16"), (";", ".", "utf-8")]
 )
-def test_predictions_saved_again_by_a_spreadsheet(tmp_path: Path, delimiter: str, comma: str, encoding: str) -> None:
+def test_predictions_saved_again_by_a_spreadsheet(tmp_path, delimiter, comma, encoding):
     lines = [["key", "class", "confidence", "p_a", "p_b"], ["k1", "a", "0.75", "0.75", "0.25"], ["NA", "", "", "", ""]]
     text = "\r\n".join(delimiter.join(word.replace(".", comma) for word in line) for line in lines)
     (tmp_path / "p.csv").write_bytes(text.encode(encoding))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def write(folder: Path, **arguments: Any) -> CellModule:
     return model
 
 
-def test_weights_and_values_come_back(tmp_path: Path) -> None:
+def test_weights_and_values_come_back(tmp_path):
     model = write(tmp_path)
     assert find_checkpoint(tmp_path) == tmp_path / SHARED_WEIGHTS_FILE
     content = read_checkpoint(tmp_path / SHARED_WEIGHTS_FILE)
@@ -54,7 +53,7 @@ def test_weights_and_values_come_back(tmp_path: Path) -> None:
     assert (tmp_path / SHARED_WEIGHTS_FILE).stat().st_mode == (tmp_path / SHARED_CONFIG_FILE).stat().st_mode
 
 
-def test_a_folder_of_links_as_the_hub_keeps_it(tmp_path: Path) -> None:
+def test_a_folder_of_links_as_the_hub_keeps_it(tmp_path):
     (tmp_path / "blobs").mkdir()
     (tmp_path / "snapshot").mkdir()
     write(tmp_path / "blobs")
@@ -64,7 +63,7 @@ def test_a_folder_of_links_as_the_hub_keeps_it(tmp_path: Path) -> None:
     assert load_classifier(find_checkpoint(tmp_path / "snapshot")).classes == ["a", "b"]
 
 
-def test_every_changed_byte_is_found(tmp_path: Path) -> None:
+def test_every_changed_byte_is_found(tmp_path):
     """Flipped, cut and appended bytes at 200 places of both files: refused, or without an effect on any value."""
     write(tmp_path)
     before = read_shared_config(tmp_path / SHARED_WEIGHTS_FILE)
@@ -90,7 +89,7 @@ def test_every_changed_byte_is_found(tmp_path: Path) -> None:
     assert read_shared_config(tmp_path / SHARED_WEIGHTS_FILE) == before
 
 
-def test_files_of_two_models_do_not_mix(tmp_path: Path) -> None:
+def test_files_of_two_models_do_not_mix(tmp_path):
     for name, classes in (("one", ["a", "b"]), ("two", ["b", "a"])):
         (tmp_path / name).mkdir()
         write(tmp_path / name, classes=classes)
@@ -99,7 +98,7 @@ def test_files_of_two_models_do_not_mix(tmp_path: Path) -> None:
         load_classifier(find_checkpoint(tmp_path / "one"))
 
 
-def test_a_changed_value_is_refused(tmp_path: Path) -> None:
+def test_a_changed_value_is_refused(tmp_path):
     """Also where the hash is left as it was: the weights hold the values once more."""
     write(tmp_path)
     content = json.loads((tmp_path / SHARED_CONFIG_FILE).read_text())
@@ -109,7 +108,7 @@ def test_a_changed_value_is_refused(tmp_path: Path) -> None:
         read_shared_config(tmp_path / SHARED_WEIGHTS_FILE)
 
 
-def test_a_newer_format_names_the_version(tmp_path: Path) -> None:
+def test_a_newer_format_names_the_version(tmp_path):
     write(tmp_path)
     content = json.loads((tmp_path / SHARED_CONFIG_FILE).read_text())
     (tmp_path / SHARED_CONFIG_FILE).write_text(json.dumps(content | {"format": 2, "fastcell": "9.0"}))
@@ -138,7 +137,7 @@ def a_list(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [without_config, of_transformers, deep, no_text, a_list])
-def test_other_folders_are_refused_by_name(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+def test_other_folders_are_refused_by_name(tmp_path, spoil):
     write(tmp_path)
     spoil(tmp_path)
     with pytest.raises(DataError, match="must be the config.json that fastcell export wrote beside model.safetensors"):
@@ -158,7 +157,7 @@ def test_other_folders_are_refused_by_name(tmp_path: Path, spoil: Callable[[Path
         {"loss": "none"},
     ],
 )
-def test_values_that_do_not_fit_the_weights(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_values_that_do_not_fit_the_weights(tmp_path, changes):
     write(tmp_path, **changes)
     with pytest.raises(
         (DataError, ArgumentError), match=r"model.safetensors (does not fit this version|has the network)"
@@ -166,7 +165,7 @@ def test_values_that_do_not_fit_the_weights(tmp_path: Path, changes: dict[str, A
         load_classifier(find_checkpoint(tmp_path))
 
 
-def test_code_of_strangers_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_strangers_is_not_imported(tmp_path, monkeypatch):
     (tmp_path / "stranger_net.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
     write(tmp_path, network={"class_path": "stranger_net.Net", "init_args": {}})
@@ -174,9 +173,9 @@ def test_code_of_strangers_is_not_imported(tmp_path: Path, monkeypatch: pytest.M
         load_classifier(find_checkpoint(tmp_path))
 
 
-def test_unknown_entries_are_refused(tmp_path: Path) -> None:
+def test_unknown_entries_are_refused(tmp_path):
     model = make_model()
-    config: dict[str, Any] = {"model": {name: model.hparams[name] for name in MODEL_ARGUMENTS}, "scores": {}}
+    config = {"model": {name: model.hparams[name] for name in MODEL_ARGUMENTS}, "scores": {}}
     write_shared_model(tmp_path, config | {"beside": {"code/run": "x"}}, model.state_dict())
     with pytest.raises(DataError, match="has 'code/run', which no version of fastcell writes"):
         load_classifier(find_checkpoint(tmp_path))

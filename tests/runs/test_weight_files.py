@@ -1,7 +1,5 @@
 """Files of weights of other programs: what is read, and what is refused without running anything."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from collections import OrderedDict
@@ -18,7 +16,7 @@ from fastcell.runs.weight_files import described_network, is_weight_file, read_w
 WEIGHTS = {"conv.weight": torch.arange(54.0).reshape(2, 3, 3, 3), "steps": torch.tensor(3)}
 
 
-def test_what_programs_write(tmp_path: Path) -> None:
+def test_what_programs_write(tmp_path):
     wrapped = OrderedDict((f"module._orig_mod.{name}", value) for name, value in WEIGHTS.items())
     torch.save(WEIGHTS, tmp_path / "plain.pth")
     torch.save(WEIGHTS, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
@@ -35,11 +33,11 @@ def test_what_programs_write(tmp_path: Path) -> None:
 class Runs:
     """A pickle that would run code."""
 
-    def __reduce__(self):  # type: ignore[no-untyped-def]
+    def __reduce__(self):
         return Path.touch, (Path("ran"),)
 
 
-def test_what_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     contents = {
         "text.pth": b"weights\n",
@@ -67,7 +65,7 @@ def test_what_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not Path("ran").exists()
 
 
-def test_checkpoints_and_shared_models_are_others(trained_run: Path, tmp_path: Path) -> None:
+def test_checkpoints_and_shared_models_are_others(trained_run, tmp_path):
     assert not is_weight_file(trained_run / "last.ckpt")
     assert not is_weight_file(trained_run)
     assert not is_weight_file(tmp_path / "missing.pth")
@@ -75,7 +73,7 @@ def test_checkpoints_and_shared_models_are_others(trained_run: Path, tmp_path: P
     assert not is_weight_file(tmp_path / "damaged.ckpt")
 
 
-def test_the_network_that_a_folder_of_the_hub_names(tmp_path: Path) -> None:
+def test_the_network_that_a_folder_of_the_hub_names(tmp_path):
     path = tmp_path / "model.safetensors"
     assert described_network(path) is None
     for text, expected in (

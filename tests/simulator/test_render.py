@@ -1,7 +1,5 @@
 """Drawing of one cell: levels by hand, geometry, and the background under it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,7 @@ from fastcell.simulator.render import MAX_RADIUS, NUM_ANGLES, NUM_RADII, compose
 TEXTURE = np.zeros((64, 64), np.float32)
 
 
-def row(**values: float) -> np.ndarray:
+def row(**values):
     """A round body in the middle, sharp, without rim, halo, shadow, nucleus and texture."""
     made = np.zeros(len(F))
     settings = {
@@ -24,7 +22,7 @@ def row(**values: float) -> np.ndarray:
     return made
 
 
-def body(shape: tuple[int, int] = (101, 101), texture: np.ndarray = TEXTURE, **values: float) -> np.ndarray:
+def body(shape=(101, 101), texture=TEXTURE, **values):
     layer = np.zeros(shape, np.float32)
     weights = np.empty((NUM_ANGLES + 1, 5), np.float32)
     profiles = np.empty((NUM_RADII + 1, 5), np.float32)
@@ -32,12 +30,12 @@ def body(shape: tuple[int, int] = (101, 101), texture: np.ndarray = TEXTURE, **v
     return layer
 
 
-def radius(shape: tuple[int, int] = (101, 101), x: float = 0.5, y: float = 0.5, a: float = 0.15, b: float = 0.15):
+def radius(shape=(101, 101), x=0.5, y=0.5, a=0.15, b=0.15):
     rows, columns = (np.arange(side) + 0.5 for side in shape)
     return np.hypot((columns[None] / shape[1] - x) / a, (rows[:, None] / shape[0] - y) / b)
 
 
-def test_bright_field_bodies_are_dark_discs() -> None:
+def test_bright_field_bodies_are_dark_discs():
     layer = body()
     far = radius()
     np.testing.assert_allclose(layer[far < 0.8], -(18 + 55 * 0.4), atol=0.1)
@@ -47,7 +45,7 @@ def test_bright_field_bodies_are_dark_discs() -> None:
     np.testing.assert_allclose(body(amplitude=2.0)[far < 0.8], 2 * layer[far < 0.8], rtol=1e-5)
 
 
-def test_reliefs_fall_off_from_left_to_right() -> None:
+def test_reliefs_fall_off_from_left_to_right():
     layer = body(relief=1.0)
     across = (np.arange(101) + 0.5) / 101
     u = (across - 0.5) / 0.15
@@ -55,7 +53,7 @@ def test_reliefs_fall_off_from_left_to_right() -> None:
     np.testing.assert_allclose(layer[50, inside], 40 * (1 - 0.35 * u[inside]), rtol=0.02)
 
 
-def test_place_shape_and_tilt() -> None:
+def test_place_shape_and_tilt():
     moved = body(center_x=0.3, center_y=0.6)
     far = radius(x=0.3, y=0.6)
     np.testing.assert_allclose(moved[far < 0.8], -40, atol=0.1)
@@ -68,7 +66,7 @@ def test_place_shape_and_tilt() -> None:
     np.testing.assert_allclose(turned, body(half_width=0.1, half_height=0.2), atol=0.2)
 
 
-def test_bodies_are_added_and_end_at_the_largest_radius() -> None:
+def test_bodies_are_added_and_end_at_the_largest_radius():
     twice = np.zeros((101, 101), np.float32)
     scratch = np.empty((NUM_ANGLES + 1, 5), np.float32), np.empty((NUM_RADII + 1, 5), np.float32)
     for _ in range(2):
@@ -77,7 +75,7 @@ def test_bodies_are_added_and_end_at_the_largest_radius() -> None:
     assert (body(relief=1.0, halo=30.0, focus=0.05)[radius() > MAX_RADIUS] == 0).all()
 
 
-def test_the_rim_is_darker_and_the_bleb_is_where_it_is_said() -> None:
+def test_the_rim_is_darker_and_the_bleb_is_where_it_is_said():
     ring = (radius() > 0.75) & (radius() < 0.9)
     assert (body(rim=30.0)[ring] < body()[ring] - 5).all()
     below = body(bleb_size=0.3, bleb_angle=np.pi / 2) - body()
@@ -85,7 +83,7 @@ def test_the_rim_is_darker_and_the_bleb_is_where_it_is_said() -> None:
     assert abs(below[50 - int(1.15 * 15), 50]) < 1
 
 
-def test_nucleus_and_texture_are_inside_only() -> None:
+def test_nucleus_and_texture_are_inside_only():
     nucleus = body(nucleus_contrast=30.0) - body()
     across = radius()[50]
     inside = across < 0.8
@@ -96,7 +94,7 @@ def test_nucleus_and_texture_are_inside_only() -> None:
     assert np.abs(grain[radius() > 1.3]).max() == 0
 
 
-def test_debris_is_a_speck_beside_the_cell() -> None:
+def test_debris_is_a_speck_beside_the_cell():
     layer = np.zeros((101, 101), np.float32)
     draw_debris(row(debris_x=0.2, debris_y=0.8), layer)
     assert not layer.any()
@@ -107,9 +105,7 @@ def test_debris_is_a_speck_beside_the_cell() -> None:
     assert not layer[:, 40:].any()
 
 
-def composed(
-    layer: np.ndarray, noise_field: np.ndarray | None = None, stripe_line: np.ndarray | None = None, **values: float
-) -> np.ndarray:
+def composed(layer, noise_field=None, stripe_line=None, **values):
     out = np.empty(layer.shape, np.uint8)
     none = np.zeros((layer.shape[0] + 9, layer.shape[1] + 9), np.float32)
     noise_field = none if noise_field is None else noise_field
@@ -117,13 +113,13 @@ def composed(
     return out
 
 
-def test_levels_are_rounded_and_cut() -> None:
+def test_levels_are_rounded_and_cut():
     layer = np.array([[0, 0.6, -0.4, 300, -300]], np.float32)
     assert composed(layer).tolist() == [[100, 101, 100, 255, 0]]
     assert composed(layer, background=99.5).tolist() == [[100, 100, 99, 255, 0]]
 
 
-def test_noise_and_stripes_begin_where_it_is_said() -> None:
+def test_noise_and_stripes_begin_where_it_is_said():
     layer = np.zeros((4, 6), np.float32)
     noise = np.arange(13 * 15, dtype=np.float32).reshape(13, 15)
     found = composed(layer, noise, noise_x=3, noise_y=2, noise=0.5, background=10)
@@ -133,7 +129,7 @@ def test_noise_and_stripes_begin_where_it_is_said() -> None:
     assert found.tolist() == [(100 + 2 * np.arange(4, 10)).tolist()] * 4
 
 
-def test_drift_and_band() -> None:
+def test_drift_and_band():
     layer = np.zeros((100, 50), np.float32)
     drift = composed(layer, drift=40.0, drift_phase=0.0)[0].astype(int)
     place = (np.arange(50) + 0.5) / 50

@@ -1,7 +1,5 @@
 """Drawn parameters: exact where nothing varies, the same for a cell whatever is drawn beside it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -26,7 +24,7 @@ def draw(indices, *, seed=7, defects=0.0, upper=(0.25, 1.0), spread=0.0):
     return rows
 
 
-def test_means_are_met_where_nothing_varies() -> None:
+def test_means_are_met_where_nothing_varies():
     rows = draw(range(200))
     np.testing.assert_allclose(rows[:, F.diameter_um], 15)
     np.testing.assert_allclose(rows[:, F.deformation], 0.1)
@@ -44,7 +42,7 @@ def test_means_are_met_where_nothing_varies() -> None:
     np.testing.assert_allclose(np.sqrt(0.5 * (waves**2).sum(1)), 0.05)  # the contour's standard deviation
 
 
-def test_recordings_get_their_shares_for_any_number_of_cells() -> None:
+def test_recordings_get_their_shares_for_any_number_of_cells():
     for num in (40, 400):
         rows = draw(range(num))
         assert abs((rows[:, F.recording] == 0).sum() - num / 4) <= 1
@@ -52,21 +50,21 @@ def test_recordings_get_their_shares_for_any_number_of_cells() -> None:
         assert (rows[:, F.relief] == 1 - rows[:, F.recording]).all()
 
 
-def test_a_cell_is_the_same_whatever_is_drawn_beside_it() -> None:
+def test_a_cell_is_the_same_whatever_is_drawn_beside_it():
     every = draw(range(30), spread=0.1)
     assert np.array_equal(draw([17, 3], spread=0.1), every[[17, 3]])
     assert not np.array_equal(draw(range(30), spread=0.1, seed=8), every)
     assert len(np.unique(every[:, F.diameter_um])) == 30
 
 
-def test_spreads_are_standard_deviations_cut_at_three() -> None:
+def test_spreads_are_standard_deviations_cut_at_three():
     latent = np.log(draw(range(4000), spread=0.1)[:, F.diameter_um]) - np.log(15)
     assert np.abs(latent).max() <= 0.3
     assert latent.std() == pytest.approx(0.1, rel=0.05)
     assert latent.mean() == pytest.approx(0, abs=0.006)
 
 
-def test_the_share_of_defects_moves_no_other_number() -> None:
+def test_the_share_of_defects_moves_no_other_number():
     clean, spoiled = draw(range(300), spread=0.1), draw(range(300), spread=0.1, defects=0.5)
     assert (clean[:, F.defect] == 0).all()
     assert 100 < (spoiled[:, F.defect] > 0).sum() < 200
@@ -78,7 +76,7 @@ def test_the_share_of_defects_moves_no_other_number() -> None:
     assert np.array_equal(clean[healthy], spoiled[healthy])
 
 
-def test_cut_cells_lie_outside_by_the_stated_part() -> None:
+def test_cut_cells_lie_outside_by_the_stated_part():
     rows = draw(range(600), defects=1.0)
     cut = rows[rows[:, F.defect] == 2]
     x, y, a, b = (cut[:, column] for column in (F.center_x, F.center_y, F.half_width, F.half_height))
@@ -88,7 +86,7 @@ def test_cut_cells_lie_outside_by_the_stated_part() -> None:
     assert outside.max() <= 0.65
 
 
-def test_doublets_touch() -> None:
+def test_doublets_touch():
     rows = draw(range(600), defects=1.0)
     pairs = rows[rows[:, F.defect] == 5]
     gap = np.hypot(
@@ -99,7 +97,7 @@ def test_doublets_touch() -> None:
     assert gap.max() <= 1.15 + 1e-9
 
 
-def test_frames_stay_within_their_limits() -> None:
+def test_frames_stay_within_their_limits():
     rows = draw(range(500), spread=1.0)
     assert rows[:, F.height].min() >= 20
     assert rows[:, F.height].max() <= 400

@@ -1,9 +1,5 @@
 """`fastcell synth`: the same bytes from any number of workers, truth beside the manifest, whole or not at all."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,29 +12,29 @@ from fastcell.simulator.parameter_columns import F
 from fastcell.simulator.synth import make_default_dataset, synthesize
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(tmp_path_factory):
     out = tmp_path_factory.mktemp("synthetic") / "set"
     synthesize(out, 600, 3, defects=0.2, shard_cells=150, jobs=1)
     return out
 
 
-def test_any_number_of_workers_gives_the_same_bytes(small: Path, tmp_path: Path) -> None:
+def test_any_number_of_workers_gives_the_same_bytes(small, tmp_path):
     synthesize(tmp_path / "set", 600, 3, defects=0.2, shard_cells=150, jobs=2)
     assert contents(tmp_path / "set") == contents(small)
 
 
-def test_another_seed_gives_other_cells(small: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_other_cells(small, tmp_path):
     other = synthesize(tmp_path / "set", 600, 4, defects=0.2, shard_cells=150, jobs=1)
     here = set(Manifest.open(small).table.column("pixel_hash").to_pylist())
     assert not here & set(other.table.column("pixel_hash").to_pylist())
 
 
-def test_manifest_says_synthetic_and_by_what(small: Path) -> None:
+def test_manifest_says_synthetic_and_by_what(small):
     info = Manifest.open(small).info
     assert info.synthetic
     assert info.generator == "synthetic-atom 1"
@@ -50,7 +46,7 @@ def test_manifest_says_synthetic_and_by_what(small: Path) -> None:
     assert info.num_quarantined == 0
 
 
-def test_truth_is_that_of_each_cell(small: Path) -> None:
+def test_truth_is_that_of_each_cell(small):
     manifest = Manifest.open(small)
     truth = pq.read_table(small / "truth.parquet")
     np.testing.assert_array_equal(truth.column("cell_id").to_numpy(), np.arange(600))
@@ -66,7 +62,7 @@ def test_truth_is_that_of_each_cell(small: Path) -> None:
     assert np.mean(defects != "none") == pytest.approx(0.2, abs=4 * np.sqrt(0.16 / 600))
 
 
-def test_stored_cells_are_the_simulated_ones(small: Path) -> None:
+def test_stored_cells_are_the_simulated_ones(small):
     manifest = Manifest.open(small)
     truth = pq.read_table(small / "truth.parquet")
     for cell_id in (0, 299, 599):
@@ -84,14 +80,14 @@ def test_stored_cells_are_the_simulated_ones(small: Path) -> None:
         assert abs(stored.astype(float) - cell.pixels).mean() < 3
 
 
-def test_order_is_mixed(small: Path) -> None:
+def test_order_is_mixed(small):
     labels = Manifest.open(small).labels
     for part in np.array_split(labels, 6):
         assert {0, 1, 3} <= set(part.tolist())
         assert max(np.bincount(part)) < 65
 
 
-def test_split_is_by_recording_at_the_asked_shares(tmp_path: Path) -> None:
+def test_split_is_by_recording_at_the_asked_shares(tmp_path):
     manifest = synthesize(tmp_path / "set", 3000, 0, jobs=1)
     sides, groups = manifest.split(), np.array(manifest.table.column("group").to_pylist())
     collections = np.array(manifest.table.column("collection").to_pylist())
@@ -105,7 +101,7 @@ def test_split_is_by_recording_at_the_asked_shares(tmp_path: Path) -> None:
             assert np.mean(sides[inside] == name) == pytest.approx(share, abs=0.03)
 
 
-def test_block_layout_holds_the_same_cells(small: Path, tmp_path: Path) -> None:
+def test_block_layout_holds_the_same_cells(small, tmp_path):
     blocks = synthesize(tmp_path / "set", 600, 3, defects=0.2, layout="block", block_cells=64, shard_cells=200, jobs=1)
     cells = Manifest.open(small)
     for column in ("pixel_hash", "class", "group", "height"):
@@ -131,18 +127,18 @@ def test_block_layout_holds_the_same_cells(small: Path, tmp_path: Path) -> None:
         ({"block_cells": 0}, "--block-cells must be"),
     ],
 )
-def test_bad_arguments_leave_nothing_behind(tmp_path: Path, changes: dict[str, object], message: str) -> None:
-    arguments: dict[str, object] = {"num_cells": 10, "seed": 0, **changes}
+def test_bad_arguments_leave_nothing_behind(tmp_path, changes, message):
+    arguments = {"num_cells": 10, "seed": 0, **changes}
     with pytest.raises(ArgumentError, match=message):
-        synthesize(tmp_path / "set", **arguments)  # type: ignore[arg-type]
+        synthesize(tmp_path / "set", **arguments)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_default_set_is_made_once(tmp_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_set_is_made_once(tmp_cache, monkeypatch):
     monkeypatch.setattr(synth, "DEFAULT_CELLS", 120)
-    made: list[Path] = []
+    made = []
 
-    def short(folder: Path, verbose: bool = False) -> Manifest:
+    def short(folder, verbose=False):
         made.append(folder)
         return synthesize(folder, 120, jobs=1, verbose=verbose)
 
@@ -157,10 +153,8 @@ def test_default_set_is_made_once(tmp_cache: Path, monkeypatch: pytest.MonkeyPat
     assert Manifest.open(first).info.num_cells == 120
 
 
-def test_default_set_made_by_another_process_meanwhile_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def late(folder: Path, verbose: bool = False) -> Manifest:
+def test_default_set_made_by_another_process_meanwhile_is_taken(tmp_path, monkeypatch):
+    def late(folder, verbose=False):
         synthesize(folder, 20, jobs=1)
         raise ArgumentError("OUT must be a new or empty folder")
 
@@ -168,8 +162,8 @@ def test_default_set_made_by_another_process_meanwhile_is_taken(
     assert (make_default_dataset(tmp_path) / "dataset.json").exists()
 
 
-def test_default_set_failing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object, **options: object) -> None:
+def test_default_set_failing_says_so(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(synth, "write_shards", fail)

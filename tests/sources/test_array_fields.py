@@ -1,16 +1,11 @@
 """Which array holds the images, and what the others say of each image."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from fastcell.errors import ArgumentError, DataError
-from fastcell.sources.array_fields import Stack, name_labels, pick_images, read_fields, read_label_file
+from fastcell.sources.array_fields import name_labels, pick_images, read_fields, read_label_file
 from fastcell.sources.arrays import Arrays
-from fastcell.sources.base import Listing
 from fastcell.sources.registry import ReadOptions, open_source
 
 scipy_io = pytest.importorskip("scipy.io")
@@ -21,7 +16,7 @@ LABELS = RNG.integers(-1, 3, NUM)
 AREA = RNG.random(NUM)
 
 
-def test_labels_of_a_file(tmp_path: Path) -> None:
+def test_labels_of_a_file(tmp_path):
     np.save(tmp_path / "a.npy", PIXELS)
     (tmp_path / "l.csv").write_text("group,label\n" + "".join(f"g{i % 5},c{i % 2}\n" for i in range(NUM)))
     listing = open_source(tmp_path / "a.npy", options=ReadOptions(labels=tmp_path / "l.csv")).scan()
@@ -36,16 +31,16 @@ def test_labels_of_a_file(tmp_path: Path) -> None:
         Arrays(tmp_path, labels=tmp_path / "l.csv", endings=(".npy",)).scan()
 
 
-def scan(path: Path) -> Listing:
+def scan(path):
     return open_source(path, options=ReadOptions(format="arrays")).scan()
 
 
-def refused(path: Path, match: str) -> None:
+def refused(path, match):
     with pytest.raises(DataError, match=match):
         scan(path)
 
 
-def test_labels_that_cannot_be(tmp_path: Path) -> None:
+def test_labels_that_cannot_be(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, images=PIXELS, labels=LABELS[:9])
     refused(path, r"labels must hold one value for each of the 50 images, got \(9,\)")
@@ -57,7 +52,7 @@ def test_labels_that_cannot_be(tmp_path: Path) -> None:
     refused(path, "class names must be different")
 
 
-def test_arrays_that_are_no_images(tmp_path: Path) -> None:
+def test_arrays_that_are_no_images(tmp_path):
     for name, array, match in [
         ("f", PIXELS.astype(np.float32), "must hold uint8 or uint16, got float32"),
         ("s", PIXELS.reshape(25, 2, 7, 11), r"must be \(N, H, W\), got \(25, 2, 7, 11\)"),
@@ -83,16 +78,16 @@ class Named:
 
     path = "a.file"
 
-    def __init__(self, **arrays: np.ndarray) -> None:
+    def __init__(self, **arrays):
         self.arrays = arrays
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self):
         return {name: array.shape for name, array in self.arrays.items()}
 
-    def stack(self, name: str) -> Stack:
+    def stack(self, name):
         raise AssertionError(name)
 
-    def values(self, name: str, num: int) -> np.ndarray | None:
+    def values(self, name, num):
         array = self.arrays[name]
         return array.reshape(num) if array.shape in ((num,), (num, 1)) else None
 
@@ -106,11 +101,11 @@ class Named:
         ({"images": LABELS, "cells": PIXELS[..., None]}, "cells"),
     ],
 )
-def test_the_images_are_found_by_name_or_by_their_axes(arrays: dict[str, np.ndarray], name: str) -> None:
+def test_the_images_are_found_by_name_or_by_their_axes(arrays, name):
     assert pick_images(Named(**arrays)) == name
 
 
-def test_what_the_other_arrays_say() -> None:
+def test_what_the_other_arrays_say():
     groups = np.array(["d1", "d2"] * 25, object)
     file = Named(
         images=PIXELS, y=np.arange(NUM)[:, None] % 3 - 1, class_names=np.array(["x", "yy"], object), donor=groups,
@@ -137,7 +132,7 @@ def test_what_the_other_arrays_say() -> None:
         (np.array([], int), ["a"], []),
     ],
 )
-def test_labels_become_names(labels: np.ndarray, classes: list[str] | None, names: list[str | None]) -> None:
+def test_labels_become_names(labels, classes, names):
     assert name_labels(labels, classes, "a.file") == names
 
 
@@ -149,7 +144,7 @@ def test_labels_become_names(labels: np.ndarray, classes: list[str] | None, name
         (np.array([1e300]), "labels must be whole numbers or names"),
     ],
 )
-def test_labels_without_a_name(labels: np.ndarray, message: str) -> None:
+def test_labels_without_a_name(labels, message):
     with pytest.raises(DataError, match=message):
         name_labels(labels, ["a", "b"], "a.file")
 
@@ -164,14 +159,14 @@ def test_labels_without_a_name(labels: np.ndarray, message: str) -> None:
         ("sep=;\r\nlabel;group\r\n1,0;x\r\n2.0;\r\n", ["1", "2"], ["x", None]),
     ],
 )
-def test_lists_of_labels(tmp_path: Path, text: str, labels: list[str | None], groups: list[str | None] | None) -> None:
+def test_lists_of_labels(tmp_path, text, labels, groups):
     path = tmp_path / "l.csv"
     path.write_text(text, encoding="utf-8")
     fields = read_label_file(path, 2, lambda path, num: None)
     assert (fields.labels, fields.groups) == (labels, groups)
 
 
-def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
+def test_lists_that_cannot_be_read(tmp_path):
     (tmp_path / "l.txt").write_bytes(b"\xf6\n")
     with pytest.raises(DataError, match="must be UTF-8 text, got byte 0xf6 in line 1"):
         read_label_file(tmp_path / "l.txt", 2, lambda path, num: None)

@@ -1,14 +1,10 @@
 """Stamps of files and kinds of images by their names."""
 
-from __future__ import annotations
-
 import io
 import math
 import os
 import pickle
 import tarfile
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +18,7 @@ from fastcell.sources.registry import ReadOptions
 from fastcell.splits.make_splits import SplitOptions
 
 
-def test_a_stamp_changes_with_size_and_time(tmp_path: Path) -> None:
+def test_a_stamp_changes_with_size_and_time(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"12345")
     os.utime(path, ns=(0, 1_000_000_007))
@@ -39,11 +35,11 @@ def test_a_stamp_changes_with_size_and_time(tmp_path: Path) -> None:
         ("a.npy", "npy"), ("a.gif", ""), ("jpg", ""), ("a.", ""), ("", ""),
     ],
 )  # fmt: skip
-def test_kind_of_image_by_the_ending(name: str, encoding: str) -> None:
+def test_kind_of_image_by_the_ending(name, encoding):
     assert encoding_of(name) == encoding
 
 
-def test_an_item_tells_nothing_unless_told_and_can_be_sent_to_a_worker() -> None:
+def test_an_item_tells_nothing_unless_told_and_can_be_sent_to_a_worker():
     item = SourceItem("a/000001", "raw")
     assert (item.class_name, item.group, item.collection, item.place) == (None, None, None, ())
     assert math.isnan(item.um_per_px)
@@ -51,7 +47,7 @@ def test_an_item_tells_nothing_unless_told_and_can_be_sent_to_a_worker() -> None
     assert pickle.loads(pickle.dumps(full)) == full
 
 
-def tiff(pixels: np.ndarray, **options: Any) -> bytes:
+def tiff(pixels, **options):
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, metadata=None, **options)
     return file.getvalue()
@@ -61,7 +57,7 @@ PLANES = np.random.default_rng(0).integers(0, 65536, (3, 13, 17)).astype(np.uint
 CHANNELS = tiff(PLANES, photometric="minisblack", planarconfig="separate")
 
 
-def test_a_tiff_is_decoded_and_other_files_are_kept() -> None:
+def test_a_tiff_is_decoded_and_other_files_are_kept():
     np.testing.assert_array_equal(image_data(tiff(PLANES[0]), None, "a.tif"), PLANES[0])
     np.testing.assert_array_equal(image_data(CHANNELS, 2, "a.tif"), PLANES[2])
     assert image_data(b"\xff\xd8\xff", None, "a.jpg") == b"\xff\xd8\xff"
@@ -75,7 +71,7 @@ def test_a_tiff_is_decoded_and_other_files_are_kept() -> None:
         image_data(CHANNELS, None, "a/b.tif")
 
 
-def test_a_channel_needs_a_tiff() -> None:
+def test_a_channel_needs_a_tiff():
     images = [SourceItem("a.png", "png"), SourceItem("b.tif", "tif")]
     check_channel(None, images[:1])
     check_channel(1, images)
@@ -85,7 +81,7 @@ def test_a_channel_needs_a_tiff() -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "table", "lists", "tar"])
-def test_the_channel_is_taken_in_every_container(tmp_path: Path, kind: str) -> None:
+def test_the_channel_is_taken_in_every_container(tmp_path, kind):
     source = tmp_path / "in"
     for name in ("A/a.tif", "B/b.tif"):
         (source / name).parent.mkdir(parents=True)

@@ -1,7 +1,5 @@
 """Files of many cells: what their paths tell, how their cells are listed, and what a worker holds decoded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +7,10 @@ import pytest
 
 from fastcell.errors import BadCell, DataError
 from fastcell.sources import containers
-from fastcell.sources.base import Listing
 from fastcell.sources.containers import Collector, Container, RunCache, check_count, find_containers
 
 
-def fill(root: Path, *keys: str) -> Path:
+def fill(root, *keys):
     for key in keys:
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,7 +18,7 @@ def fill(root: Path, *keys: str) -> Path:
     return root
 
 
-def test_files_beside_each_other_are_unlabelled_and_in_folders_labelled(tmp_path: Path) -> None:
+def test_files_beside_each_other_are_unlabelled_and_in_folders_labelled(tmp_path):
     flat = find_containers(fill(tmp_path / "flat", "m10.x", "m9.X", "notes.md"), (".x",), None, group_by_file=True)
     assert [(item.key, item.class_name, item.group) for item in flat[0]] == [
         ("m9.X", None, "m9.X"),
@@ -34,19 +31,19 @@ def test_files_beside_each_other_are_unlabelled_and_in_folders_labelled(tmp_path
         find_containers(fill(tmp_path / "deep", "m.x"), (".x",), None, group_by_file=False)
 
 
-def test_pattern_of_a_file_needs_no_name(tmp_path: Path) -> None:
+def test_pattern_of_a_file_needs_no_name(tmp_path):
     root = fill(tmp_path, "day1/A/donor2.x")
     (found,) = find_containers(root, (".x",), "{collection}/{class}/{group}.x", group_by_file=True)[0]
     assert (found.collection, found.class_name, found.group) == ("day1", "A", "donor2")
 
 
-def test_one_file_has_no_group_and_a_key_without_its_folder(tmp_path: Path) -> None:
+def test_one_file_has_no_group_and_a_key_without_its_folder(tmp_path):
     root = fill(tmp_path, "A/m.x") / "A" / "m.x"
     (found,) = find_containers(root, (".x",), None, group_by_file=True)[0]
     assert found == Container("m.x", str(root))
 
 
-def test_collector_numbers_keys_and_runs() -> None:
+def test_collector_numbers_keys_and_runs():
     found = Collector(Path("root"))
     one, two = Container("a", "/a", "A"), Container("b", "/b", "B", "g")
     found.add(one, [3, 1_234_567], [("x",), ("y",)], runs=np.array([0, 1]), cell_bytes=containers.WINDOW_BYTES)
@@ -63,16 +60,16 @@ def test_collector_numbers_keys_and_runs() -> None:
     assert listing.runs.num_bytes == 2 * containers.WINDOW_BYTES + 2
 
 
-def test_what_fits_into_the_cache_has_no_runs() -> None:
+def test_what_fits_into_the_cache_has_no_runs():
     found = Collector(Path("root"))
     found.add(Container("a", "/a"), [0, 1], [(), ()], runs=np.array([0, 0]), cell_bytes=100)
     assert found.finish(lambda: iter(())).runs is None
 
 
-def test_files_that_cannot_be_read_are_quarantined_among_others(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_quarantined_among_others(tmp_path):
     places = [Container(name, f"/data/{name}", "A", "g") for name in "abcd"]
 
-    def read(found: Collector, good: bool) -> Listing:
+    def read(found, good):
         errors = (DataError("/data/a: b is wrong."), FileNotFoundError(2, "No such file"), BadCell("truncated"))
         for place, error in zip(places, errors, strict=False):
             with found.reading(place):
@@ -94,18 +91,18 @@ def test_files_that_cannot_be_read_are_quarantined_among_others(tmp_path: Path) 
         read(Collector(tmp_path), False)
 
 
-def test_no_cell_at_all_is_an_error() -> None:
+def test_no_cell_at_all_is_an_error():
     found = Collector(Path("root"), unit="event")
     found.empty(Container("a.x", "/a.x"))
     with pytest.raises(DataError, match=r"root: no usable cell: no event in a.x\. Choose other files"):
         found.finish(lambda: iter(()))
 
 
-def test_cache_gives_up_the_least_recently_used() -> None:
+def test_cache_gives_up_the_least_recently_used():
     cache, made = RunCache(300), []
 
-    def get(name: str, num: int) -> np.ndarray:
-        def make() -> np.ndarray:
+    def get(name, num):
+        def make():
             made.append(name)
             return np.zeros(num, np.uint8)
 
@@ -119,7 +116,7 @@ def test_cache_gives_up_the_least_recently_used() -> None:
     assert made.count("large") == 1
 
 
-def test_more_cells_than_bytes_are_refused() -> None:
+def test_more_cells_than_bytes_are_refused():
     check_count(Container("a", "/a"), 4096, 10)
     with pytest.raises(DataError, match="has 10 bytes, too few for the 4,097 cells in its header"):
         check_count(Container("a", "/a"), 4097, 10)

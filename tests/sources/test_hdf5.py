@@ -1,9 +1,5 @@
 """HDF5 files: images in every layout, and claims that are refused."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -28,7 +24,7 @@ DEEP = PIXELS.astype(np.uint16) * 200
 COLOUR = np.random.default_rng(1).integers(0, 256, (6, 8, 9, 3)).astype(np.uint8)
 
 
-def test_texts_that_the_library_cannot_read_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_that_the_library_cannot_read_in_time(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["images"], file["labels"] = PIXELS, ["x"] * 50
     monkeypatch.setattr("fastcell.sources.hdf5._TEXT_LIMIT_S", 0.001)
@@ -36,7 +32,7 @@ def test_texts_that_the_library_cannot_read_in_time(tmp_path: Path, monkeypatch:
         open_source(tmp_path / "a.h5", options=ReadOptions(format="arrays")).scan()
 
 
-def written_in_swmr(path: Path) -> bytes:
+def written_in_swmr(path):
     """Return the bytes of a file of `PIXELS` that a process has open in the mode SWMR."""
     with h5py.File(path, "w", libver="latest", locking=False) as file:
         shown = file.create_dataset("events/image", (0, 7, 11), "u1", chunks=(8, 7, 11), maxshape=(None, 7, 11))
@@ -49,7 +45,7 @@ def written_in_swmr(path: Path) -> bytes:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("block", [b"OHDR", b"EAHD", b"EAIB", b"EADB"])
-def test_damage_in_a_file_that_is_being_written_ends_the_reading(tmp_path: Path, block: bytes) -> None:
+def test_damage_in_a_file_that_is_being_written_ends_the_reading(tmp_path, block):
     """By default the library reads metadata with a wrong checksum 100 times and waits twice as long each time."""
     data = bytearray(written_in_swmr(tmp_path / "now.h5"))
     path = tmp_path / "cells.rtdc"
@@ -61,7 +57,7 @@ def test_damage_in_a_file_that_is_being_written_ends_the_reading(tmp_path: Path,
         load_cell(path, 49)
 
 
-def load_cell(path: Path, number: int) -> np.ndarray:
+def load_cell(path, number):
     look_again()
     close_files()
     source = open_source(path)
@@ -80,7 +76,7 @@ def load_cell(path: Path, number: int) -> np.ndarray:
         (DEEP.astype(">u2"), {}),
     ],
 )
-def test_images_in_every_layout(tmp_path: Path, pixels: np.ndarray, how: dict[str, object]) -> None:
+def test_images_in_every_layout(tmp_path, pixels, how):
     path = str(tmp_path / "a.h5")
     with h5py.File(path, "w") as file:
         file.create_dataset("deep/images", data=pixels, **how)
@@ -98,7 +94,7 @@ def test_images_in_every_layout(tmp_path: Path, pixels: np.ndarray, how: dict[st
         assert np.array_equal(found, cells[number])
 
 
-def test_runs_are_whole_chunks(tmp_path: Path) -> None:
+def test_runs_are_whole_chunks(tmp_path):
     path = str(tmp_path / "a.h5")
     with h5py.File(path, "w") as file:
         file.create_dataset("images", data=PIXELS, chunks=(24, 7, 11))
@@ -118,7 +114,7 @@ def test_runs_are_whole_chunks(tmp_path: Path) -> None:
         ((0, 0, 11), np.uint8, (0, 11, 1)),
     ],
 )
-def test_shapes_of_images(shape: tuple[int, ...], dtype: type, expected: tuple[int, int, int]) -> None:
+def test_shapes_of_images(shape, dtype, expected):
     assert image_shape("a", "x", shape, np.dtype(dtype)) == expected
 
 
@@ -133,12 +129,12 @@ def test_shapes_of_images(shape: tuple[int, ...], dtype: type, expected: tuple[i
         ((1, 1 << 20, 1 << 20), np.uint8, "images of 1 to"),
     ],
 )
-def test_shapes_that_are_no_images(shape: tuple[int, ...], dtype: type, message: str) -> None:
+def test_shapes_that_are_no_images(shape, dtype, message):
     with pytest.raises(DataError, match=message):
         image_shape("a", "x", shape, np.dtype(dtype))
 
 
-def test_claims_that_the_file_cannot_hold(tmp_path: Path) -> None:
+def test_claims_that_the_file_cannot_hold(tmp_path):
     path = str(tmp_path / "a.h5")
     with h5py.File(path, "w") as file:
         file.create_dataset("empty", (1 << 40, 7, 11), "u1", chunks=(16, 7, 11))
@@ -155,7 +151,7 @@ def test_claims_that_the_file_cannot_hold(tmp_path: Path) -> None:
         describe_images(file, find(file, "huge"), size)
 
 
-def test_chunks_that_were_never_written(tmp_path: Path) -> None:
+def test_chunks_that_were_never_written(tmp_path):
     path = str(tmp_path / "a.h5")
     with h5py.File(path, "w") as file:
         images = file.create_dataset("images", (9, 7, 11), "u1", chunks=(4, 7, 6))
@@ -179,7 +175,7 @@ def test_chunks_that_were_never_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_numbers(file["short"], 2, 6), [2, 3, np.nan, np.nan])
 
 
-def test_values_of_cells(tmp_path: Path) -> None:
+def test_values_of_cells(tmp_path):
     path = str(tmp_path / "a.h5")
     with h5py.File(path, "w") as file:
         file["numbers"] = np.array([[1.5], [2.5]])
@@ -195,10 +191,10 @@ def test_values_of_cells(tmp_path: Path) -> None:
         assert [read_values(file[name], 2) for name in ("long", "pairs", "complex")] == [None] * 3
 
 
-def test_what_is_no_hdf5_file(tmp_path: Path) -> None:
+def test_what_is_no_hdf5_file(tmp_path):
     (tmp_path / "a.h5").write_bytes(b"no HDF5 at all")
 
-    def read() -> None:
+    def read():
         with opened(str(tmp_path / "a.h5")):
             pass
 

@@ -1,9 +1,5 @@
 """Paths in HDF5 files: links inside the file are followed, other files are never opened."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -15,7 +11,7 @@ h5py = pytest.importorskip("h5py")
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 11)).astype(np.uint8)
 
 
-def test_soft_links_inside_the_file_are_followed(tmp_path: Path) -> None:
+def test_soft_links_inside_the_file_are_followed(tmp_path):
     path = str(tmp_path / "a.h5")
     with h5py.File(path, "w") as file:
         file["raw/x"] = PIXELS
@@ -37,7 +33,7 @@ def test_soft_links_inside_the_file_are_followed(tmp_path: Path) -> None:
                 find(file, name)
 
 
-def test_bytes_of_other_files_are_not_read(tmp_path: Path) -> None:
+def test_bytes_of_other_files_are_not_read(tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["images"] = PIXELS
     path = str(tmp_path / "a.h5")

@@ -1,9 +1,5 @@
 """IFCB bins: regions by the rules of pyifcb, stitched pairs, features, and rows that point nowhere."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -16,7 +12,7 @@ from fastcell.sources.registry import open_source
 NEW, OLD = "D20130526T095207_IFCB013", "IFCB5_2012_028_081515"
 
 
-def raw_regions(folder: Path, name: str) -> dict[int, np.ndarray]:
+def raw_regions(folder, name):
     """Regions by number, read by the description of the format in a few lines of their own."""
     first = 13 if name.startswith("D") else 9
     data = (folder / f"{name}.roi").read_bytes()
@@ -28,7 +24,7 @@ def raw_regions(folder: Path, name: str) -> dict[int, np.ndarray]:
     return found
 
 
-def test_real_bins(real_data: Path, tmp_path: Path) -> None:
+def test_real_bins(real_data, tmp_path):
     folder = real_data / "ifcb"
     manifest = pack(folder, tmp_path / "out")
     new, old = raw_regions(folder, NEW), raw_regions(folder, OLD)
@@ -54,24 +50,24 @@ def test_real_bins(real_data: Path, tmp_path: Path) -> None:
     assert features.column("valve_status")[rows[f"{OLD}/000006"]].as_py() == -0.34698486328125
 
 
-def test_empty_bin_alone_is_an_error(real_data: Path) -> None:
+def test_empty_bin_alone_is_an_error(real_data):
     for ending in (".adc", ".hdr", ".roi"):
         with pytest.raises(DataError, match="no usable cell: no image in D20150411T205456_IFCB012"):
             open_source(real_data / "ifcb" / f"D20150411T205456_IFCB012{ending}").scan()
 
 
-def write(folder: Path, name: str, rows: list[str], num_bytes: int) -> Path:
+def write(folder, name, rows, num_bytes):
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.adc").write_text("".join(f"{row}\n" for row in rows))
     (folder / f"{name}.roi").write_bytes(bytes(range(256)) * (num_bytes // 256 + 1))
     return folder
 
 
-def old_row(trigger: int, x: int, y: int, width: int, height: int, offset: int) -> str:
+def old_row(trigger, x, y, width, height, offset):
     return f"{trigger},0,0,0,0,0,0,0,0,{x},{y},{width},{height},{offset},0"
 
 
-def test_rows_that_point_nowhere_are_quarantined(tmp_path: Path) -> None:
+def test_rows_that_point_nowhere_are_quarantined(tmp_path):
     rows = [
         old_row(1, 0, 0, 4, 5, 0),
         old_row(2, 0, 0, 0, 0, 20),  # no image
@@ -103,7 +99,7 @@ def test_rows_that_point_nowhere_are_quarantined(tmp_path: Path) -> None:
     assert {bad.reason for bad in listing.rejected} >= {"its .roi is missing"}
 
 
-def test_only_neighbours_of_one_trigger_that_overlap_are_stitched(tmp_path: Path) -> None:
+def test_only_neighbours_of_one_trigger_that_overlap_are_stitched(tmp_path):
     rows = [
         old_row(1, 0, 0, 10, 10, 0),
         old_row(1, 8, 0, 10, 10, 100),  # shares two columns: too few
@@ -118,7 +114,7 @@ def test_only_neighbours_of_one_trigger_that_overlap_are_stitched(tmp_path: Path
     assert "under the number of the first: 1." in listing.notes[-1]
 
 
-def test_corners_that_neither_shows_get_the_level_beside_them() -> None:
+def test_corners_that_neither_shows_get_the_level_beside_them():
     one, two = np.full((6, 8), 10, np.uint8), np.full((4, 8), 30, np.uint8)
     image = stitch([one, two], [(100, 50), (104, 54)])
     assert image.shape == (8, 12)
@@ -129,7 +125,7 @@ def test_corners_that_neither_shows_get_the_level_beside_them() -> None:
     assert 10 < filled.pop() < 30
 
 
-def level_beside(image: np.ndarray, missing: np.ndarray) -> int:
+def level_beside(image, missing):
     """The level for missing pixels as pyifcb's infill_image finds it: dilation and edge by correlation with kernels."""
     ndimage = pytest.importorskip("scipy.ndimage")
     cross, edge = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]]), np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]])
@@ -140,7 +136,7 @@ def level_beside(image: np.ndarray, missing: np.ndarray) -> int:
     return round(float(np.ma.array(image, mask=missing)[along].mean()))
 
 
-def test_corners_are_filled_as_by_pyifcb(real_data: Path) -> None:
+def test_corners_are_filled_as_by_pyifcb(real_data):
     rng = np.random.default_rng(0)
     regions = raw_regions(real_data / "ifcb", OLD)
     cases = [([regions[3], regions[4]], [(210, 432), (360, 457)])]
@@ -158,12 +154,12 @@ def test_corners_are_filled_as_by_pyifcb(real_data: Path) -> None:
             assert set(image[missing].tolist()) == {level_beside(image, missing)}
 
 
-def test_a_bin_without_the_name_of_its_instrument_is_refused(tmp_path: Path) -> None:
+def test_a_bin_without_the_name_of_its_instrument_is_refused(tmp_path):
     with pytest.raises(DataError, match="must have the name that the instrument gave it"):
         Ifcb(write(tmp_path / "bins", "mine", [old_row(1, 0, 0, 4, 5, 0)], 100)).scan()
 
 
-def test_bins_without_adc_are_quarantined(tmp_path: Path) -> None:
+def test_bins_without_adc_are_quarantined(tmp_path):
     folder = write(tmp_path / "bins", OLD, [old_row(1, 0, 0, 4, 5, 0)], 100)
     (folder / "D20200101T000000_IFCB001.roi").write_bytes(b"x")
     listing = Ifcb(folder).scan()

@@ -1,7 +1,5 @@
 """Image folders: patterns, and refusals that show the other readings."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path
@@ -9,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from fastcell.errors import ArgumentError, BadCell, DataError
-from fastcell.sources.base import Listing, SourceItem
+from fastcell.sources.base import SourceItem
 from fastcell.sources.image_folder import ImageFolder, Pattern, find_images
 from fastcell.sources.registry import open_source
 
 
-def fill(root: Path, *keys: str) -> Path:
+def fill(root, *keys):
     for key in keys:
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -22,7 +20,7 @@ def fill(root: Path, *keys: str) -> Path:
     return root
 
 
-def scan(root: Path, pattern: str | None = None) -> Listing:
+def scan(root, pattern=None):
     return open_source(root, pattern).scan()
 
 
@@ -42,21 +40,21 @@ def scan(root: Path, pattern: str | None = None) -> Listing:
         ("run.1/{name}", "runs1/x.png", None),
     ],
 )
-def test_pattern_reads_a_path(pattern: str, key: str, fields: dict[str, str] | None) -> None:
+def test_pattern_reads_a_path(pattern, key, fields):
     assert Pattern(pattern).match(key) == fields
 
 
-def test_a_field_ends_at_its_first_fit() -> None:
+def test_a_field_ends_at_its_first_fit():
     assert Pattern("{class}_{name}").match("S_phase_01.png") == {"class": "S", "name": "phase_01.png"}
 
 
 @pytest.mark.parametrize("text", ["{class}/", "{name}/{name}", "{label}/{name}", "", "{}/{name}"])
-def test_pattern_that_cannot_be_is_refused(text: str) -> None:
+def test_pattern_that_cannot_be_is_refused(text):
     with pytest.raises(ArgumentError, match="--pattern must be"):
         Pattern(text)
 
 
-def test_class_folders_need_no_pattern(tmp_path: Path) -> None:
+def test_class_folders_need_no_pattern(tmp_path):
     fill(tmp_path, "c10/a.JPG", "c9/b.png", "c9/a.tiff", "c9/sub.d.npy", "c9/x.jpeg")
     fill(tmp_path, "SOURCE.md", "c9/.hid.png", ".git/x.png")
     listing = scan(tmp_path)
@@ -69,7 +67,7 @@ def test_class_folders_need_no_pattern(tmp_path: Path) -> None:
     ]
 
 
-def test_spaces_unicode_and_broken_names(tmp_path: Path) -> None:
+def test_spaces_unicode_and_broken_names(tmp_path):
     fill(tmp_path, "T cell/µ 1.png", "naïve/Ω.png")
     broken = os.fsencode(tmp_path) + b"/na\xefve"
     fill(Path(os.fsdecode(broken)), "a.png")
@@ -84,7 +82,7 @@ def test_spaces_unicode_and_broken_names(tmp_path: Path) -> None:
     }
 
 
-def test_ambiguous_depth_prints_both_readings(tmp_path: Path) -> None:
+def test_ambiguous_depth_prints_both_readings(tmp_path):
     fill(tmp_path, "d1/act/a.png", "d2/act/b.png")
     with pytest.raises(DataError) as caught:
         scan(tmp_path)
@@ -97,13 +95,13 @@ def test_ambiguous_depth_prints_both_readings(tmp_path: Path) -> None:
     assert [(item.group, item.class_name) for item in listing.items] == [("d1", "act"), ("d2", "act")]
 
 
-def test_mixed_depths_are_told(tmp_path: Path) -> None:
+def test_mixed_depths_are_told(tmp_path):
     fill(tmp_path, "A/a.png", "A/deep/b.png", "overview.png")
     with pytest.raises(DataError, match=r"Depths found: 1 \(1 images\), 2 \(1 images\), 3 \(1 images\)"):
         scan(tmp_path)
 
 
-def test_flat_folder_asks_what_it_is(tmp_path: Path) -> None:
+def test_flat_folder_asks_what_it_is(tmp_path):
     fill(tmp_path, "THP1_1.png", "MCF7_1.png")
     with pytest.raises(DataError) as caught:
         scan(tmp_path)
@@ -116,7 +114,7 @@ def test_flat_folder_asks_what_it_is(tmp_path: Path) -> None:
     assert [item.class_name for item in unlabelled.items] == [None, None]
 
 
-def test_folder_without_images_is_refused(tmp_path: Path) -> None:
+def test_folder_without_images_is_refused(tmp_path):
     fill(tmp_path, "notes.md")
     with pytest.raises(
         DataError, match=r"must hold images .* got none. Files of other kinds are left out: 1 \(.md 1\).*Check"
@@ -124,7 +122,7 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
-def test_pipes_are_passed_over_and_broken_links_listed(tmp_path: Path) -> None:
+def test_pipes_are_passed_over_and_broken_links_listed(tmp_path):
     fill(tmp_path, "A/a.png")
     os.mkfifo(tmp_path / "A" / "pipe.png")  # reading it would wait for ever
     (tmp_path / "A" / "lost.png").symlink_to(tmp_path / "gone.png")
@@ -132,7 +130,7 @@ def test_pipes_are_passed_over_and_broken_links_listed(tmp_path: Path) -> None:
     assert [item.key for item in scan(tmp_path).items] == ["A/a.png", "A/linked.png", "A/lost.png"]
 
 
-def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
+def test_links_are_followed_but_never_in_circles(tmp_path):
     fill(tmp_path / "src", "A/a.png")
     fill(tmp_path / "elsewhere", "b.png")
     (tmp_path / "src" / "B").symlink_to(tmp_path / "elsewhere")
@@ -140,7 +138,7 @@ def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
     assert [item.key for item in scan(tmp_path / "src").items] == ["A/a.png", "B/b.png"]
 
 
-def test_real_folders(real_data: Path) -> None:
+def test_real_folders(real_data):
     jurkat = scan(real_data / "jurkat")
     assert len(jurkat.items) == 2393
     assert jurkat.classes == ["Anaphase", "G1", "G2", "Metaphase", "Prophase", "S_phase", "Telophase"]

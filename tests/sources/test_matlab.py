@@ -1,9 +1,5 @@
 """MATLAB files: variables against SciPy, and damage."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -20,11 +16,11 @@ LABELS = np.random.default_rng(1).integers(-1, 3, 20)
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
+def _fresh():
     look_again()
 
 
-def test_matlab_files_that_were_cut(tmp_path: Path) -> None:
+def test_matlab_files_that_were_cut(tmp_path):
     for name, compressed in {"a.mat": True, "b.mat": False}.items():
         scipy_io.savemat(tmp_path / name, {"stack": STACK, "labels": LABELS}, do_compression=compressed)
         data = (tmp_path / name).read_bytes()
@@ -38,7 +34,7 @@ def test_matlab_files_that_were_cut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("pixels", [PIXELS, DEEP])
-def test_images_and_values_of_version_5(tmp_path: Path, pixels: np.ndarray, compressed: bool) -> None:
+def test_images_and_values_of_version_5(tmp_path, pixels, compressed):
     path = str(tmp_path / "a.mat")
     variables = {
         "stack": pixels.transpose(1, 2, 0), "row": LABELS[None], "column": LABELS[:, None].astype(float),
@@ -67,7 +63,7 @@ def test_images_and_values_of_version_5(tmp_path: Path, pixels: np.ndarray, comp
     assert file.values("stack", 20) is None
 
 
-def test_small_numbers_keep_their_class(tmp_path: Path) -> None:
+def test_small_numbers_keep_their_class(tmp_path):
     """MATLAB stores numbers in the smallest type that holds them; what they are is in the class."""
     path = tmp_path / "a.mat"
     scipy_io.savemat(path, {"images": STACK.astype(np.uint16)}, do_compression=False)
@@ -84,13 +80,13 @@ def test_small_numbers_keep_their_class(tmp_path: Path) -> None:
         (STACK.astype(np.int8), "got 7 x 11 x 20 of int8"),
     ],
 )
-def test_variables_that_are_no_images(tmp_path: Path, array: np.ndarray, message: str) -> None:
+def test_variables_that_are_no_images(tmp_path, array, message):
     scipy_io.savemat(tmp_path / "a.mat", {"images": array})
     with pytest.raises(DataError, match=message):
         Mat5File(str(tmp_path / "a.mat")).stack("images")
 
 
-def test_damaged_values_are_a_bad_cell(tmp_path: Path) -> None:
+def test_damaged_values_are_a_bad_cell(tmp_path):
     path = tmp_path / "a.mat"
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 100)).astype(np.uint8)
     scipy_io.savemat(path, {"images": noise}, do_compression=True)
@@ -102,7 +98,7 @@ def test_damaged_values_are_a_bad_cell(tmp_path: Path) -> None:
         stack.load(0)
 
 
-def test_version_7_3_is_hdf5_in_reverse(tmp_path: Path) -> None:
+def test_version_7_3_is_hdf5_in_reverse(tmp_path):
     h5py = pytest.importorskip("h5py")
     path = str(tmp_path / "a.mat")
     with h5py.File(path, "w", userblock_size=512) as file:

@@ -1,18 +1,14 @@
 """NumPy files: headers, values, and nothing unpickled."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from fastcell.errors import DataError
 from fastcell.packing.pack import pack
-from fastcell.sources.base import Listing
 from fastcell.sources.numpy_files import NpyFile, NpzFile, read_column, read_header
 from fastcell.sources.registry import ReadOptions, open_source
 
@@ -20,21 +16,21 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (50, 7, 11)).astype(np.uint8)
 DEEP = PIXELS.astype(np.uint16) * 200
 
 
-def scan(path: Path) -> Listing:
+def scan(path):
     return open_source(path, options=ReadOptions(format="arrays")).scan()
 
 
-def refused(path: Path, match: str) -> None:
+def refused(path, match):
     with pytest.raises(DataError, match=match):
         scan(path)
 
 
 class Evil:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return Path.touch, (Path("executed"),)  # type: ignore[return-value]
+    def __reduce__(self):
+        return Path.touch, (Path("executed"),)
 
 
-def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_unpickled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     evil = np.empty(4, object)
     evil[:] = [Evil()] * 4
@@ -47,7 +43,7 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (tmp_path / "executed").exists()
 
 
-def test_claims_beyond_the_bytes(tmp_path: Path) -> None:
+def test_claims_beyond_the_bytes(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, PIXELS)
     data = path.read_bytes()
@@ -68,7 +64,7 @@ def test_claims_beyond_the_bytes(tmp_path: Path) -> None:
     refused(cut, "cut.npz cannot be read")
 
 
-def test_a_damaged_member_takes_its_cells_to_the_quarantine(tmp_path: Path) -> None:
+def test_a_damaged_member_takes_its_cells_to_the_quarantine(tmp_path):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, images=DEEP)
     data = bytearray(path.read_bytes())
@@ -78,7 +74,7 @@ def test_a_damaged_member_takes_its_cells_to_the_quarantine(tmp_path: Path) -> N
         pack(path, tmp_path / "out", window=(0.0, 65535.0))
 
 
-def npy_bytes(array: np.ndarray, version: tuple[int, int] | None = None) -> bytes:
+def npy_bytes(array, version=None):
     file = io.BytesIO()
     np.lib.format.write_array(file, array, version)
     return file.getvalue()
@@ -89,7 +85,7 @@ def npy_bytes(array: np.ndarray, version: tuple[int, int] | None = None) -> byte
     "array",
     [PIXELS, DEEP.astype(">u2"), np.asfortranarray(PIXELS), np.array(["ab", "c"]), np.array([True]), np.zeros(0)],
 )
-def test_headers_are_those_of_numpy(array: np.ndarray, version: tuple[int, int]) -> None:
+def test_headers_are_those_of_numpy(array, version):
     data = npy_bytes(array, version)
     header = read_header(data[:4096])
     assert header is not None
@@ -107,11 +103,11 @@ def test_headers_are_those_of_numpy(array: np.ndarray, version: tuple[int, int])
         npy_bytes(PIXELS).replace(b"|u1", b"|u9"), npy_bytes(PIXELS).replace(b"False", b"exit("),
     ],
 )  # fmt: skip
-def test_headers_that_are_none(data: bytes) -> None:
+def test_headers_that_are_none(data):
     assert read_header(data[:4096]) is None
 
 
-def test_one_array(tmp_path: Path) -> None:
+def test_one_array(tmp_path):
     np.save(tmp_path / "a.npy", DEEP)
     file = NpyFile(str(tmp_path / "a.npy"))
     assert file.shapes() == {"images": (50, 7, 11)}
@@ -127,7 +123,7 @@ def test_one_array(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_named_arrays(tmp_path: Path, save: Any) -> None:
+def test_named_arrays(tmp_path, save):
     colour = np.random.default_rng(1).integers(0, 256, (6, 8, 9, 3)).astype(np.uint8)
     save(tmp_path / "a.npz", deep=DEEP, colour=colour, area=np.linspace(0, 1, 50), names=np.array(["x", "yy"]))
     file = NpzFile(str(tmp_path / "a.npz"))
@@ -142,7 +138,7 @@ def test_named_arrays(tmp_path: Path, save: Any) -> None:
     assert file.values("deep", 50) is None
 
 
-def test_a_wrong_checksum_is_seen(tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_seen(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, area=np.linspace(0, 1, 50))
     data = bytearray(path.read_bytes())

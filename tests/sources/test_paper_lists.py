@@ -1,18 +1,13 @@
 """The paper's released lists: numbers and split kept, lines that cannot be read named."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from fastcell.errors import DataError
-from fastcell.sources.base import Listing
 from fastcell.sources.paper_lists import ReleasedLists
 from fastcell.sources.registry import open_source
 
 
-def fill(root: Path, *keys: str) -> Path:
+def fill(root, *keys):
     for key in keys:
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -20,11 +15,11 @@ def fill(root: Path, *keys: str) -> Path:
     return root
 
 
-def scan(root: Path) -> Listing:
+def scan(root):
     return open_source(root).scan()
 
 
-def released(root: Path, **texts: str) -> Path:
+def released(root, **texts):
     fill(root, "img/t0.jpg", "img/t1.jpg", "img/v.jpg", "img/s.jpg", "img/free.jpg")
     default = {
         "Train.txt": "img/t0.jpg 2\nimg/t1.jpg 0\n\n",
@@ -37,7 +32,7 @@ def released(root: Path, **texts: str) -> Path:
     return root
 
 
-def test_released_lists_keep_numbers_and_split(tmp_path: Path) -> None:
+def test_released_lists_keep_numbers_and_split(tmp_path):
     source = open_source(released(tmp_path))
     listing = source.scan()
     assert isinstance(source, ReleasedLists)
@@ -53,7 +48,7 @@ def test_released_lists_keep_numbers_and_split(tmp_path: Path) -> None:
     assert source.load(listing.items[0]) == b"bytes of img/s.jpg"
 
 
-def test_released_lists_reject_missing_and_repeated_files(tmp_path: Path) -> None:
+def test_released_lists_reject_missing_and_repeated_files(tmp_path):
     released(tmp_path, TEST_txt="img/gone.jpg 0\nimg/t1.jpg 0\nimg/note.txt 0\nimg/s.jpg 2\n")
     (tmp_path / "img" / "note.txt").write_text("x")
     listing = scan(tmp_path)
@@ -78,19 +73,19 @@ def test_released_lists_reject_missing_and_repeated_files(tmp_path: Path) -> Non
         ({"Train_txt": "", "valid_txt": "", "TEST_txt": ""}, r"the lists must name at least one image"),
     ],
 )
-def test_released_lists_that_cannot_be_read_name_the_line(tmp_path: Path, texts: dict[str, str], message: str) -> None:
+def test_released_lists_that_cannot_be_read_name_the_line(tmp_path, texts, message):
     with pytest.raises(DataError, match=message):
         scan(released(tmp_path, **texts))
 
 
-def test_released_lists_without_classes(tmp_path: Path) -> None:
+def test_released_lists_without_classes(tmp_path):
     released(tmp_path)
     (tmp_path / "label.txt").unlink()
     with pytest.raises(DataError, match=r"got none. Add it, or give --pattern"):
         scan(tmp_path)
 
 
-def test_numbers_with_gaps_are_told(tmp_path: Path) -> None:
+def test_numbers_with_gaps_are_told(tmp_path):
     listing = scan(released(tmp_path, label_txt="THP1 0\nMB231 2\nPBMC 7\n"))
     assert listing.classes == ["THP1", "MB231", "PBMC"]
     assert "The label numbers 0, 2, 7 are replaced by 0 to 2." in listing.notes

@@ -1,9 +1,5 @@
 """Tables of paths and labels, over images and over the cells of containers."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pyarrow as pa
@@ -14,13 +10,12 @@ from fastcell.cli.pack import main
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.pack import pack
-from fastcell.sources.base import Listing
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.splits.make_splits import SplitOptions
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
+def images(tmp_path):
     """12 images, 3 x (number + 3) pixels."""
     root = tmp_path / "images"
     for i in range(12):
@@ -30,16 +25,16 @@ def images(tmp_path: Path) -> Path:
     return root
 
 
-def write(path: Path, *lines: str) -> Path:
+def write(path, *lines):
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
 
 
-def rows_of(manifest: Manifest) -> dict[str, dict[str, object]]:
+def rows_of(manifest):
     return {row["key"]: row for row in manifest.table.to_pylist()}
 
 
-def test_a_pixel_size_that_cannot_be_is_unknown(images: Path, tmp_path: Path) -> None:
+def test_a_pixel_size_that_cannot_be_is_unknown(images, tmp_path):
     """1e-300 would be 0 in the manifest, and the whole set then refused."""
     lines = [f"f{i % 2}/{i:02d}.png,{value}" for i, value in enumerate(("1e-300", "0", "-1", "1e300", "0.5"))]
     path = write(tmp_path / "t.csv", "path,um_per_px", *lines)
@@ -49,7 +44,7 @@ def test_a_pixel_size_that_cannot_be_is_unknown(images: Path, tmp_path: Path) ->
     assert np.isnan(list(found.values())).all()
 
 
-def test_table_names_labels_groups_and_features(images: Path, tmp_path: Path) -> None:
+def test_table_names_labels_groups_and_features(images, tmp_path):
     lines = [f"f{i % 2}/{i:02d}.png,0{i % 3},d{i % 4},{i / 8},{i if i % 5 else ''},text" for i in range(10)]
     path = write(
         tmp_path / "t.csv", "Path,Label,group,um_per_px,score,note", *lines, "f0/00.png,01,d1,1,1,x", "no.png,01,,,,"
@@ -74,7 +69,7 @@ def test_table_names_labels_groups_and_features(images: Path, tmp_path: Path) ->
     ]
 
 
-def test_split_of_the_table_is_kept(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_split_of_the_table_is_kept(images, tmp_path, capsys):
     lines = [f"f{i % 2}/{i:02d}.png\tA\t{('train', 'VAL', 'test', '')[i % 4]}" for i in range(12)]
     path = write(tmp_path / "t.tsv", "file\tclass\tsplit", *lines)
     manifest = pack(images, tmp_path / "out", read=ReadOptions(table=path), verbose=True)
@@ -85,7 +80,7 @@ def test_split_of_the_table_is_kept(images: Path, tmp_path: Path, capsys: pytest
     assert sides == {f"f{i % 2}/{i:02d}.png": ("train", "valid", "test", "")[i % 4] for i in range(12)}
 
 
-def test_parquet_with_numbers_for_labels(images: Path, tmp_path: Path) -> None:
+def test_parquet_with_numbers_for_labels(images, tmp_path):
     path = tmp_path / "t.parquet"
     columns = {"key": [f"f{i % 2}/{i:02d}.png" for i in range(12)], "label": [i % 2 if i else None for i in range(12)]}
     pq.write_table(pa.table(columns), path)
@@ -95,14 +90,14 @@ def test_parquet_with_numbers_for_labels(images: Path, tmp_path: Path) -> None:
     assert rows_of(manifest)["f1/03.png"]["class"] == "1"
 
 
-def test_a_table_stands_for_its_folder(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_stands_for_its_folder(images, tmp_path, capsys):
     path = write(images / "t.csv", "path,label", *(f"f{i % 2}/{i:02d}.png,{'AB'[i % 2]}" for i in range(11)))
     assert main([str(path), str(tmp_path / "out")]) == 0
     assert "cells that the table does not name are left out: 1" in capsys.readouterr().err
     assert len(Manifest.open(tmp_path / "out")) == 11
 
 
-def test_cells_of_containers_get_labels_by_key(tmp_path: Path) -> None:
+def test_cells_of_containers_get_labels_by_key(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 5, 6)).astype(np.uint8)
     np.savez(tmp_path / "a.npz", images=pixels, area=np.arange(20.0), score=np.zeros(20))
     lines = [f"a.npz/{i:06d},{'AB'[i % 2]},{i + 0.5}" for i in range(3, 20)]
@@ -117,8 +112,8 @@ def test_cells_of_containers_get_labels_by_key(tmp_path: Path) -> None:
     assert features.column("score").to_pylist() == [i + 0.5 for i in numbers]
 
 
-def test_tables_that_cannot_be(images: Path, tmp_path: Path) -> None:
-    def refused(path: Path, match: str) -> None:
+def test_tables_that_cannot_be(images, tmp_path):
+    def refused(path, match):
         with pytest.raises(DataError, match=match):
             open_source(images, options=ReadOptions(table=path)).scan()
 
@@ -145,12 +140,12 @@ def test_tables_that_cannot_be(images: Path, tmp_path: Path) -> None:
         open_source(table, options=ReadOptions(table=table))
 
 
-def listed(images: Path, path: Path) -> Listing:
+def listed(images, path):
     return open_source(images, options=ReadOptions(table=path)).scan()
 
 
-def features_of(listing: Listing) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+def features_of(listing):
+    found = {}
     assert listing.features is not None
     for keys, values in listing.features.pieces():
         for name, column in values.items():
@@ -161,7 +156,7 @@ def features_of(listing: Listing) -> dict[str, dict[str, float]]:
 KEYS = [f"f{i % 2}/{i:02d}.png" for i in range(6)]
 
 
-def test_numbers_with_gaps_are_the_classes_that_they_name(images: Path, tmp_path: Path) -> None:
+def test_numbers_with_gaps_are_the_classes_that_they_name(images, tmp_path):
     words = ["1.0", "2", "", "1", "2.0", "1.00"]
     path = write(tmp_path / "t.csv", "path,label", *(f"{key},{word}" for key, word in zip(KEYS, words, strict=True)))
     listing = listed(images, path)
@@ -169,7 +164,7 @@ def test_numbers_with_gaps_are_the_classes_that_they_name(images: Path, tmp_path
     assert [item.class_name for item in listing.items] == ["1", "2", None, "1", "2", "1"]
 
 
-def test_the_group_na_is_a_group_and_is_noted(images: Path, tmp_path: Path) -> None:
+def test_the_group_na_is_a_group_and_is_noted(images, tmp_path):
     groups = ["NA", "SA", "NA", "IO", "", "nan"]
     path = write(tmp_path / "t.csv", "path,group", *(f"{key},{word}" for key, word in zip(KEYS, groups, strict=True)))
     listing = listed(images, path)
@@ -177,7 +172,7 @@ def test_the_group_na_is_a_group_and_is_noted(images: Path, tmp_path: Path) -> N
     assert any("'NA' in column group (2 rows) is read as a name" in note for note in listing.notes)
 
 
-def test_german_excel(images: Path, tmp_path: Path) -> None:
+def test_german_excel(images, tmp_path):
     lines = [f"{key};Größe;{i},5;1.{i}00,25" for i, key in enumerate(KEYS)]
     path = tmp_path / "t.csv"
     path.write_bytes(("sep=;\r\nPath;Label;area;mass\r\n" + "\r\n".join(lines)).encode("utf-8-sig"))
@@ -189,7 +184,7 @@ def test_german_excel(images: Path, tmp_path: Path) -> None:
     }
 
 
-def test_unicode_text_of_excel_is_read_and_latin_1_is_refused(images: Path, tmp_path: Path) -> None:
+def test_unicode_text_of_excel_is_read_and_latin_1_is_refused(images, tmp_path):
     text = "path\tlabel\n" + "".join(f"{key}\tGröße\n" for key in KEYS)
     (tmp_path / "t.tsv").write_bytes(text.encode("utf-16"))
     assert listed(images, tmp_path / "t.tsv").classes == ["Größe"]
@@ -198,7 +193,7 @@ def test_unicode_text_of_excel_is_read_and_latin_1_is_refused(images: Path, tmp_
         listed(images, tmp_path / "t.tsv")
 
 
-def test_columns_that_are_not_read_are_named_and_an_index_is_no_feature(images: Path, tmp_path: Path) -> None:
+def test_columns_that_are_not_read_are_named_and_an_index_is_no_feature(images, tmp_path):
     lines = [f"{i},{key},A,{i} %,May,{i},{i},{i}" for i, key in enumerate(KEYS)]
     path = write(tmp_path / "t.csv", ",path,label,share,month,n,twice,twice", *lines)
     listing = listed(images, path)
@@ -213,7 +208,7 @@ def test_columns_that_are_not_read_are_named_and_an_index_is_no_feature(images: 
     ]
 
 
-def test_row_names_of_r_quotes_and_true_and_false(images: Path, tmp_path: Path) -> None:
+def test_row_names_of_r_quotes_and_true_and_false(images, tmp_path):
     lines = [f'"{i + 1}" "{key}" "T cell" {i}.5 {"TRUE" if i % 2 else "NA"}' for i, key in enumerate(KEYS)]
     listing = listed(images, write(tmp_path / "t.txt", '"file" "class" "area" "round"', *lines))
     assert listing.classes == ["T cell"]
@@ -224,7 +219,7 @@ def test_row_names_of_r_quotes_and_true_and_false(images: Path, tmp_path: Path) 
     assert all(np.isnan(found["round"][key]) for key in KEYS[::2])
 
 
-def test_windows_paths_absolute_paths_and_other_case(images: Path, tmp_path: Path) -> None:
+def test_windows_paths_absolute_paths_and_other_case(images, tmp_path):
     paths = ["f0\\00.png", ".\\f1\\01.png", str(images / "f0/02.png"), "F1/03.PNG", " f0/04.png "]
     listing = listed(images, write(tmp_path / "t.csv", "path,label", *(f"{path},A" for path in paths)))
     assert [item.key for item in listing.items] == ["f0/00.png", "f1/01.png", "f0/02.png", "f0/04.png"]
@@ -234,7 +229,7 @@ def test_windows_paths_absolute_paths_and_other_case(images: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("types", [True, False])
-def test_ecotaxa(images: Path, tmp_path: Path, types: bool) -> None:
+def test_ecotaxa(images, tmp_path, types):
     names = ["object_id", "object_annotation_category", "object_annotation_status", "img_file_name", "object_area"]
     lines = ["[t]\t[t]\t[t]\t[t]\t[f]"] if types else []
     lines += [
@@ -253,7 +248,7 @@ def test_ecotaxa(images: Path, tmp_path: Path, types: bool) -> None:
     assert not listing.rejected
 
 
-def test_columns_that_may_be_the_group_are_noted(images: Path, tmp_path: Path) -> None:
+def test_columns_that_may_be_the_group_are_noted(images, tmp_path):
     lines = [f"{key},A,s{i % 2}" for i, key in enumerate(KEYS)]
     (note,) = [
         note
@@ -267,7 +262,7 @@ def test_columns_that_may_be_the_group_are_noted(images: Path, tmp_path: Path) -
     assert not any("belong together" in note for note in again.notes)
 
 
-def test_two_unicode_forms_are_one_name(tmp_path: Path) -> None:
+def test_two_unicode_forms_are_one_name(tmp_path):
     root = tmp_path / "images"
     root.mkdir()
     cv2.imwrite(str(root / "cafe\u0301.png"), np.full((3, 4), 7, np.uint8))
@@ -276,7 +271,7 @@ def test_two_unicode_forms_are_one_name(tmp_path: Path) -> None:
     assert not listing.rejected
 
 
-def test_splits_of_the_source_are_kept_beside_those_of_the_table(images: Path, tmp_path: Path) -> None:
+def test_splits_of_the_source_are_kept_beside_those_of_the_table(images, tmp_path):
     (images / "Train.txt").write_text("f0/00.png 0\nf0/02.png 0\n")
     (images / "Test.txt").write_text("f1/01.png 1\n")
     (images / "labels.txt").write_text("a 0\nb 1\n")

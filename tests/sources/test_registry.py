@@ -1,11 +1,8 @@
 """Which reader a path gets."""
 
-from __future__ import annotations
-
 import pickle
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +24,7 @@ from fastcell.sources.webdataset import Tars
 from fastcell.system.optional_packages import install_hint
 
 
-def fill(root: Path, *keys: str) -> Path:
+def fill(root, *keys):
     for key in keys:
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +52,7 @@ def fill(root: Path, *keys: str) -> Path:
         (["nothing.md"], None, ImageFolder),
     ],
 )
-def test_reader_follows_from_the_files(tmp_path: Path, files: list[str], pattern: str | None, kind: type) -> None:
+def test_reader_follows_from_the_files(tmp_path, files, pattern, kind):
     assert isinstance(open_source(fill(tmp_path, *files), pattern), kind)
 
 
@@ -67,9 +64,7 @@ def test_reader_follows_from_the_files(tmp_path: Path, files: list[str], pattern
         (["D20130526T095207_IFCB013.adc", "D20130526T095207_IFCB013.roi", "a.PNG"], ["ifcb", "images"]),
     ],
 )
-def test_mixed_folders_are_refused_and_a_named_format_is_read(
-    tmp_path: Path, files: list[str], names: list[str]
-) -> None:
+def test_mixed_folders_are_refused_and_a_named_format_is_read(tmp_path, files, names):
     fill(tmp_path, *files)
     wanted = " or ".join(f"--format {name}" for name in names)
     with pytest.raises(DataError, match=f"must hold files of one format, got .*{wanted}"):
@@ -78,7 +73,7 @@ def test_mixed_folders_are_refused_and_a_named_format_is_read(
         assert open_source(tmp_path, options=ReadOptions(format=name)).describe()
 
 
-def test_one_stack_among_images(tmp_path: Path) -> None:
+def test_one_stack_among_images(tmp_path):
     root = tmp_path / "images"
     for i in range(6):
         path = root / "AB"[i % 2] / f"p{i}.png"
@@ -115,13 +110,13 @@ def test_one_stack_among_images(tmp_path: Path) -> None:
         ("a.parquet", PathTable),
     ],
 )
-def test_reader_follows_from_the_name_of_a_file(tmp_path: Path, name: str, kind: type) -> None:
+def test_reader_follows_from_the_name_of_a_file(tmp_path, name, kind):
     source = open_source(fill(tmp_path, name) / name)
     assert isinstance(source, kind)
     assert source.describe()
 
 
-def test_stacks_are_told_from_single_images(tmp_path: Path) -> None:
+def test_stacks_are_told_from_single_images(tmp_path):
     cells = np.zeros((5, 6, 7), np.uint8)
     np.save(tmp_path / "a.npy", cells[0])
     np.save(tmp_path / "b.npy", cells[:1])
@@ -138,7 +133,7 @@ def test_stacks_are_told_from_single_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("files", [["a.cif"], ["x/a.daf", "x/b.daf", "notes.md"]])
-def test_imagestream_says_how_to_export(tmp_path: Path, files: list[str]) -> None:
+def test_imagestream_says_how_to_export(tmp_path, files):
     fill(tmp_path, *files)
     with pytest.raises(DataError, match=r"ImageStream\. Export the images from IDEAS: Tools, Export \.TIF Images"):
         open_source(tmp_path / files[0] if len(files) == 1 else tmp_path)
@@ -162,18 +157,18 @@ def test_imagestream_says_how_to_export(tmp_path: Path, files: list[str]) -> Non
         (ReadOptions(format="gif"), "--format must be one of rtdc, ifcb, tars, lists, tiff, images, arrays"),
     ],
 )
-def test_options_that_would_be_passed_over_are_refused(tmp_path: Path, options: ReadOptions, match: str) -> None:
+def test_options_that_would_be_passed_over_are_refused(tmp_path, options, match):
     with pytest.raises(ArgumentError, match=match):
         open_source(fill(tmp_path, "A/a.png"), options=options)
 
 
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(DataError, match=re.escape(f"needs the package h5py. {install_hint('h5py')}")):
         open_source(fill(tmp_path, "a.rtdc") / "a.rtdc").scan()
 
 
-def test_paths_that_are_no_folder_are_refused(tmp_path: Path) -> None:
+def test_paths_that_are_no_folder_are_refused(tmp_path):
     fill(tmp_path, "notes.md")
     with pytest.raises(ArgumentError, match="nothing there"):
         open_source(tmp_path / "absent")
@@ -181,7 +176,7 @@ def test_paths_that_are_no_folder_are_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "notes.md")
 
 
-def test_sources_travel_to_workers(tmp_path: Path) -> None:
+def test_sources_travel_to_workers(tmp_path):
     source = pickle.loads(pickle.dumps(open_source(fill(tmp_path, "A/a.png"))))
     assert source.load(source.scan().items[0]) == b"bytes of A/a.png"
 
@@ -194,9 +189,7 @@ def test_sources_travel_to_workers(tmp_path: Path) -> None:
         ("atom-samples", "{class}_{name}", 30, "cell"),
     ],
 )
-def test_real_images_come_out_as_pillow_reads_them(
-    real_data: Path, tmp_path: Path, name: str, pattern: str | None, num: int, layout: str
-) -> None:
+def test_real_images_come_out_as_pillow_reads_them(real_data, tmp_path, name, pattern, num, layout):
     images = [path for path in (real_data / name).rglob("*") if path.suffix in (".png", ".jpg")]
     manifest = pack(real_data / name, tmp_path / "out", pattern=pattern, layout=layout)
     assert len(manifest) == len(images) == num

@@ -1,11 +1,7 @@
 """RT-DC files: events, features, pixel size and background, against h5py; files that read elsewhere are refused."""
 
-from __future__ import annotations
-
 import json
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +18,7 @@ from fastcell.splits.make_splits import SplitOptions
 h5py = pytest.importorskip("h5py")
 
 
-def write(path: Path, num: int, *, side: int = 9, seed: int = 0, chunk: int = 4, **datasets: Any) -> np.ndarray:
+def write(path, num, *, side=9, seed=0, chunk=4, **datasets):
     """Images of `num` events, (num, side, side + 3)."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (num, side, side + 3)).astype(np.uint8)
@@ -40,7 +36,7 @@ def write(path: Path, num: int, *, side: int = 9, seed: int = 0, chunk: int = 4,
     return pixels
 
 
-def columns(source: Rtdc) -> dict[str, dict[str, float]]:
+def columns(source):
     listing = source.scan()
     assert listing.features is not None
     return {
@@ -50,7 +46,7 @@ def columns(source: Rtdc) -> dict[str, dict[str, float]]:
     }
 
 
-def test_events_and_features(tmp_path: Path) -> None:
+def test_events_and_features(tmp_path):
     one, two = write(tmp_path / "A" / "m1.rtdc", 10), write(tmp_path / "B" / "m2.rtdc", 7, side=5, seed=1)
     write(tmp_path / "B" / "none.rtdc", 0)
     (tmp_path / "B" / "void.rtdc").write_bytes(b"")
@@ -79,7 +75,7 @@ def test_events_and_features(tmp_path: Path) -> None:
     assert math.isnan(columns(source)["A/m1.rtdc/000009"]["short"])  # one value fewer than images
 
 
-def test_packed_cells_find_their_features(tmp_path: Path) -> None:
+def test_packed_cells_find_their_features(tmp_path):
     pixels = write(tmp_path / "m.rtdc", 30)
     manifest = pack(tmp_path / "m.rtdc", tmp_path / "out")
     features = manifest.features()
@@ -93,7 +89,7 @@ def test_packed_cells_find_their_features(tmp_path: Path) -> None:
     assert manifest.info.um_per_px == pytest.approx(0.34)
 
 
-def test_background_is_subtracted_on_its_own_level(tmp_path: Path) -> None:
+def test_background_is_subtracted_on_its_own_level(tmp_path):
     ground = np.full((6, 9, 12), 100, np.uint8)
     ground[:, :, 6:] = 140
     offset = np.array([0, 0, 0, 5, 5, 5], float)
@@ -110,7 +106,7 @@ def test_background_is_subtracted_on_its_own_level(tmp_path: Path) -> None:
         Rtdc(tmp_path / "bare.rtdc", subtract_background=True).scan()
 
 
-def test_real_files_come_out_as_h5py_reads_them(real_data: Path, tmp_path: Path) -> None:
+def test_real_files_come_out_as_h5py_reads_them(real_data, tmp_path):
     pytest.importorskip("hdf5plugin")
     manifest = pack(real_data / "rtdc", tmp_path / "out")
     keys = manifest.column("key").tolist()
@@ -136,11 +132,11 @@ def test_real_files_come_out_as_h5py_reads_them(real_data: Path, tmp_path: Path)
         pack(real_data / "rtdc" / "dcnum_shapein_empty_M001.rtdc", tmp_path / "none")
 
 
-def test_hostile_files_are_refused(tmp_path: Path) -> None:
+def test_hostile_files_are_refused(tmp_path):
     write(tmp_path / "secret.rtdc", 4)
     path = tmp_path / "m.rtdc"
 
-    def refused(match: str) -> None:
+    def refused(match):
         with pytest.raises(DataError, match=match):
             Rtdc(path).scan()
 
@@ -176,7 +172,7 @@ def test_hostile_files_are_refused(tmp_path: Path) -> None:
     refused("m.rtdc cannot be read .*Copy or make it again")
 
 
-def test_files_that_cannot_be_used_do_not_end_the_others(tmp_path: Path) -> None:
+def test_files_that_cannot_be_used_do_not_end_the_others(tmp_path):
     root = tmp_path / "src"
     pixels = write(root / "good.rtdc", 12)
     (root / "cut.rtdc").write_bytes((root / "good.rtdc").read_bytes()[:900])
@@ -194,7 +190,7 @@ def test_files_that_cannot_be_used_do_not_end_the_others(tmp_path: Path) -> None
         pack(root, tmp_path / "strict", strict=True)
 
 
-def test_an_acquisition_that_was_cut_off(tmp_path: Path) -> None:
+def test_an_acquisition_that_was_cut_off(tmp_path):
     path = tmp_path / "m.rtdc"
     pixels = np.random.default_rng(0).integers(0, 256, (10, 5, 6)).astype(np.uint8)
     with h5py.File(path, "w") as file:
@@ -216,11 +212,11 @@ def test_an_acquisition_that_was_cut_off(tmp_path: Path) -> None:
     assert told == {number: float(number) if number < 6 else None for number in range(8)}
 
 
-def describe_basin(**told: Any) -> np.ndarray:
+def describe_basin(**told):
     return np.array([line.encode() for line in json.dumps(told, indent=2).split("\n")])
 
 
-def write_basin(path: Path, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def write_basin(path, rows):
     """A file whose backgrounds and whose feature `temp` lie in a basin inside of it; images and unique backgrounds."""
     ground = np.random.default_rng(1).integers(50, 60, (3, 9, 12)).astype(np.uint8)
     pixels = write(path, len(rows))
@@ -239,7 +235,7 @@ def write_basin(path: Path, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return pixels, ground
 
 
-def test_basins_inside_the_file_are_read(tmp_path: Path) -> None:
+def test_basins_inside_the_file_are_read(tmp_path):
     rows = [0, 0, 1, 2, 2, 1]
     pixels, ground = write_basin(tmp_path / "m.rtdc", rows)
     source = Rtdc(tmp_path / "m.rtdc", subtract_background=True)
@@ -252,7 +248,7 @@ def test_basins_inside_the_file_are_read(tmp_path: Path) -> None:
     assert "basinmap0" not in told["m.rtdc/000000"]
 
 
-def test_images_in_a_basin_inside_the_file(tmp_path: Path) -> None:
+def test_images_in_a_basin_inside_the_file(tmp_path):
     rows = [2, 0, 7, 1]  # row 7 is not there
     _, ground = write_basin(tmp_path / "m.rtdc", rows)
     with h5py.File(tmp_path / "m.rtdc", "a") as file:
@@ -269,7 +265,7 @@ def test_images_in_a_basin_inside_the_file(tmp_path: Path) -> None:
         assert (Rtdc(tmp_path / "m.rtdc").load(item) == ground[row]).all()
 
 
-def test_a_damaged_chunk_takes_its_cells_alone(tmp_path: Path) -> None:
+def test_a_damaged_chunk_takes_its_cells_alone(tmp_path):
     path = tmp_path / "m.rtdc"
     pixels = np.random.default_rng(0).integers(0, 256, (256, 30, 30)).astype(np.uint8)
     with h5py.File(path, "w") as file:
@@ -286,7 +282,7 @@ def test_a_damaged_chunk_takes_its_cells_alone(tmp_path: Path) -> None:
     assert manifest.features() is None
 
 
-def test_a_damaged_feature_is_unknown_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_feature_is_unknown_and_told(tmp_path, capsys):
     root = tmp_path / "src"
     for name in ("a", "b", "c"):
         write(root / f"{name}.rtdc", 12)
@@ -305,7 +301,7 @@ def test_a_damaged_feature_is_unknown_and_told(tmp_path: Path, capsys: pytest.Ca
     assert features.column("deform").null_count == 0
 
 
-def test_pixel_size_that_cannot_be_is_unknown(tmp_path: Path) -> None:
+def test_pixel_size_that_cannot_be_is_unknown(tmp_path):
     write(tmp_path / "m.rtdc", 2)
     with h5py.File(tmp_path / "m.rtdc", "a") as file:
         file.attrs["imaging:pixel size"] = "much"
@@ -313,15 +309,13 @@ def test_pixel_size_that_cannot_be_is_unknown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_a_run_that_was_interrupted_ends_with_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
-) -> None:
+def test_a_run_that_was_interrupted_ends_with_the_same_bytes(tmp_path, monkeypatch, layout):
     for module in (containers, shard_layout):
         monkeypatch.setattr(module, "WINDOW_BYTES", 4_000)  # some 40 cells: chunk by chunk
     for i in range(4):
         write(tmp_path / "src" / f"m{i}.rtdc", 150, seed=i, chunk=16)
     assert Rtdc(tmp_path / "src").scan().runs is not None
-    how: dict[str, Any] = {
+    how = {
         "layout": layout,
         "shard_cells": 100,
         "block_cells": 32 if layout == "block" else None,
@@ -330,7 +324,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bytes(
     whole = pack(tmp_path / "src", tmp_path / "whole", **how)
     written, write_anew = [], write_shards._write_anew
 
-    def interrupted(task: Any) -> Any:
+    def interrupted(task):
         if len(written) == 3:
             raise KeyboardInterrupt
         written.append(task.path)
@@ -350,7 +344,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bytes(
     assert layout == "block" or len(set(files[:100])) >= 2  # a block is of one side, and that of few files
 
 
-def test_options_reach_the_reader(tmp_path: Path) -> None:
+def test_options_reach_the_reader(tmp_path):
     write(tmp_path / "m.rtdc", 5, image_bg=np.full((5, 9, 12), 50, np.uint8))
     pixels = write(tmp_path / "same.rtdc", 5)
     manifest = pack(tmp_path / "m.rtdc", tmp_path / "out", read=ReadOptions(subtract_background=True))

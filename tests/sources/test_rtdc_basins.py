@@ -1,10 +1,6 @@
 """Basins of RT-DC files: how they are described, and what is left when a description is wrong."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +27,7 @@ GOOD = {
 }
 
 
-def write(path: Path, *told: Any) -> str:
+def write(path, *told):
     with h5py.File(path, "w") as file:
         file["events/deform"] = np.arange(3.0)
         file["events/basinmap0"] = np.array([1, 0, 1])
@@ -43,7 +39,7 @@ def write(path: Path, *told: Any) -> str:
     return str(path)
 
 
-def test_where_features_lie(tmp_path: Path) -> None:
+def test_where_features_lie(tmp_path):
     with opened(write(tmp_path / "a.rtdc", GOOD)) as file:
         assert locate(file, "deform") == EventData("events/deform")
         assert locate(file, "image_bg") == EventData("basin_events/image_bg", "events/basinmap0")
@@ -64,13 +60,13 @@ def test_where_features_lie(tmp_path: Path) -> None:
         {**GOOD, "mapping": None},
     ],
 )
-def test_basins_that_are_no_internal_ones_are_passed_over(tmp_path: Path, told: Any) -> None:
+def test_basins_that_are_no_internal_ones_are_passed_over(tmp_path, told):
     with opened(write(tmp_path / "a.rtdc", told)) as file:
         assert internal_basins(file) == []
         assert locate(file, "image_bg") is None
 
 
-def test_messages(tmp_path: Path) -> None:
+def test_messages(tmp_path):
     with opened(write(tmp_path / "a.rtdc")) as file:
         assert describe_basins(file) == ""
         for path in ("events/none", "events/basinmap1"):

@@ -1,9 +1,5 @@
 """Pages of TIFF files that do not tell whether they are cells or channels."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tifffile
@@ -17,29 +13,29 @@ from fastcell.splits.make_splits import SplitOptions
 CELLS = np.random.default_rng(0).integers(0, 4096, (6, 4, 11, 13)).astype(np.uint16)
 
 
-def write(root: Path, num_pages: int = 4, files: int = 6, **how: object) -> Path:
+def write(root, num_pages=4, files=6, **how):
     for i in range(files):
         path = root / "ABC"[i % 3] / f"cell{i}.TIF"
         path.parent.mkdir(parents=True, exist_ok=True)
-        tifffile.imwrite(path, CELLS[i, :num_pages], photometric="minisblack", **how)  # type: ignore[arg-type]
+        tifffile.imwrite(path, CELLS[i, :num_pages], photometric="minisblack", **how)
     return root
 
 
-def plain(root: Path) -> Path:
+def plain(root):
     return write(root, metadata=None)
 
 
-def shaped(root: Path) -> Path:
+def shaped(root):
     return write(root)
 
 
-def slices(root: Path) -> Path:
+def slices(root):
     return write(root, imagej=True, metadata={"axes": "ZYX"})
 
 
 @pytest.mark.parametrize("make", [plain, shaped, slices])
-def test_one_file_per_cell(tmp_path: Path, make: object) -> None:
-    root = make(tmp_path / "src")  # type: ignore[operator]
+def test_one_file_per_cell(tmp_path, make):
+    root = make(tmp_path / "src")
     with pytest.raises(ArgumentError, match=r"--channel .*6 files of 4 pages, the first .*give --pages cells instead"):
         open_source(root).scan()
     manifest = pack(root, tmp_path / "out", read=ReadOptions(channel=1), window=(0, 4095), split=SplitOptions(None))
@@ -55,7 +51,7 @@ def test_one_file_per_cell(tmp_path: Path, make: object) -> None:
     assert len(again.items) == 6
 
 
-def test_channels_that_are_told_need_no_recognition(tmp_path: Path) -> None:
+def test_channels_that_are_told_need_no_recognition(tmp_path):
     write(tmp_path, metadata={"axes": "CYX"})
     with pytest.raises(ArgumentError, match="--channel must be the channel to read, 0 to 3"):
         open_source(tmp_path).scan()
@@ -66,7 +62,7 @@ def test_channels_that_are_told_need_no_recognition(tmp_path: Path) -> None:
         open_source(tmp_path, options=ReadOptions(channel=2, pages="channels")).scan()
 
 
-def test_a_file_of_another_number_of_pages_is_quarantined(tmp_path: Path) -> None:
+def test_a_file_of_another_number_of_pages_is_quarantined(tmp_path):
     plain(tmp_path)
     tifffile.imwrite(tmp_path / "A" / "odd.tif", CELLS[0, :3], photometric="minisblack", metadata=None)
     listing = open_source(tmp_path, options=ReadOptions(channel=1)).scan()
@@ -76,7 +72,7 @@ def test_a_file_of_another_number_of_pages_is_quarantined(tmp_path: Path) -> Non
     ]
 
 
-def test_stacks_of_cells_are_not_taken_for_channels(tmp_path: Path) -> None:
+def test_stacks_of_cells_are_not_taken_for_channels(tmp_path):
     many = np.zeros((20, 11, 13), np.uint8)
     for name in ("a", "b"):
         tifffile.imwrite(tmp_path / f"{name}.tif", many, photometric="minisblack")
@@ -98,7 +94,7 @@ def test_stacks_of_cells_are_not_taken_for_channels(tmp_path: Path) -> None:
         TiffStacks(one, channel=7, pages="channels").scan()
 
 
-def test_files_with_different_numbers_of_pages_are_stacks(tmp_path: Path) -> None:
+def test_files_with_different_numbers_of_pages_are_stacks(tmp_path):
     for i, num in enumerate((1, 1, 1, 3, 4)):
         tifffile.imwrite(tmp_path / f"{i}.tif", CELLS[i, :num], photometric="minisblack", metadata=None)
     assert len(TiffStacks(tmp_path).scan().items) == 10

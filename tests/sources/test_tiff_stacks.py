@@ -1,10 +1,6 @@
 """TIFF stacks and montages, against tifffile."""
 
-from __future__ import annotations
-
 import struct
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +12,6 @@ from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.tiff.contents import read_single
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.pack import pack
-from fastcell.sources.base import SourceItem
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.sources.tiff_stacks import TiffStacks, has_many_pages
 
@@ -24,7 +19,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (20, 13, 17)).astype(np.uint8
 DEEP = PIXELS.astype(np.uint16) * 211
 
 
-def levels(source: TiffStacks, item: SourceItem) -> np.ndarray:
+def levels(source, item):
     return source.load(item)
 
 
@@ -42,7 +37,7 @@ def levels(source: TiffStacks, item: SourceItem) -> np.ndarray:
         (PIXELS, {"photometric": "miniswhite"}),
     ],
 )
-def test_pages_are_cells(tmp_path: Path, pixels: np.ndarray, how: dict[str, Any]) -> None:
+def test_pages_are_cells(tmp_path, pixels, how):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, pixels, **how)
     source = open_source(path)
@@ -54,7 +49,7 @@ def test_pages_are_cells(tmp_path: Path, pixels: np.ndarray, how: dict[str, Any]
         assert (levels(source, item) == wanted).all()
 
 
-def test_compressed_pages_are_stored_decoded(tmp_path: Path) -> None:
+def test_compressed_pages_are_stored_decoded(tmp_path):
     smooth = np.stack([cv2.blur(page, (5, 5)) for page in PIXELS])
     tifffile.imwrite(tmp_path / "a.tif", smooth, compression="zlib")
     manifest = pack(tmp_path / "a.tif", tmp_path / "out")
@@ -63,7 +58,7 @@ def test_compressed_pages_are_stored_decoded(tmp_path: Path) -> None:
         assert (cell == smooth[int(key.rpartition("/")[2])]).all()
 
 
-def test_pages_of_different_sizes_and_smaller_copies(tmp_path: Path) -> None:
+def test_pages_of_different_sizes_and_smaller_copies(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for i in range(6):
             file.write(PIXELS[i, : 5 + i], contiguous=False)
@@ -72,7 +67,7 @@ def test_pages_of_different_sizes_and_smaller_copies(tmp_path: Path) -> None:
     assert [levels(source, item).shape for item in source.scan().items] == [(5 + i, 17) for i in range(6)]
 
 
-def test_ome_tells_pixel_size_and_channels(tmp_path: Path) -> None:
+def test_ome_tells_pixel_size_and_channels(tmp_path):
     path = tmp_path / "a.ome.tif"
     stack = PIXELS.reshape(10, 2, 13, 17)
     told = {"axes": "TCYX", "PhysicalSizeX": 325.0, "PhysicalSizeXUnit": "nm"}
@@ -85,7 +80,7 @@ def test_ome_tells_pixel_size_and_channels(tmp_path: Path) -> None:
     assert [item.um_per_px for item in listing.items] == [pytest.approx(0.325)] * 10
 
 
-def test_imagej_stack_behind_one_directory(tmp_path: Path) -> None:
+def test_imagej_stack_behind_one_directory(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, DEEP, imagej=True, resolution=(4, 4), metadata={"unit": "um", "axes": "TYX"})
     data = bytearray(path.read_bytes())
@@ -105,7 +100,7 @@ def test_imagej_stack_behind_one_directory(tmp_path: Path) -> None:
         TiffStacks(path).scan()
 
 
-def montage(path: Path, pixels: np.ndarray, rows: int, columns: int) -> None:
+def montage(path, pixels, rows, columns):
     num, height, width = pixels.shape
     tiles = np.zeros((rows * columns, height, width), pixels.dtype)
     tiles[:num] = pixels
@@ -114,7 +109,7 @@ def montage(path: Path, pixels: np.ndarray, rows: int, columns: int) -> None:
     tifffile.imwrite(path, page, compression="zlib")
 
 
-def test_tiles_of_montages_without_padding(tmp_path: Path) -> None:
+def test_tiles_of_montages_without_padding(tmp_path):
     montage(tmp_path / "src" / "G1" / "m.tif", DEEP, 5, 5)
     montage(tmp_path / "src" / "S" / "m.tif", DEEP[:7], 2, 4)
     manifest = pack(
@@ -137,7 +132,7 @@ def test_tiles_of_montages_without_padding(tmp_path: Path) -> None:
         TiffStacks(tmp_path / "src", tile=(13, 16)).scan()
 
 
-def test_real_montage_is_cut_back_into_its_cells(real_data: Path, tmp_path: Path) -> None:
+def test_real_montage_is_cut_back_into_its_cells(real_data, tmp_path):
     """The Jurkat cells laid out as they came, 30 x 30 tiles of 40 x 40 pixels."""
     paths = sorted((real_data / "jurkat" / "Prophase").glob("*.png"))
     cells = np.stack([cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths])
@@ -148,21 +143,21 @@ def test_real_montage_is_cut_back_into_its_cells(real_data: Path, tmp_path: Path
     assert all((levels(source, item) == cell).all() for item, cell in zip(listing.items, cells, strict=True))
 
 
-def test_single_images_are_no_stacks(tmp_path: Path) -> None:
+def test_single_images_are_no_stacks(tmp_path):
     tifffile.imwrite(tmp_path / "one.tif", PIXELS[0])
     tifffile.imwrite(tmp_path / "many.tif", PIXELS)
     (tmp_path / "none.tif").write_bytes(b"II*\0")
     assert [has_many_pages(str(tmp_path / f"{name}.tif")) for name in ("one", "many", "none")] == [False, True, False]
 
 
-def test_chains_that_lead_nowhere(tmp_path: Path) -> None:
+def test_chains_that_lead_nowhere(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS, metadata=None)
     with tifffile.TiffFile(path) as file:
         pages = [(page.offset, len(page.tags)) for page in file.pages]
     good = path.read_bytes()
 
-    def chained(page: int, place: int) -> None:
+    def chained(page, place):
         data = bytearray(good)
         struct.pack_into("<I", data, pages[page][0] + 2 + 12 * pages[page][1], place)
         path.write_bytes(data)
@@ -178,7 +173,7 @@ def test_chains_that_lead_nowhere(tmp_path: Path) -> None:
         TiffStacks(path).scan()
 
 
-def test_strips_outside_of_the_file_are_quarantined(tmp_path: Path) -> None:
+def test_strips_outside_of_the_file_are_quarantined(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS, metadata=None)
     with tifffile.TiffFile(path) as file:
@@ -195,7 +190,7 @@ def test_strips_outside_of_the_file_are_quarantined(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("config", ["contig", "separate"])
-def test_samples_of_a_page_are_channels(tmp_path: Path, dtype: Any, config: str) -> None:
+def test_samples_of_a_page_are_channels(tmp_path, dtype, config):
     stack = np.stack([DEEP[:10], DEEP[10:]], 1).astype(dtype)  # 10 cells of 2 channels
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as file:
@@ -215,7 +210,7 @@ def test_samples_of_a_page_are_channels(tmp_path: Path, dtype: Any, config: str)
         assert all((levels(source, item) == stack[i, channel]).all() for i, item in enumerate(items))
 
 
-def test_channels_are_named_by_ome(tmp_path: Path) -> None:
+def test_channels_are_named_by_ome(tmp_path):
     stack = DEEP.reshape(10, 2, 13, 17)
     told = {"axes": "TCYX", "Channel": {"Name": ["bright field", "DAPI"]}}
     tifffile.imwrite(tmp_path / "a.ome.tif", stack, ome=True, metadata=told)
@@ -233,7 +228,7 @@ def test_channels_are_named_by_ome(tmp_path: Path) -> None:
         assert (cell == wanted).all()
 
 
-def test_orientation_and_polarity_are_those_of_single_images(tmp_path: Path) -> None:
+def test_orientation_and_polarity_are_those_of_single_images(tmp_path):
     for orientation in range(1, 9):
         for photometric in ("minisblack", "miniswhite"):
             stack, one = tmp_path / f"{orientation}.tif", tmp_path / f"one-{orientation}.tif"
@@ -245,7 +240,7 @@ def test_orientation_and_polarity_are_those_of_single_images(tmp_path: Path) -> 
             assert (levels(source, source.scan().items[2]) == read_single(one.read_bytes())[0]).all()
 
 
-def test_a_damaged_page_is_quarantined_with_the_compression(tmp_path: Path) -> None:
+def test_a_damaged_page_is_quarantined_with_the_compression(tmp_path):
     path = tmp_path / "a.tif"
     smooth = np.stack([cv2.GaussianBlur(page, (0, 0), 4) for page in PIXELS])
     tifffile.imwrite(path, smooth, metadata=None, compression="lzw")

@@ -1,11 +1,8 @@
 """Tars of others packed anew: the same cells, in another layout."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,17 +16,17 @@ from fastcell.sources.webdataset import Tars
 from fastcell.splits.make_splits import SplitOptions
 
 
-def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def add(archive, name, data):
     info = tarfile.TarInfo(name)
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
 
 
-def pixels_of(number: int) -> np.ndarray:
+def pixels_of(number):
     return np.random.default_rng(number).integers(0, 256, (4 + number % 3, 6)).astype(np.uint8)
 
 
-def write(path: Path, numbers: range, names: list[str] | None = None) -> Path:
+def write(path, numbers, names=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
         for i in numbers:
@@ -46,7 +43,7 @@ def write(path: Path, numbers: range, names: list[str] | None = None) -> Path:
     return path
 
 
-def test_a_packed_set_keeps_classes_and_groups(tmp_path: Path) -> None:
+def test_a_packed_set_keeps_classes_and_groups(tmp_path):
     for i in range(24):
         path = tmp_path / "images" / f"d{i % 6}" / f"c{9 if i % 3 else 10}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +60,7 @@ def test_a_packed_set_keeps_classes_and_groups(tmp_path: Path) -> None:
         pack(again.path, tmp_path / "third", allow_absent=True)
 
 
-def test_a_folder_of_tars_as_blocks(tmp_path: Path) -> None:
+def test_a_folder_of_tars_as_blocks(tmp_path):
     write(tmp_path / "tars" / "a.tar", range(30))
     write(tmp_path / "tars" / "b.tar", range(30, 50))
     (tmp_path / "tars" / "classes.txt").write_text("no\nyes\nmaybe\n")
@@ -80,7 +77,7 @@ def test_a_folder_of_tars_as_blocks(tmp_path: Path) -> None:
     assert sorted(indexed.column("key").tolist()) == sorted(keys)
 
 
-def test_shards_of_a_data_set_come_back(tmp_path: Path) -> None:
+def test_shards_of_a_data_set_come_back(tmp_path):
     manifest = pack(write(tmp_path / "a.tar", range(40)), tmp_path / "one")
     again = pack(tmp_path / "one", tmp_path / "two", layout="block")
     hashes = {row["pixel_hash"] for row in manifest.table.to_pylist()}
@@ -88,14 +85,14 @@ def test_shards_of_a_data_set_come_back(tmp_path: Path) -> None:
     assert len(hashes) == len(again) == 40
 
 
-def test_keys_that_come_twice_get_their_tar_in_front(tmp_path: Path) -> None:
+def test_keys_that_come_twice_get_their_tar_in_front(tmp_path):
     write(tmp_path / "tars" / "a.tar", range(4), ["x", "y"])
     write(tmp_path / "tars" / "b.tar", range(2), ["x", "y"])
     keys = [item.key for item in Tars(tmp_path / "tars").scan().items]
     assert keys == ["a.tar/x.png", "a.tar/y.png", "a.tar/x.png#2", "a.tar/y.png#2", "b.tar/x.png", "b.tar/y.png"]
 
 
-def test_tar_in_tar_and_tars_without_images(tmp_path: Path) -> None:
+def test_tar_in_tar_and_tars_without_images(tmp_path):
     inner = write(tmp_path / "inner.tar", range(3)).read_bytes()
     with tarfile.open(tmp_path / "outer.tar", "w") as archive:
         add(archive, "x.tar", inner)
@@ -106,7 +103,7 @@ def test_tar_in_tar_and_tars_without_images(tmp_path: Path) -> None:
         pack(tmp_path / "cut.tar", tmp_path / "out")
 
 
-def test_tars_that_cannot_be_read_do_not_end_the_others(tmp_path: Path) -> None:
+def test_tars_that_cannot_be_read_do_not_end_the_others(tmp_path):
     root = tmp_path / "tars"
     write(root / "good.tar", range(12))
     (root / "cut.tar").write_bytes((root / "good.tar").read_bytes()[:1800])

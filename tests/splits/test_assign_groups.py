@@ -1,7 +1,5 @@
 """Whole groups to subsets: the best assignment of few groups, a near one of many."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 from fastcell.splits.assign_groups import assign_groups
 
 
-def cost(counts: np.ndarray, chosen: np.ndarray, shares: np.ndarray) -> float:
+def cost(counts, chosen, shares):
     """Squared distance of the cell shares from those asked, a quarter of it by class, 0.02 for an absent class."""
     asked = np.flatnonzero(shares > 0)
     by_side = np.stack([counts[chosen == side].sum(0) for side in asked])
@@ -21,7 +19,7 @@ def cost(counts: np.ndarray, chosen: np.ndarray, shares: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_few_groups_get_the_best_of_all_assignments(seed: int) -> None:
+def test_few_groups_get_the_best_of_all_assignments(seed):
     rng = np.random.default_rng(seed)
     counts, shares = rng.integers(1, 50, (6, 3)), np.array([0.6, 0.2, 0.2])
     found = assign_groups(counts, shares, rng)
@@ -29,18 +27,18 @@ def test_few_groups_get_the_best_of_all_assignments(seed: int) -> None:
     assert cost(counts, found, shares) == pytest.approx(min(cost(counts, choice, shares) for choice in choices))
 
 
-def test_sizes_that_fit_exactly_are_found() -> None:
+def test_sizes_that_fit_exactly_are_found():
     counts = np.array([[20], [65], [10], [5]])
     found = assign_groups(counts, np.array([0.65, 0.15, 0.2]), np.random.default_rng(0))
     assert found.tolist() == [2, 0, 1, 1]
 
 
-def test_a_subset_of_share_0_stays_empty() -> None:
+def test_a_subset_of_share_0_stays_empty():
     found = assign_groups(np.full((6, 1), 10), np.array([0.5, 0.0, 0.5]), np.random.default_rng(0))
     assert sorted(found.tolist()) == [0, 0, 0, 2, 2, 2]
 
 
-def test_many_groups_come_near_and_none_is_empty() -> None:
+def test_many_groups_come_near_and_none_is_empty():
     rng = np.random.default_rng(0)
     counts = np.stack([np.arange(1, 41), np.arange(40, 0, -1)], axis=1)
     shares = np.array([0.65, 0.15, 0.2])
@@ -50,7 +48,7 @@ def test_many_groups_come_near_and_none_is_empty() -> None:
     np.testing.assert_allclose(by_side / counts.sum(0), np.repeat(shares[:, None], 2, axis=1), atol=0.02)
 
 
-def test_a_class_of_few_groups_reaches_every_subset() -> None:
+def test_a_class_of_few_groups_reaches_every_subset():
     counts = np.zeros((30, 2), int)
     counts[:, 0] = 100
     counts[:3, 1] = 1  # one cell of the rare class in each of three groups
@@ -59,7 +57,7 @@ def test_a_class_of_few_groups_reaches_every_subset() -> None:
         assert sorted(found[:3].tolist()) == [0, 1, 2]
 
 
-def test_ties_are_broken_by_the_generator() -> None:
+def test_ties_are_broken_by_the_generator():
     counts = np.full((8, 1), 10)
     shares = np.array([0.5, 0.0, 0.5])
     found = {tuple(assign_groups(counts, shares, np.random.default_rng(seed)).tolist()) for seed in range(10)}

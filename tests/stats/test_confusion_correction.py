@@ -1,7 +1,5 @@
 """Corrected counts: shares, intervals that cover the truth, and what makes a correction unsure."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np
@@ -14,14 +12,14 @@ RATES = np.array([[0.9, 0.08, 0.02, 0.0], [0.1, 0.8, 0.05, 0.05], [0.03, 0.07, 0
 CLASSES = ["a", "b", "c", "d"]
 
 
-def test_expected_called_shares_give_back_the_shares() -> None:
+def test_expected_called_shares_give_back_the_shares():
     rng = np.random.default_rng(0)
     truth = rng.dirichlet(np.ones(4), 50)
     truth[0] = [1, 0, 0, 0]
     np.testing.assert_allclose(confusion_correction.likeliest_shares(truth @ RATES, RATES[None]), truth, atol=1e-6)
 
 
-def test_a_share_is_never_negative_and_the_sum_is_kept() -> None:
+def test_a_share_is_never_negative_and_the_sum_is_kept():
     rng = np.random.default_rng(0)
     corners = rng.dirichlet(np.full(4, 0.1), 200)  # no mixture reaches them
     called = np.stack([rng.multinomial(1_000, row) for row in corners]) / 1_000
@@ -31,27 +29,27 @@ def test_a_share_is_never_negative_and_the_sum_is_kept() -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-9)
     for row, share in zip(called, found, strict=True):  # no feasible direction makes the called counts likelier
 
-        def likelihood(mixture: np.ndarray, row: np.ndarray = row) -> float:
+        def likelihood(mixture, row=row):
             return float((row * np.log(np.maximum(mixture @ RATES, 1e-300))).sum())
 
         for other in np.eye(4):
             assert likelihood(0.999 * share + 0.001 * other) < likelihood(share) + 1e-5
 
 
-def test_classes_that_cannot_be_told_apart_still_give_shares() -> None:
+def test_classes_that_cannot_be_told_apart_still_give_shares():
     rates = np.array([[0.5, 0.5], [0.5, 0.5]])
     found = confusion_correction.likeliest_shares(np.array([[0.5, 0.5], [0.7, 0.3]]), rates[None])
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
-def confused_recording(deviation: float, rng: np.random.Generator) -> np.ndarray:
+def confused_recording(deviation, rng):
     """Confusion rates of one recording, whose log odds differ from those of `RATES`."""
     rates = np.maximum(RATES, 0.005) * np.exp(deviation * rng.standard_normal(RATES.shape))
     return np.asarray(rates / rates.sum(axis=1, keepdims=True))
 
 
-def simulate(num_tests: int, deviation: float, truth: np.ndarray, num_sets: int, seed: int):
+def simulate(num_tests, deviation, truth, num_sets, seed):
     """Coverage of N x shares by class, median width and bias, over new recordings of 1,000 cells and test sets."""
     rng = np.random.default_rng(seed)
     covered, widths, corrected = [], [], []
@@ -77,7 +75,7 @@ MIXTURES = [
 
 @pytest.mark.parametrize("num_tests", [1, 3, 5, 20])
 @pytest.mark.parametrize(("truth", "num_sets"), MIXTURES)
-def test_intervals_of_a_new_recording_cover_the_truth(truth: list[float], num_sets: int, num_tests: int) -> None:
+def test_intervals_of_a_new_recording_cover_the_truth(truth, num_sets, num_tests):
     """Recordings differ by 0.5 in log odds; intervals that took them for alike covered .5 to .8."""
     covered, _, bias = simulate(num_tests, 0.5, np.array(truth), num_sets, seed=1)
     print(f"coverage {covered}, bias {bias}")
@@ -85,7 +83,7 @@ def test_intervals_of_a_new_recording_cover_the_truth(truth: list[float], num_se
     assert np.abs(bias).max() < 60  # recordings that are confused differently pull rare classes up
 
 
-def test_few_recordings_widen_the_interval() -> None:
+def test_few_recordings_widen_the_interval():
     widths = [simulate(num, 0.5, np.array([0.4, 0.3, 0.2, 0.1]), 200, seed=2)[1].mean() for num in (1, 2, 5)]
     assert widths[0] > widths[1] > widths[2]
     rng = np.random.default_rng(0)
@@ -99,7 +97,7 @@ def test_few_recordings_widen_the_interval() -> None:
     assert spans[1] > 1.2 * spans[0]
 
 
-def test_what_makes_it_unsure_is_said() -> None:
+def test_what_makes_it_unsure_is_said():
     table = np.array([[[500, 480, 20, 0], [480, 500, 0, 20], [0, 0, 30, 0], [0, 0, 5, 500]]])
     found = confusion_correction.Confusion(CLASSES, table).warnings()
     assert "1 test recording cannot show how much recordings differ: a typical" in found[2]
@@ -119,13 +117,13 @@ def test_what_makes_it_unsure_is_said() -> None:
     assert enough.warnings() == []
 
 
-def tables_of(rates: np.ndarray, num: int = 10, cells: int = 10**8) -> confusion_correction.Confusion:
+def tables_of(rates, num=10, cells=10**8):
     """Test recordings with so many cells that their confusions are known, and alike."""
     names = CLASSES[: len(rates)]
     return confusion_correction.Confusion(names, np.stack([np.round(cells * rates).astype(np.int64)] * num))
 
 
-def test_correction_by_hand() -> None:
+def test_correction_by_hand():
     called = np.array([69, 31])  # 70 x 0.9 + 30 x 0.2, 70 x 0.1 + 30 x 0.8
     estimate, low, high = confusion_correction.correct_counts(called, tables_of(np.array([[0.9, 0.1], [0.2, 0.8]])))
     np.testing.assert_allclose(estimate, [70, 30], atol=1e-9)
@@ -135,24 +133,24 @@ def test_correction_by_hand() -> None:
     np.testing.assert_allclose([low[1], high[1]], [30 - spread, 30 + spread], atol=0.2)
 
 
-def test_matrices_without_inverse_give_an_interval_of_everything() -> None:
+def test_matrices_without_inverse_give_an_interval_of_everything():
     estimate, low, high = confusion_correction.correct_counts(np.array([6, 4]), tables_of(np.full((2, 2), 0.5)))
     assert estimate.sum() == pytest.approx(10)
     assert (low.tolist(), high.tolist()) == ([0, 0], [10, 10])
 
 
-def test_no_cell_called_anything() -> None:
+def test_no_cell_called_anything():
     estimate, low, high = confusion_correction.correct_counts(np.zeros(4, int), tables_of(RATES))
     assert (estimate.tolist(), low.tolist(), high.tolist()) == ([0] * 4, [0] * 4, [0] * 4)
 
 
-def test_a_class_without_test_cells() -> None:
+def test_a_class_without_test_cells():
     confusion = confusion_correction.Confusion(["a", "b"], np.array([[[5, 0], [0, 0]]]))
     with pytest.raises(ArgumentError, match="every class must have test cells"):
         confusion_correction.correct_counts(np.array([3, 1]), confusion)
 
 
-def test_intervals_hold_what_can_be_alone() -> None:
+def test_intervals_hold_what_can_be_alone():
     called = np.array([99, 1])  # fewer of the second class than the first is taken for
     estimate, low, high = confusion_correction.correct_counts(called, tables_of(np.array([[0.9, 0.1], [0.1, 0.9]])))
     np.testing.assert_allclose(estimate, [100, 0], atol=1e-3)
@@ -161,7 +159,7 @@ def test_intervals_hold_what_can_be_alone() -> None:
     assert high.max() <= 100
 
 
-def test_calls_that_no_class_gives_keep_their_number() -> None:
+def test_calls_that_no_class_gives_keep_their_number():
     never_b = np.array([[1.0, 0.0], [1.0, 0.0]])
     found = confusion_correction.likeliest_shares(np.array([[0.0, 1.0], [0.4, 0.6], [0.0, 0.0]]), never_b[None])
     np.testing.assert_allclose(found.sum(axis=1), [1, 1, 0])
@@ -172,14 +170,14 @@ def test_calls_that_no_class_gives_keep_their_number() -> None:
 
 
 @pytest.mark.parametrize(("rare", "ends_at_a_tenth"), [(0.2, True), (0.05, False)])
-def test_the_upper_end_is_that_of_a_more_frequent_class(rare: float, ends_at_a_tenth: bool) -> None:
+def test_the_upper_end_is_that_of_a_more_frequent_class(rare, ends_at_a_tenth):
     """By hand: two classes, one test recording of so many cells that only recordings differ; at most a tenth wider."""
     confusion = tables_of(np.array([[0.9, 0.1], [0.2, 0.8]]), num=1)
     called = np.rint(1e9 * (np.array([1 - rare, rare]) @ np.array([[0.9, 0.1], [0.2, 0.8]]))).astype(int)
     estimate, low, high = confusion_correction.correct_counts(called, confusion)
     np.testing.assert_allclose(estimate, [1e9 * (1 - rare), 1e9 * rare], rtol=1e-6)
 
-    def half(share: float) -> float:
+    def half(share):
         """Half of the width, for (1 + 1 / 1) x 0.7^2 x p^2 (1 - p)^2 of both rows and entries, by determinant 0.7."""
         return 2.7764451 * np.sqrt(2 * 0.7**2 * ((1 - share) ** 2 * 2 * 0.09**2 + share**2 * 2 * 0.16**2) / 0.7**2)
 

@@ -1,7 +1,5 @@
 """Difference of balanced accuracies: values by hand, and the share of intervals that hold the truth."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

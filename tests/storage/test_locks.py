@@ -1,7 +1,5 @@
 """Locks: held by one process, dropped with it, and replaced by a claim if the file system knows none."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import json
@@ -22,7 +20,7 @@ from fastcell.storage.locks import hold_folder, hold_run_folder, release_folder
 from fastcell.storage.staging import open_staging, staging
 
 
-def test_a_folder_is_held_by_one_and_stays_or_goes(tmp_path: Path) -> None:
+def test_a_folder_is_held_by_one_and_stays_or_goes(tmp_path):
     folder = tmp_path / "some" / "folder"
     handle = hold_folder(folder, "OUT")
     holder = json.loads((folder / "lock").read_text())
@@ -37,7 +35,7 @@ def test_a_folder_is_held_by_one_and_stays_or_goes(tmp_path: Path) -> None:
     assert os.listdir(folder) == ["left"]
 
 
-def test_a_run_folder_is_held_by_one(tmp_path: Path) -> None:
+def test_a_run_folder_is_held_by_one(tmp_path):
     with hold_run_folder(tmp_path), pytest.raises(ArgumentError, match="--out must be a run that has stopped"):  # noqa: SIM117
         with hold_run_folder(tmp_path, "--out"):
             pass
@@ -46,7 +44,7 @@ def test_a_run_folder_is_held_by_one(tmp_path: Path) -> None:
         assert os.listdir(tmp_path) == [".lock"]
 
 
-def test_a_file_system_that_makes_no_folders_is_an_error() -> None:
+def test_a_file_system_that_makes_no_folders_is_an_error():
     """/proc answers that the folder does not exist, as if another run had just removed it."""
     if not Path("/proc/self").exists():
         pytest.skip("no /proc")
@@ -54,7 +52,7 @@ def test_a_file_system_that_makes_no_folders_is_an_error() -> None:
         pass
 
 
-def test_a_claim_that_is_a_broken_link_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_that_is_a_broken_link_is_an_error(tmp_path, monkeypatch):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "claim").symlink_to(tmp_path / "missing")
@@ -63,7 +61,7 @@ def test_a_claim_that_is_a_broken_link_is_an_error(tmp_path: Path, monkeypatch: 
         hold_folder(folder, "OUT")
 
 
-def test_lock_goes_with_the_process(tmp_path: Path) -> None:
+def test_lock_goes_with_the_process(tmp_path):
     code = (
         "import sys, time\nfrom fastcell.storage.staging import open_staging\n"
         f"with open_staging({str(tmp_path / 'out')!r}) as stage:\n    print('here', flush=True)\n    time.sleep(60)"
@@ -80,7 +78,7 @@ def test_lock_goes_with_the_process(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_forked_child_does_not_hold_the_lock(tmp_path: Path) -> None:
+def test_forked_child_does_not_hold_the_lock(tmp_path):
     with suppress(KeyboardInterrupt), open_staging(tmp_path / "out") as stage:
         stage.begin({})
         child = os.fork()
@@ -97,21 +95,21 @@ def test_forked_child_does_not_hold_the_lock(tmp_path: Path) -> None:
         os.waitpid(child, 0)
 
 
-def test_folder_that_another_run_is_removing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_another_run_is_removing(tmp_path, monkeypatch):
     """Between two looks at it the folder goes, and the lock file in a folder that stays."""
     folder, mkdir, acquire, gone = tmp_path / "folder", os.mkdir, FileLock.acquire, [0, 0]
 
-    def make(path: Path, *args: object) -> None:
+    def make(path, *args):
         if path == folder and not gone[0]:
             gone[0] = 1
             raise FileExistsError(errno.EEXIST, "File exists", str(path))
-        mkdir(path, *args)  # type: ignore[arg-type]
+        mkdir(path, *args)
 
-    def take(lock: FileLock, **options: object) -> object:
+    def take(lock, **options):
         if not gone[1]:
             gone[1] = 1
             raise Timeout(lock.lock_file)
-        return acquire(lock, **options)  # type: ignore[arg-type]
+        return acquire(lock, **options)
 
     monkeypatch.setattr(os, "mkdir", make)
     monkeypatch.setattr(FileLock, "acquire", take)
@@ -125,8 +123,8 @@ def test_folder_that_another_run_is_removing(tmp_path: Path, monkeypatch: pytest
             hold_folder(taken, "OUT")
 
 
-def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(handle: int, operation: int) -> None:
+def test_file_system_without_locks(tmp_path, monkeypatch):
+    def refuse(handle, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)

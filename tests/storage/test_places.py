@@ -1,10 +1,7 @@
 """Where an output may be written is known before the work; an address is no path."""
 
-from __future__ import annotations
-
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,7 @@ ADDRESSES = ["s3://bucket/a", "gs://b", "http://x.org/a.tar", "HTTPS://x.org", "
 
 
 @pytest.mark.parametrize("text", [*ADDRESSES, "s3:/bucket/a", Path("gs://bucket/a")])
-def test_addresses_are_refused(text: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_are_refused(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for check in (local_path, check_output_file, check_output_folder):
         with pytest.raises(ArgumentError, match="--out must be a path on this machine, got '"):
@@ -25,7 +22,7 @@ def test_addresses_are_refused(text: str | Path, tmp_path: Path, monkeypatch: py
     assert os.listdir(tmp_path) == []
 
 
-def test_an_empty_word_is_not_the_present_folder() -> None:
+def test_an_empty_word_is_not_the_present_folder():
     for words, name in ((["cells", ""], "argument"), (["cells", "--out="], "--out"), (["cells", "--out", ""], "--out")):
         with pytest.raises(ArgumentError, match=f"{name} must be a value, got ''. It is empty"):
             local_words(words)
@@ -39,7 +36,7 @@ def test_an_empty_word_is_not_the_present_folder() -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "link to a device"])
-def test_a_device_is_not_replaced_by_a_file(tmp_path: Path, kind: str) -> None:
+def test_a_device_is_not_replaced_by_a_file(tmp_path, kind):
     path = tmp_path / "out.csv"
     if kind == "pipe":
         os.mkfifo(path)
@@ -54,7 +51,7 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path: Path, kind: str) -> None:
     assert path.lstat() == before
 
 
-def test_what_looks_like_an_address_and_is_a_path() -> None:
+def test_what_looks_like_an_address_and_is_a_path():
     for text in ("a:b", "C:/x", "x:/y", "./s3://b", "/data/s3://b", "a b://c", "day 1: a/b", ""):
         assert not is_address(text), text
         assert local_path("DATA", text) == Path(text)
@@ -62,20 +59,20 @@ def test_what_looks_like_an_address_and_is_a_path() -> None:
     assert local_path("DATA", "file://localhost/data") == Path("/data")
 
 
-def test_bytes_that_are_no_utf_8_are_refused(tmp_path: Path) -> None:
+def test_bytes_that_are_no_utf_8_are_refused(tmp_path):
     for check in (check_output_file, check_output_folder):
         with pytest.raises(ArgumentError, match="--out must be a path in UTF-8, got "):
             check("--out", tmp_path / "a\udcff")
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_that_has_the_name_of_a_scheme_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_has_the_name_of_a_scheme_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("s3:/cells").mkdir(parents=True)
     assert local_path("DATA", "s3:/cells") == Path("s3:/cells")
 
 
-def test_good_places_are_left_as_they_were(tmp_path: Path) -> None:
+def test_good_places_are_left_as_they_were(tmp_path):
     (tmp_path / "old.csv").write_text("old")
     assert check_output_file("--out", tmp_path / "old.csv", tmp_path / "none") == tmp_path / "old.csv"
     assert check_output_file("--out", str(tmp_path / "new.csv")) == tmp_path / "new.csv"
@@ -85,7 +82,7 @@ def test_good_places_are_left_as_they_were(tmp_path: Path) -> None:
     assert (tmp_path / "old.csv").read_text() == "old"
 
 
-def test_bad_places_are_named(tmp_path: Path) -> None:
+def test_bad_places_are_named(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     long = "x" * 256
@@ -112,7 +109,7 @@ def test_bad_places_are_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
+def full_disk(tmp_path):
     """A disk of 64 KiB that is full."""
     place = tmp_path / "disk"
     place.mkdir()
@@ -128,7 +125,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True)
 
 
-def test_a_full_disk_is_known_before_the_work(full_disk: Path) -> None:
+def test_a_full_disk_is_known_before_the_work(full_disk):
     for check in (check_output_file, check_output_folder):
         with pytest.raises(ArgumentError, match="no space left on device"):
             check("--out", full_disk / "new")
@@ -136,7 +133,7 @@ def test_a_full_disk_is_known_before_the_work(full_disk: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
+def test_a_folder_without_the_right_to_write(tmp_path):
     os.seteuid(65534)
     try:
         for check in (check_output_file, check_output_folder):
@@ -156,7 +153,7 @@ def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
         (["config.yaml", "environment.json"], "best.ckpt", "run"),
     ],
 )
-def test_a_file_of_a_data_set_or_a_run_is_no_output(tmp_path: Path, marks: list[str], name: str, owner: str) -> None:
+def test_a_file_of_a_data_set_or_a_run_is_no_output(tmp_path, marks, name, owner):
     out = tmp_path / name
     out.parent.mkdir(exist_ok=True)
     out.write_text("kept")
@@ -169,14 +166,14 @@ def test_a_file_of_a_data_set_or_a_run_is_no_output(tmp_path: Path, marks: list[
     assert check_output_file("--out", out.with_name("new.csv"))
 
 
-def test_text_of_an_option_is_utf_8_and_may_be_an_address() -> None:
+def test_text_of_an_option_is_utf_8_and_may_be_an_address():
     with pytest.raises(ArgumentError, match=r"--name must be a text in UTF-8, got '\\udcff'"):
         local_words(["cells", "--name", "\udcff"])
     words = ["--source", "https://doi.org/10.1/x", "--split-name=s3://x", "--licence", "https://x/y"]
     assert local_words(words) == words
 
 
-def test_arguments_of_a_command() -> None:
+def test_arguments_of_a_command():
     words = ["file:///data/a%20b", "--out=file:///x", "--trainer.logger.uri", "http://x", "--name=a://b", "--a", "b"]
     assert local_words(words) == ["/data/a b", "--out=/x", *words[2:]]
     for wrong in (["s3://b"], ["--out", "s3://b"], ["--out=s3://b"], ["-o", "s3://b"], ["--name", "x", "s3://b"]):

@@ -1,10 +1,7 @@
 """Tables written down come back; torn ones and those of another job do not."""
 
-from __future__ import annotations
-
 import os
 import shutil
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -14,7 +11,7 @@ from fastcell.storage.saved_pieces import load_pieces, save_pieces
 TABLE = pa.table({"a": [1, 2, 3]})
 
 
-def test_saved_tables_come_back_and_torn_ones_do_not(tmp_path: Path) -> None:
+def test_saved_tables_come_back_and_torn_ones_do_not(tmp_path):
     path = tmp_path / "a.saved"
     other = pa.table({"b": pa.array(["x", None]), "c": pa.array([b"1" * 16, None], pa.binary(16))})
     assert load_pieces(path, "s") is None
@@ -36,7 +33,7 @@ def test_saved_tables_come_back_and_torn_ones_do_not(tmp_path: Path) -> None:
         save_pieces(path, {"stamp": "s"}, [TABLE])
 
 
-def test_metadata_and_order_of_tables(tmp_path: Path) -> None:
+def test_metadata_and_order_of_tables(tmp_path):
     path = tmp_path / "a.saved"
     described = TABLE.replace_schema_metadata({b"of": b"another program"})
     save_pieces(path, {"stamp": "s", "name": "µ", "shape": [2, 3]}, [described, pa.table({"b": [True]})])
@@ -47,7 +44,7 @@ def test_metadata_and_order_of_tables(tmp_path: Path) -> None:
     assert (saved.facts["name"], saved.facts["shape"]) == ("µ", [2, 3])
 
 
-def test_a_second_save_replaces_the_first(tmp_path: Path) -> None:
+def test_a_second_save_replaces_the_first(tmp_path):
     path = tmp_path / "a.saved"
     save_pieces(path, {"stamp": "s"}, [TABLE])
     save_pieces(path, {"stamp": "t"}, [TABLE.slice(1)])

@@ -1,7 +1,5 @@
 """The hidden folder of a run: locked, kept for the next run where that helps, gone otherwise."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket
@@ -12,21 +10,21 @@ import pytest
 
 from fastcell.errors import ArgumentError, BusyError, DataError, StrictError
 from fastcell.storage.saved_pieces import save_pieces
-from fastcell.storage.staging import Staging, open_staging, open_staging_in, put_in_place
+from fastcell.storage.staging import open_staging, open_staging_in, put_in_place
 
 TABLE = pa.table({"a": [1, 2, 3]})
 
 
-def finish(stage: Staging, name: str) -> None:
+def finish(stage, name):
     (stage.data_dir / name).write_text(name)
     save_pieces(stage.saved_dir / f"{name}.saved", {"stamp": "x"}, [TABLE])
 
 
-def leave(out: Path, job: dict[str, object], *names: str, error: BaseException | None = None) -> None:
+def leave(out, job, *names, error=None):
     """An interrupted run that has finished `names`."""
     error = error or KeyboardInterrupt()
 
-    def run() -> None:
+    def run():
         with open_staging(out) as stage:
             stage.begin(job)
             for name in names:
@@ -38,8 +36,8 @@ def leave(out: Path, job: dict[str, object], *names: str, error: BaseException |
         run()
 
 
-def test_same_job_finds_what_is_finished_and_nothing_else(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_same_job_finds_what_is_finished_and_nothing_else(tmp_path):
+    said = []
     leave(tmp_path / "out", {"seed": 1}, "a.tar", "b.tar")
     assert os.listdir(tmp_path) == [".out.partial"]
     with open_staging(tmp_path / "out", said.append) as stage:
@@ -52,8 +50,8 @@ def test_same_job_finds_what_is_finished_and_nothing_else(tmp_path: Path) -> Non
     assert sorted(os.listdir(tmp_path / "out")) == ["a.tar", "b.tar"]
 
 
-def test_other_job_starts_afresh_and_says_what_differs(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_other_job_starts_afresh_and_says_what_differs(tmp_path):
+    said = []
     leave(tmp_path / "out", {"seed": 1, "layout": "cell"}, "a.tar", "b.tar")
     with open_staging(tmp_path / "out", said.append) as stage:
         stage.begin({"seed": 2, "layout": "cell"})
@@ -72,14 +70,14 @@ def test_other_job_starts_afresh_and_says_what_differs(tmp_path: Path) -> None:
         (DataError("no usable cell"), False),
     ],
 )
-def test_what_a_rerun_can_use_is_kept(tmp_path: Path, error: BaseException, kept: bool) -> None:
+def test_what_a_rerun_can_use_is_kept(tmp_path, error, kept):
     leave(tmp_path / "out", {}, "a.tar", error=error)
     assert bool(os.listdir(tmp_path)) == kept
     leave(tmp_path / "other", {}, error=error)
     assert not (tmp_path / ".other.partial").exists()
 
 
-def test_error_before_the_job_is_known_leaves_the_last_run_alone(tmp_path: Path) -> None:
+def test_error_before_the_job_is_known_leaves_the_last_run_alone(tmp_path):
     leave(tmp_path / "out", {"seed": 1}, "a.tar")
     with pytest.raises(ArgumentError, match="typing error"), open_staging(tmp_path / "out"):
         raise ArgumentError("typing error")
@@ -88,7 +86,7 @@ def test_error_before_the_job_is_known_leaves_the_last_run_alone(tmp_path: Path)
         assert stage.num_saved == 1
 
 
-def test_second_run_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+def test_second_run_is_refused_and_harms_nothing(tmp_path):
     out = tmp_path / "out"
     with open_staging(out) as stage:
         stage.begin({})
@@ -101,7 +99,7 @@ def test_second_run_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     assert os.listdir(out) == ["a.tar"]
 
 
-def test_files_of_an_orphan_do_not_get_in(tmp_path: Path) -> None:
+def test_files_of_an_orphan_do_not_get_in(tmp_path):
     leave(tmp_path / "out", {}, "a.tar")
     (run_dir,) = (tmp_path / ".out.partial").glob("run-*")
     with open(run_dir / "data" / "b.tar", "xb") as orphan, open_staging(tmp_path / "out") as stage:
@@ -115,7 +113,7 @@ def test_files_of_an_orphan_do_not_get_in(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "b.tar").read_text() == "b.tar"
 
 
-def test_run_killed_after_its_work_is_cleared_away(tmp_path: Path) -> None:
+def test_run_killed_after_its_work_is_cleared_away(tmp_path):
     leave(tmp_path / "out", {}, "a.tar")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "dataset.json").write_text("{}")
@@ -125,20 +123,20 @@ def test_run_killed_after_its_work_is_cleared_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_placed", range(4))
-def test_mounted_volume_filled_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_placed: int) -> None:
+def test_mounted_volume_filled_in_part(tmp_path, monkeypatch, num_placed):
     out = tmp_path / "out"
     out.mkdir()
     monkeypatch.setattr("os.path.ismount", lambda path: True)
     rename, calls = Path.rename, []
 
-    def interrupt(self: Path, target: Path) -> Path:
+    def interrupt(self, target):
         if target.parent == out:
             calls.append(target)
             if len(calls) > num_placed:
                 raise KeyboardInterrupt
         return rename(self, target)
 
-    def run() -> None:
+    def run():
         with open_staging(out) as stage:
             stage.begin({})
             for name in ("a.tar", "b.tar"):
@@ -159,7 +157,7 @@ def test_mounted_volume_filled_in_part(tmp_path: Path, monkeypatch: pytest.Monke
     assert os.listdir(out / "splits") == ["default"]
 
 
-def test_folder_with_other_things_in_it(tmp_path: Path) -> None:
+def test_folder_with_other_things_in_it(tmp_path):
     (tmp_path / "a.tar").write_text("mine")
     with open_staging_in(tmp_path) as stage:
         stage.begin({})
@@ -170,8 +168,8 @@ def test_folder_with_other_things_in_it(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.tar", "dataset.json"]
 
 
-def test_run_killed_after_it_has_filled_a_folder_is_cleared_away(tmp_path: Path) -> None:
-    def run() -> None:
+def test_run_killed_after_it_has_filled_a_folder_is_cleared_away(tmp_path):
+    def run():
         with open_staging_in(tmp_path) as stage:
             stage.begin({})
             finish(stage, "a")
@@ -187,7 +185,7 @@ def test_run_killed_after_it_has_filled_a_folder_is_cleared_away(tmp_path: Path)
     assert sorted(os.listdir(tmp_path)) == ["a", "dataset.json"]
 
 
-def test_what_a_dead_run_of_another_output_left_unfinished_is_removed(tmp_path: Path) -> None:
+def test_what_a_dead_run_of_another_output_left_unfinished_is_removed(tmp_path):
     for name in ("empty", "useful", "lives", "other"):
         folder = tmp_path / f".{name}.partial"
         (folder / "run-01234567" / "saved").mkdir(parents=True)
@@ -203,7 +201,7 @@ def test_what_a_dead_run_of_another_output_left_unfinished_is_removed(tmp_path: 
         ]
 
 
-def test_an_output_may_have_the_longest_name_of_the_file_system(tmp_path: Path) -> None:
+def test_an_output_may_have_the_longest_name_of_the_file_system(tmp_path):
     out = tmp_path / ("ä" * 127)
     leave(out, {"seed": 1}, "a.tar")
     with open_staging(out) as stage:

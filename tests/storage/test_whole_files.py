@@ -1,7 +1,5 @@
 """Files appear whole or not at all."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -15,11 +13,11 @@ import fastcell
 from fastcell.storage.whole_files import is_alive, remove_dead_files, replace_file, write_json, write_text
 
 
-def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
     path = tmp_path / "dataset.json"
     path.write_text("old")
 
-    def fail(file: Path) -> None:
+    def fail(file):
         file.write_text("half")
         raise OSError(28, "No space left on device")
 
@@ -29,11 +27,11 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["dataset.json"]
 
 
-def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
 
-    def write(file: Path) -> None:
+    def write(file):
         assert file.parent == path.parent  # the same file system: the last step is one rename
         file.write_text("new")
         assert path.read_text() == "old"
@@ -43,7 +41,7 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_rights_are_those_of_a_file_that_is_made_in_place(tmp_path: Path, mask: int, mode: int) -> None:
+def test_rights_are_those_of_a_file_that_is_made_in_place(tmp_path, mask, mode):
     before = os.umask(mask)
     try:
         write_text(tmp_path / "a.txt", "x")
@@ -52,7 +50,7 @@ def test_rights_are_those_of_a_file_that_is_made_in_place(tmp_path: Path, mask: 
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
 
 
-def test_text_is_utf8_and_json_is_readable(tmp_path: Path) -> None:
+def test_text_is_utf8_and_json_is_readable(tmp_path):
     write_text(tmp_path / "a.txt", "5 µm\n")
     assert (tmp_path / "a.txt").read_bytes() == b"5 \xc2\xb5m\n"
     write_json(tmp_path / "a.json", {"um": "5 µm", "shape": [1, 2]})
@@ -77,7 +75,7 @@ replace_file(Path(sys.argv[1]), stop)
 """
 
 
-def start_writer(path: Path) -> subprocess.Popen[str]:
+def start_writer(path):
     environment = dict(os.environ, PYTHONPATH=str(Path(fastcell.__file__).parents[1]))
     command = [sys.executable, "-c", DEAD_PROCESS, str(path)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
@@ -86,7 +84,7 @@ def start_writer(path: Path) -> subprocess.Popen[str]:
     return child
 
 
-def test_what_a_killed_process_was_writing_is_removed_by_the_next_and_what_lives_is_not(tmp_path: Path) -> None:
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_and_what_lives_is_not(tmp_path):
     children = [start_writer(tmp_path / name) for name in ("a.txt", "b.txt")]
     try:
         hidden = sorted(os.listdir(tmp_path))
@@ -105,7 +103,7 @@ def test_what_a_killed_process_was_writing_is_removed_by_the_next_and_what_lives
     assert os.listdir(tmp_path) == ["c.txt"]
 
 
-def test_files_of_another_machine_stay_for_a_day_and_other_names_stay(tmp_path: Path) -> None:
+def test_files_of_another_machine_stay_for_a_day_and_other_names_stay(tmp_path):
     names = [".a.0123456789ab-1-00000000.partial", ".b.0123456789ab-1-00000000.partial", ".mine.partial", "x.partial"]
     for name in names:
         (tmp_path / name).write_text("x")
@@ -115,7 +113,7 @@ def test_files_of_another_machine_stay_for_a_day_and_other_names_stay(tmp_path: 
     assert sorted(os.listdir(tmp_path)) == sorted([names[0], *names[2:]])
 
 
-def test_a_process_that_has_ended_but_was_not_waited_for_is_dead() -> None:
+def test_a_process_that_has_ended_but_was_not_waited_for_is_dead():
     child = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert not is_alive(child.pid)
@@ -123,7 +121,7 @@ def test_a_process_that_has_ended_but_was_not_waited_for_is_dead() -> None:
     assert is_alive(os.getpid())
 
 
-def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path):
     path = tmp_path / ("ä" * 125 + ".json")  # 255 bytes
     write_json(path, {"a": 1})
     assert json.loads(path.read_text()) == {"a": 1}

@@ -1,7 +1,5 @@
 """Instruction sets as /proc/cpuinfo lists them."""
 
-from __future__ import annotations
-
 from fastcell.system.cpu_features import NAMES, cpu_features, describe_cpu_features, features_in
 
 

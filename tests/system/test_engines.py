@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import gc
 import json
 import os
@@ -8,9 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,12 +17,12 @@ from fastcell.system.engines import use_engine
 from fastcell.system.worker_processes import run_tasks
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory):
     """Folder of 60 images of two classes."""
     import cv2
     import numpy as np
@@ -41,7 +37,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cluster() -> Iterator[tuple[str, Any]]:
+def cluster():
     """Address of a Dask scheduler with two workers of this machine, and the cluster."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
@@ -50,12 +46,12 @@ def cluster() -> Iterator[tuple[str, Any]]:
         yield cluster.scheduler_address, cluster
 
 
-def test_no_engine_is_the_way_of_the_command() -> None:
+def test_no_engine_is_the_way_of_the_command():
     with use_engine(None, None, 3) as jobs:
         assert jobs == 3
 
 
-def test_a_scheduler_is_of_dask() -> None:
+def test_a_scheduler_is_of_dask():
     with (
         pytest.raises(ArgumentError, match="--scheduler must be given with --backend dask, got 'tcp://x:1'"),
         use_engine("loky", "tcp://x:1", None),
@@ -64,7 +60,7 @@ def test_a_scheduler_is_of_dask() -> None:
 
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:1"])
-def test_a_scheduler_that_is_not_there(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_is_not_there(address, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("fastcell.system.engines._TIMEOUT_S", 0.3)
     with (
@@ -74,7 +70,7 @@ def test_a_scheduler_that_is_not_there(address: str, monkeypatch: pytest.MonkeyP
         pass
 
 
-def test_a_client_that_failed_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_failed_is_gone_at_once(monkeypatch):
     """Collected later, while another client starts, it would wait for the lock of that one for ever."""
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr("fastcell.system.engines._TIMEOUT_S", 0.3)
@@ -84,7 +80,7 @@ def test_a_client_that_failed_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert not [one for one in gc.get_objects() if type(one) is distributed.Client]
 
 
-def killed_once(task: tuple[str, int]) -> int:
+def killed_once(task):
     """Return the square of a number; the first call for 2 kills its process."""
     folder, number = task
     if number == 2 and not Path(folder, "killed").exists():
@@ -94,7 +90,7 @@ def killed_once(task: tuple[str, int]) -> int:
 
 
 @pytest.mark.slow
-def test_tasks_of_a_killed_process_are_done_again(tmp_path: Path) -> None:
+def test_tasks_of_a_killed_process_are_done_again(tmp_path):
     with use_engine("loky", None, 2):
         assert list(run_tasks(killed_once, [(str(tmp_path), number) for number in range(6)], None)) == [
             0,
@@ -109,9 +105,7 @@ def test_tasks_of_a_killed_process_are_done_again(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_engines_give_the_files_of_one_process(
-    images: Path, tmp_path: Path, layout: str, cluster: tuple[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_engines_give_the_files_of_one_process(images, tmp_path, layout, cluster, capsys):
     words = ["pack", str(images), "--shard-cells", "10", "--layout", layout]
     words += ["--block-cells", "5"] if layout == "block" else []
     ways = {
@@ -142,7 +136,7 @@ def test_engines_give_the_files_of_one_process(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_only_time(images: Path, tmp_path: Path, cluster: tuple[str, Any]) -> None:
+def test_a_killed_worker_costs_only_time(images, tmp_path, cluster):
     words = [str(images), "--shard-cells", "2"]
     (tmp_path / "alone").mkdir()
     (tmp_path / "dask").mkdir()
@@ -151,7 +145,7 @@ def test_a_killed_worker_costs_only_time(images: Path, tmp_path: Path, cluster: 
     out = tmp_path / "dask" / "cells"
     victim = next(iter(running.workers.values())).pid
 
-    def kill_at_work() -> None:
+    def kill_at_work():
         while not list(out.parent.rglob("*.saved")):
             time.sleep(0.005)
         os.kill(victim, signal.SIGKILL)
@@ -165,7 +159,7 @@ def test_a_killed_worker_costs_only_time(images: Path, tmp_path: Path, cluster: 
 
 
 @pytest.mark.slow
-def test_workers_have_one_thread() -> None:
+def test_workers_have_one_thread():
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
@@ -176,7 +170,7 @@ def test_workers_have_one_thread() -> None:
 
 
 @pytest.mark.slow
-def test_scheduler_and_workers_of_their_own(images: Path, tmp_path: Path) -> None:
+def test_scheduler_and_workers_of_their_own(images, tmp_path):
     """The processes that the manual starts by hand."""
     pytest.importorskip("distributed")
     file = ["--scheduler-file", str(tmp_path / "file.json"), "--no-dashboard"]

@@ -1,7 +1,5 @@
 """The report on the environment: right about this machine, and never in anyone's way."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path
@@ -14,7 +12,7 @@ from fastcell.system import environment_report, resources
 REPO_DIR = Path(__file__).resolve().parents[2]
 
 
-def test_report_without_probes_is_plain_data_and_right() -> None:
+def test_report_without_probes_is_plain_data_and_right():
     import numpy
 
     result = environment_report.describe_environment()
@@ -25,8 +23,8 @@ def test_report_without_probes_is_plain_data_and_right() -> None:
     assert "parts" not in result
 
 
-def test_facts_that_cannot_be_had_are_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
+def test_facts_that_cannot_be_had_are_left_open(monkeypatch):
+    def refuse(*arguments, **options):
         raise OSError("refused")
 
     monkeypatch.setattr(environment_report.os, "sysconf", refuse)
@@ -43,7 +41,7 @@ def test_facts_that_cannot_be_had_are_left_open(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.skipif(not (REPO_DIR / ".git").exists(), reason="no git checkout")
-def test_the_commit_of_a_checkout_is_named() -> None:
+def test_the_commit_of_a_checkout_is_named():
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPO_DIR, capture_output=True, text=True, check=True)
     assert environment_report.describe_environment()["commit"] == done.stdout.strip()
 
@@ -63,13 +61,13 @@ BOTH = {"nvidia-dali-cuda120": "2.4.0", "nvidia-dali-cuda130": "2.4.0"}
         ({}, (11, 8), 1, "the driver serves CUDA 11.8"),
     ],
 )
-def test_conflicts(packages: dict[str, str], cuda: tuple[int, int] | None, count: int, words: str) -> None:
+def test_conflicts(packages, cuda, count, words):
     warnings = environment_report._conflicts(packages, cuda)
     assert len(warnings) == count
     assert words in " ".join(warnings)
 
 
-def test_gpus_are_read_from_nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_read_from_nvidia_smi(monkeypatch):
     line = "NVIDIA H100 80GB HBM3, 81559 MiB, 580.65.06, 9.0\n"
     monkeypatch.setattr(environment_report, "_output", lambda command: line + "an error message\n")
     assert environment_report._gpus() == [

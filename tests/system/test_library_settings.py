@@ -1,7 +1,5 @@
 """Silence of libraries: only what is meant to be silent is; and memory that malloc keeps."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -24,7 +22,7 @@ NOISE = (
 )
 
 
-def test_quiet_dali_drops_its_noise_and_keeps_the_rest(capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_dali_drops_its_noise_and_keeps_the_rest(capfd):
     with library_settings.quiet_dali():
         os.write(2, b"before\n" + NOISE)
         os.write(2, b"\x1b[0;31m[ERROR] \x1b[0m[libjpeg_turbo_decoder] Could not decode\nafter\n")
@@ -36,8 +34,8 @@ def test_quiet_dali_drops_its_noise_and_keeps_the_rest(capfd: pytest.CaptureFixt
     assert outside == NOISE[:30].decode() + "\n"  # only what is written inside is touched
 
 
-def test_quiet_dali_keeps_the_rest_when_the_build_fails(capfd: pytest.CaptureFixture[str]) -> None:
-    def build() -> None:
+def test_quiet_dali_keeps_the_rest_when_the_build_fails(capfd):
+    def build():
         with library_settings.quiet_dali(), library_settings.quiet_dali():
             os.write(2, NOISE + b"a real message\n")
             raise RuntimeError("no such operator")
@@ -47,7 +45,7 @@ def test_quiet_dali_keeps_the_rest_when_the_build_fails(capfd: pytest.CaptureFix
     assert capfd.readouterr().err == "a real message\n"
 
 
-def test_quiet_dali_works_with_stderr_closed() -> None:
+def test_quiet_dali_works_with_stderr_closed():
     code = (
         "import os\nfrom fastcell.system.library_settings import quiet_dali\n"
         "os.close(2)\nwith quiet_dali():\n    print('in')\n"
@@ -56,7 +54,7 @@ def test_quiet_dali_works_with_stderr_closed() -> None:
     assert (done.returncode, done.stdout) == (0, "in\n")
 
 
-def test_quiet_silences_remarks_and_keeps_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_silences_remarks_and_keeps_warnings(monkeypatch):
     monkeypatch.setattr(sys, "warnoptions", [])
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -71,7 +69,7 @@ def test_quiet_silences_remarks_and_keeps_warnings(monkeypatch: pytest.MonkeyPat
     assert [str(w.message) for w in seen] == ["class 'PBMC' has 3 cells", "old name", "lossy cast"]
 
 
-def test_quiet_obeys_the_users_own_warning_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_obeys_the_users_own_warning_options(monkeypatch):
     monkeypatch.setattr(sys, "warnoptions", ["default"])
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -81,7 +79,7 @@ def test_quiet_obeys_the_users_own_warning_options(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the page faults are those of glibc on Linux")
-def test_malloc_keeps_freed_memory() -> None:
+def test_malloc_keeps_freed_memory():
     """After the call, allocating and freeing the same 64 MiB again costs no page faults."""
     code = """
 import ctypes, resource, threading
@@ -118,7 +116,7 @@ print(done, default, faults(), max(in_a_thread() for _ in range(3)))
     assert int(default) == 0 or int(raised) < int(default)
 
 
-def test_malloc_elsewhere_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malloc_elsewhere_is_left_alone(monkeypatch):
     class OtherLibrary:
         pass
 

@@ -1,7 +1,5 @@
 """Errors of the file system become messages with a hint; lines go to stderr or nowhere."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from concurrent.futures.process import BrokenProcessPool
@@ -21,8 +19,8 @@ from fastcell.system.messages import (
 )
 
 
-def test_errors_of_the_file_system_name_the_task_the_reason_and_the_file() -> None:
-    def write() -> None:
+def test_errors_of_the_file_system_name_the_task_the_reason_and_the_file():
+    def write():
         with explained("OUT cannot be written"):
             raise OSError(28, "No space left on device", "/data/shard-000001.tar")
 
@@ -35,8 +33,8 @@ def test_errors_of_the_file_system_name_the_task_the_reason_and_the_file() -> No
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_errors_without_file_and_number_keep_their_words() -> None:
-    def write() -> None:
+def test_errors_without_file_and_number_keep_their_words():
+    def write():
         with explained("OUT cannot be written"):
             raise OSError("odd")
 
@@ -44,8 +42,8 @@ def test_errors_without_file_and_number_keep_their_words() -> None:
         write()
 
 
-def test_a_killed_worker_is_told_from_a_full_disk() -> None:
-    def work() -> None:
+def test_a_killed_worker_is_told_from_a_full_disk():
+    def work():
         with explained("OUT cannot be written"):
             raise BrokenProcessPool("terminated abruptly")
 
@@ -54,8 +52,8 @@ def test_a_killed_worker_is_told_from_a_full_disk() -> None:
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), ArgumentError("mine"), ValueError("bug")])
-def test_other_errors_pass_as_they_are(error: Exception) -> None:
-    def work() -> None:
+def test_other_errors_pass_as_they_are(error):
+    def work():
         with explained("OUT cannot be written"):
             raise error
 
@@ -64,23 +62,21 @@ def test_other_errors_pass_as_they_are(error: Exception) -> None:
     assert caught.value is error
 
 
-def test_lines_go_to_stderr_where_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_go_to_stderr_where_asked_for(capsys):
     printer(True)("80 cells")
     printer(False)("never seen")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "80 cells\n")
 
 
-def test_remarks_of_a_logger_are_lines_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_remarks_of_a_logger_are_lines_on_stdout(capsys):
     logger = logging.Logger("remarks")
     logger.addHandler(LineHandler())
     logger.info("bank: %d cells", 5)
     assert capsys.readouterr() == ("bank: 5 cells\n", "")
 
 
-def test_a_log_is_printed_inside_the_context_alone(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_is_printed_inside_the_context_alone(capsys, monkeypatch):
     monkeypatch.setattr(logging.getLogger("fastcell"), "handlers", [])  # a command in this process may have added some
     log = logging.getLogger("fastcell.a.room")
     before = log.level, log.propagate, list(log.handlers)
@@ -94,7 +90,7 @@ def test_a_log_is_printed_inside_the_context_alone(
     assert (out, err) == ("", "inside\\nof it\n")
 
 
-def test_lines_and_errors_are_safe_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_and_errors_are_safe_for_a_terminal(capsys):
     print_line("a\x1bb\nc")
     printer(True)("a\x1bb\nc")
     print_error("class 'a\nfastcell: error: b' is\x07 unknown.\n'fastcell fit --help' shows the options.")
@@ -107,7 +103,7 @@ def test_lines_and_errors_are_safe_for_a_terminal(capsys: pytest.CaptureFixture[
     )
 
 
-def test_warnings_log_records_and_tracebacks_are_safe_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_log_records_and_tracebacks_are_safe_for_a_terminal(capsys):
     nobody = logging.getLogger("nobody")
     nobody.propagate = False  # no handler takes its records, pytest's neither
     before = warnings.formatwarning, logging.lastResort

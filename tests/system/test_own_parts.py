@@ -1,9 +1,6 @@
 """Parts by class path: how they are written, imported, built and trusted."""
 
-from __future__ import annotations
-
 import sys
-from pathlib import Path
 
 import pytest
 from torch import nn
@@ -32,7 +29,7 @@ from fastcell.system.own_parts import (
         ({"class_path": "a.b.Net", "init_args": None}, OwnPart("a.b.Net", {})),
     ],
 )
-def test_how_a_part_is_written(value: object, part: OwnPart | None) -> None:
+def test_how_a_part_is_written(value, part):
     assert own_part(value, "network") == part
 
 
@@ -41,7 +38,7 @@ def test_how_a_part_is_written(value: object, part: OwnPart | None) -> None:
     [{}, {"class_path": "Net"}, {"class_path": "a.Net", "args": {}}, {"class_path": 3}, {"class_path": "a.Net; b"},
      {"class_path": "a.Net", "init_args": [1]}],
 )  # fmt: skip
-def test_a_part_written_otherwise_is_refused(value: object) -> None:
+def test_a_part_written_otherwise_is_refused(value):
     with pytest.raises(ArgumentError, match="network must be a name, or class_path"):
         own_part(value, "network")
 
@@ -50,24 +47,24 @@ def test_a_part_written_otherwise_is_refused(value: object) -> None:
     ("value", "name"),
     [("gao", "gao"), ("a.b.Net", "Net"), ({"class_path": "a.b.Net"}, "Net"), ("resnet-18", "resnet-18")],
 )
-def test_names_for_titles(value: object, name: str) -> None:
+def test_names_for_titles(value, name):
     assert part_name(value) == name
 
 
-def test_arguments_that_are_offered_are_passed_if_they_are_taken() -> None:
+def test_arguments_that_are_offered_are_passed_if_they_are_taken():
     part = OwnPart("torch.nn.Linear", {"in_features": 3, "out_features": 2})
     layer = build_part(part, "network", {"num_classes": 7, "bias": False, "out_features": 9})
     assert layer.weight.shape == (2, 3)
     assert layer.bias is None
 
 
-def test_a_function_gets_its_arguments_and_a_class_is_built() -> None:
+def test_a_function_gets_its_arguments_and_a_class_is_built():
     assert usable_part(OwnPart("math.pow", {}), "loss", {})(2, 3) == 8
     assert usable_part(OwnPart("torch.nn.functional.relu", {"inplace": True}), "loss", {}).keywords == {"inplace": True}
     assert isinstance(usable_part(OwnPart("torch.nn.ReLU", {}), "loss", {}), nn.ReLU)
 
 
-def test_the_working_folder_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_working_folder_is_searched(tmp_path, monkeypatch):
     (tmp_path / "beside_me_part.py").write_text(
         "class Net:\n    def __init__(self, width=1):\n        self.width = width\n"
     )
@@ -78,7 +75,7 @@ def test_the_working_folder_is_searched(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["os; import sys", "", "a b", "-x", "../x"])
-def test_trust_takes_names_of_packages_only(name: str) -> None:
+def test_trust_takes_names_of_packages_only(name):
     with pytest.raises(ArgumentError, match="trust must be the name of a package"):
         import_trusted([name])
 
@@ -99,7 +96,7 @@ def test_trust_takes_names_of_packages_only(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("argument", ["network", "loss", "metrics"])
-def test_whose_code_is_trusted(path: str, trust: tuple[str, ...], good: bool, argument: str) -> None:
+def test_whose_code_is_trusted(path, trust, good, argument):
     hparams = {argument: [{"class_path": path}] if argument == "metrics" else {"class_path": path}}
     if good:
         check_trusted(hparams, trust, "last.ckpt")

@@ -1,7 +1,5 @@
 """The progress line: its text, how often it is written, and when an estimate is shown."""
 
-from __future__ import annotations
-
 import io
 
 import pytest
@@ -12,18 +10,18 @@ from fastcell.system.progress_line import Progress, Rate, bars_hidden, duration,
 
 
 class Terminal(io.StringIO):
-    def isatty(self) -> bool:
+    def isatty(self):
         return True
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def clock(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_a_rate_waits_as_long_as_the_first_pieces_took() -> None:
+def test_a_rate_waits_as_long_as_the_first_pieces_took():
     rate = Rate(0.0, warmup=2)
     seen = []
     for now, num in ((8.0, 10), (9.0, 10), (10.0, 40), (17.9, 200), (18.0, 30)):
@@ -33,7 +31,7 @@ def test_a_rate_waits_as_long_as_the_first_pieces_took() -> None:
 
 
 @pytest.mark.parametrize(("first_s", "needed_s"), [(0.01, 2.0), (5.0, 5.0), (600.0, 30.0)])
-def test_a_rate_waits_from_2_to_30_seconds(first_s: float, needed_s: float) -> None:
+def test_a_rate_waits_from_2_to_30_seconds(first_s, needed_s):
     rate = Rate(0.0)
     rate.add(first_s, 1)
     rate.add(first_s + needed_s - 0.01, 50)
@@ -42,7 +40,7 @@ def test_a_rate_waits_from_2_to_30_seconds(first_s: float, needed_s: float) -> N
     assert rate.per_s(first_s + needed_s + 0.01) == pytest.approx(100 / (needed_s + 0.01))
 
 
-def test_pieces_in_work_at_the_same_time_are_one_wave() -> None:
+def test_pieces_in_work_at_the_same_time_are_one_wave():
     """Eight workers that end together every 100 s make 8 pieces in 100 s, not 7 within the first second."""
     rate = Rate(0.0, warmup=8)
     for wave in (100.0, 200.0):
@@ -53,7 +51,7 @@ def test_pieces_in_work_at_the_same_time_are_one_wave() -> None:
     assert rate.per_s(200.7) == pytest.approx(80.0)
 
 
-def test_a_span_follows_a_rate_that_changes() -> None:
+def test_a_span_follows_a_rate_that_changes():
     whole, recent = Rate(0.0), Rate(0.0, span_s=60.0)
     for second in range(1, 301):
         for rate in (whole, recent):
@@ -62,7 +60,7 @@ def test_a_span_follows_a_rate_that_changes() -> None:
     assert whole.per_s(300.0) == pytest.approx((199 * 10 + 100 * 100) / 299)
 
 
-def test_a_rate_without_progress_is_unknown() -> None:
+def test_a_rate_without_progress_is_unknown():
     rate = Rate(0.0)
     rate.add(1.0, 5)
     assert rate.per_s(50.0) is None
@@ -79,15 +77,15 @@ def test_a_rate_without_progress_is_unknown() -> None:
         (273_600, "3 d 4 h"),
     ],
 )
-def test_durations(seconds: float, text: str) -> None:
+def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-def test_slow_rates_keep_two_digits() -> None:
+def test_slow_rates_keep_two_digits():
     assert [format_rate(rate) for rate in (3100.4, 12.3, 2.54, 0.034)] == ["3,100", "12", "2.5", "0.034"]
 
 
-def test_file_gets_a_line_every_ten_seconds(clock: list[float]) -> None:
+def test_file_gets_a_line_every_ten_seconds(clock):
     stream = io.StringIO()
     with Progress(100, stream=stream) as progress:
         for _ in range(50):
@@ -97,7 +95,7 @@ def test_file_gets_a_line_every_ten_seconds(clock: list[float]) -> None:
     assert lines == ["40 of 100 cells, 4/s, 15 s left", "80 of 100 cells, 4/s, 5 s left"]
 
 
-def test_start_does_not_count(clock: list[float]) -> None:
+def test_start_does_not_count(clock):
     """A minute of compilation and a first piece of 10 cells are not 16 hours left."""
     stream = io.StringIO()
     with Progress(10_000, stream=stream) as progress:
@@ -108,7 +106,7 @@ def test_start_does_not_count(clock: list[float]) -> None:
     assert lines == ["10 of 10,000 cells", "1,010 of 10,000 cells", "2,000 of 10,000 cells, 66/s, 2 min 01 s left"]
 
 
-def test_reused_pieces_do_not_count(clock: list[float]) -> None:
+def test_reused_pieces_do_not_count(clock):
     """Nine of ten shards are there already: the tenth takes as long as ever."""
     stream = io.StringIO()
     with Progress(100_000, stream=stream) as progress:
@@ -123,13 +121,13 @@ def test_reused_pieces_do_not_count(clock: list[float]) -> None:
     ]
 
 
-def test_terminal_line_is_rewritten_and_closed(clock: list[float]) -> None:
+def test_terminal_line_is_rewritten_and_closed(clock):
     stream = Terminal()
     with Progress(1000, stream=stream) as progress:
         for seconds, num in ((2.0, 500), (1.5, 250), (0.75, 249), (0.0, 1)):
             clock[0] += seconds
             progress.advance(num)
-            progress._bar.refresh()  # type: ignore[union-attr]
+            progress._bar.refresh()
     assert stream.getvalue().endswith("\n")
     lines = [line.strip() for line in stream.getvalue().removesuffix("\n").split("\r") if line.strip()]
     bars, texts = zip(*(line.rsplit("| ", 1) for line in lines), strict=True)
@@ -144,14 +142,14 @@ def test_terminal_line_is_rewritten_and_closed(clock: list[float]) -> None:
     ]
 
 
-def test_nothing_to_do_writes_nothing() -> None:
+def test_nothing_to_do_writes_nothing():
     stream = Terminal()
     with Progress(0, stream=stream):
         pass
     assert stream.getvalue() == ""
 
 
-def test_hidden_progress_writes_nothing(clock: list[float]) -> None:
+def test_hidden_progress_writes_nothing(clock):
     stream = Terminal()
     with Progress(10, stream=stream, show=False) as progress:
         clock[0] += 60
@@ -159,7 +157,7 @@ def test_hidden_progress_writes_nothing(clock: list[float]) -> None:
     assert (progress.done, stream.getvalue()) == (10, "")
 
 
-def test_lines_printed_meanwhile_do_not_stand_in_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_printed_meanwhile_do_not_stand_in_the_bar(capsys):
     stream = Terminal()
     bar = open_bar(10, stream, "at work", done=3)
     assert "30%" in stream.getvalue()
@@ -176,7 +174,7 @@ def test_lines_printed_meanwhile_do_not_stand_in_the_bar(capsys: pytest.CaptureF
     assert capsys.readouterr().out == "a line\n"
 
 
-def test_a_bar_without_an_end_is_its_text() -> None:
+def test_a_bar_without_an_end_is_its_text():
     stream = Terminal()
     bar = open_bar(None, stream, "step 3")
     assert stream.getvalue().strip() == "step 3"

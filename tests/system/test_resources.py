@@ -1,7 +1,5 @@
 """Cores, memory, GPU and cache folder that the process may use."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -25,7 +23,7 @@ REPO_DIR = Path(__file__).resolve().parents[2]
         ({}, None),
     ],
 )
-def test_cgroup_quota(files: dict[str, str], cpus: float | None, tmp_path: Path) -> None:
+def test_cgroup_quota(files, cpus, tmp_path):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -33,15 +31,13 @@ def test_cgroup_quota(files: dict[str, str], cpus: float | None, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("quota", "cpus"), [(None, 6), (0.5, 1), (2.5, 3), (64.0, 6)])
-def test_num_cpus_is_the_least_of_mask_and_quota(
-    quota: float | None, cpus: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_num_cpus_is_the_least_of_mask_and_quota(quota, cpus, monkeypatch):
     monkeypatch.setattr(resources.os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
     monkeypatch.setattr(resources, "_cgroup_cpus", lambda root: quota)
     assert resources.num_cpus() == cpus
 
 
-def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_dir(monkeypatch, tmp_path):
     monkeypatch.delenv("FASTCELL_CACHE_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -54,7 +50,7 @@ def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert resources.cache_dir() == tmp_path / "own"
 
 
-def test_no_driver_means_no_gpu_and_no_torch() -> None:
+def test_no_driver_means_no_gpu_and_no_torch():
     code = (
         "import sys\nfrom fastcell.system import resources\n"
         "resources.driver_cuda_version = lambda: None\n"

@@ -1,7 +1,5 @@
 """Natural order, texts that UTF-8 can hold, and aligned columns."""
 
-from __future__ import annotations
-
 import unicodedata
 from pathlib import Path
 
@@ -33,18 +31,18 @@ def test_file_names_that_are_no_text():
     assert storable(None) is None
 
 
-def test_natural_order() -> None:
+def test_natural_order():
     assert natural_sorted(["b10", "b9", "A", "a", "b09", "10", "9"]) == ["9", "10", "A", "a", "b09", "b9", "b10"]
 
 
-def test_natural_order_is_total_and_keeps_duplicates() -> None:
+def test_natural_order_is_total_and_keeps_duplicates():
     names = ["Cell 2", "cell 10", "cell 2", "a1", "a01", "", "2", "cell 2"]
     in_order = ["", "2", "a01", "a1", "Cell 2", "cell 2", "cell 2", "cell 10"]
     assert natural_sorted(names) == natural_sorted(names[::-1]) == in_order
     assert len({str(natural_key(name)) for name in set(names)}) == len(set(names))
 
 
-def test_columns_are_aligned() -> None:
+def test_columns_are_aligned():
     assert align_columns([["class", "cells"], ["MCF7", "9"], ["a", "1,000"]]) == [
         "class  cells",
         "MCF7       9",

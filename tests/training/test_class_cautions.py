@@ -1,7 +1,6 @@
 """Sentences about classes that a run can hardly learn or score."""
 
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from fastcell.training.class_cautions import call_cautions, describe_balance, de
 CLASSES = ["a", "b", "c"]
 
 
-def test_classes_with_few_training_cells_are_named_the_rarest_first() -> None:
+def test_classes_with_few_training_cells_are_named_the_rarest_first():
     assert training_cautions(CLASSES, [20, 300, 20], [1, 1, 1], "best") == []
     (said,) = training_cautions(CLASSES, [19, 300, 1], [1, 1, 1], "best")
     assert said.startswith("Caution: classes with fewer than 20 training cells: c 1, a 19.")
@@ -23,7 +22,7 @@ def test_classes_with_few_training_cells_are_named_the_rarest_first() -> None:
     assert "k0 1, k1 2, k2 3, k3 4, k4 5, k5 6 and 3 more" in many
 
 
-def test_a_validation_subset_of_one_class_is_named() -> None:
+def test_a_validation_subset_of_one_class_is_named():
     (said,) = training_cautions(CLASSES, [50, 50, 50], [0, 7, 0], "best")
     assert said.startswith("Caution: all cells of the validation subset are of class b: the lowest validation loss")
     (said,) = training_cautions(CLASSES, [50, 50, 50], [0, 7, 0], "last")
@@ -32,16 +31,16 @@ def test_a_validation_subset_of_one_class_is_named() -> None:
         assert training_cautions(CLASSES, [50, 50, 50], valid, "best") == []
 
 
-def test_classes_that_no_cell_was_called_are_named_with_their_cells() -> None:
+def test_classes_that_no_cell_was_called_are_named_with_their_cells():
     confusion = np.array([[5, 1, 0], [2, 0, 0], [3, 4, 0]])
     (said,) = call_cautions(CLASSES, confusion, "test")
     assert said.startswith("Caution: classes that are never predicted on the test subset: c (7 cells).")
     assert call_cautions(CLASSES, np.array([[5, 0, 0], [0, 3, 0], [0, 0, 0]]), "valid") == []  # none to be found
 
 
-def test_repeated_classes_are_one_line_with_the_cost() -> None:
+def test_repeated_classes_are_one_line_with_the_cost():
     labels = np.array([*[0] * 44, *[1] * 4, -1])
-    manifest: Any = SimpleNamespace(cell_labels=labels, info=SimpleNamespace(classes=["a", "b"]))
+    manifest = SimpleNamespace(cell_labels=labels, info=SimpleNamespace(classes=["a", "b"]))
     said = describe_balance(View(manifest, oversample(np.arange(49), labels, 0, 10)), "auto")
     assert said is not None
     assert said.startswith(
@@ -53,7 +52,7 @@ def test_repeated_classes_are_one_line_with_the_cost() -> None:
     assert describe_balance(View(manifest, np.arange(49), class_weights(labels, 2)), "weights") is None
 
 
-def test_a_shift_is_told_with_its_factors_for_the_rarest_and_the_most_frequent_class() -> None:
+def test_a_shift_is_told_with_its_factors_for_the_rarest_and_the_most_frequent_class():
     said = describe_shift(CLASSES, [0, 9, 90], 0.1)
     assert said is not None
     assert said.startswith("decisions are shifted towards rare classes (--model.decision_shift 0.1): ")

@@ -1,7 +1,5 @@
 """Cells that go bad after packing: every run ends, and its list of losses is the set of cells with other bytes."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os
@@ -10,26 +8,23 @@ import subprocess
 import sys
 import time
 from hashlib import blake2b
-from pathlib import Path
 
 import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-import torch
 
 from fastcell.cli.fit import main as fit_main
 from fastcell.cli.main import main
 from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
-from fastcell.loading.batch import Batch
 from fastcell.models.lightning_module import CellModule
 
 FIT = ["--data.image_size=32", "--data.batch_size=64", "--trainer.max_epochs=2"]
 WAYS = ("cut at 10 %", "cut at 50 %", "cut at 90 %", "emptied", "text", "other type", "flipped", "overwritten")
 
 
-def damage(manifest: Manifest, share: float, seed: int) -> set[int]:
+def damage(manifest, share, seed):
     """Damages cells in eight ways, cuts one tar, and gives those whose stored bytes then differ from their hash."""
     rng = np.random.default_rng(seed)
     cells = manifest.table.to_pylist()
@@ -67,7 +62,7 @@ def damage(manifest: Manifest, share: float, seed: int) -> set[int]:
     return lost
 
 
-def check(tmp_path: Path, num_cells: int, share: float, capsys: pytest.CaptureFixture[str], layout: str) -> None:
+def check(tmp_path, num_cells, share, capsys, layout):
     data = tmp_path / "cells"
     synth([str(data), "--cells", str(num_cells), "--seed", "1", "--layout", layout, "--shard-cells", "500"])
     manifest = Manifest.open(data)
@@ -106,14 +101,12 @@ def check(tmp_path: Path, num_cells: int, share: float, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("layout", ["cell", pytest.param("block", marks=pytest.mark.slow)])
-def test_the_losses_are_the_cells_with_other_bytes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str
-) -> None:
+def test_the_losses_are_the_cells_with_other_bytes(tmp_path, capsys, layout):
     check(tmp_path, 2_000, 0.02, capsys, layout)
 
 
 @pytest.mark.slow
-def test_the_losses_of_twenty_thousand_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_losses_of_twenty_thousand_cells(tmp_path, capsys):
     """1 % of 20,000 cells; DALI ends a pipeline, or the process, at one of them."""
     check(tmp_path, 20_000, 0.01, capsys, "cell")
 
@@ -123,9 +116,7 @@ class Killed(Exception):  # noqa: N818, stands for a signal
 
 
 @pytest.mark.parametrize("store", ["stream", pytest.param("bank", marks=pytest.mark.slow)])
-def test_a_run_that_goes_on_knows_its_corrupt_cells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: str
-) -> None:
+def test_a_run_that_goes_on_knows_its_corrupt_cells(tmp_path, monkeypatch, capsys, store):
     """Killed when all are found, in the last batches of the last epoch: the list is that of the unbroken run.
 
     Cells that were repaired meanwhile stay left out: a run has the same cells to its end.
@@ -140,7 +131,7 @@ def test_a_run_that_goes_on_knows_its_corrupt_cells(
     assert main(["fit", f"--runs={tmp_path / 'whole'}", *words]) == 0
     steps, loss, last = iter(range(10_000)), CellModule._loss, 11  # 6 steps an epoch
 
-    def die_in_time(self: CellModule, batch: Batch, step: int) -> torch.Tensor:
+    def die_in_time(self, batch, step):
         if next(steps) == last:
             raise Killed
         return loss(self, batch, step)
@@ -167,7 +158,7 @@ def test_a_run_that_goes_on_knows_its_corrupt_cells(
 
 
 @pytest.mark.slow
-def test_two_ranks_know_the_corrupt_cells_of_both(tmp_path: Path) -> None:
+def test_two_ranks_know_the_corrupt_cells_of_both(tmp_path):
     """Killed in two processes and continued in two, and in one: the list of the unbroken run."""
     data = tmp_path / "cells"
     synth([str(data), "--cells", "600", "--seed", "1", "--shard-cells", "50"])
@@ -176,7 +167,7 @@ def test_two_ranks_know_the_corrupt_cells_of_both(tmp_path: Path) -> None:
     two = ["--trainer.devices=2", "--trainer.accelerator=cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-    def run(*arguments: str) -> subprocess.Popen[bytes]:
+    def run(*arguments):
         return subprocess.Popen([sys.executable, "-m", "fastcell", *arguments], env=environment)
 
     assert run(*words, *two, f"--runs={tmp_path / 'whole'}", "--trainer.max_epochs=3").wait(280) == 0

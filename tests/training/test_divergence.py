@@ -1,7 +1,5 @@
 """Training that diverges stops with the step and a hint, on all ranks; a network that is no network is not scored."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -19,9 +17,7 @@ SMALL = ["--preset=fast", "--data.image_size=16", "--data.threads=1", "--trainer
 DIVERGE = [*SMALL, "--trainer.max_epochs=-1", "--model.learning_rate=1e30", "--model.schedule=constant"]
 
 
-def test_a_loss_that_is_not_finite_ends_training(
-    trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_loss_that_is_not_finite_ends_training(trained_data, tmp_path, capsys):
     assert main(["fit", str(trained_data), f"--out={tmp_path / 'runs'}", *DIVERGE]) == 2
     err = capsys.readouterr().err
     assert re.search(
@@ -34,7 +30,7 @@ def test_a_loss_that_is_not_finite_ends_training(
 
 
 @pytest.mark.slow
-def test_all_ranks_stop_alike(trained_data: Path, tmp_path: Path) -> None:
+def test_all_ranks_stop_alike(trained_data, tmp_path):
     environment = dict(os.environ, PYTHONPATH=str(Path(fastcell.__file__).parents[1]))
     command = [sys.executable, "-m", "fastcell", "fit", trained_data, f"--out={tmp_path / 'runs'}", *DIVERGE]
     command += ["--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.accelerator=cpu"]
@@ -45,9 +41,7 @@ def test_all_ranks_stop_alike(trained_data: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_network_of_nan_is_not_scored_and_its_cells_have_a_reason(
-    trained_run: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_network_of_nan_is_not_scored_and_its_cells_have_a_reason(trained_run, trained_data, tmp_path, capsys):
     run = shutil.copytree(trained_run, tmp_path / "run")
     for path in run.glob("*.ckpt"):
         content = torch.load(path, weights_only=True)

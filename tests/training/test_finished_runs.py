@@ -1,11 +1,8 @@
 """Finished runs are left alone; runs without a step are none; more epochs are as if asked for at once."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +11,7 @@ from fixtures.stopped_runs import CONSTANT, assert_same_run, contents, fit, fit_
 from fastcell.cli import main as cli
 
 
-def test_a_finished_run_is_left_alone(long_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_left_alone(long_run, capsys):
     before, changed = contents(long_run), long_run.stat().st_mtime_ns
     capsys.readouterr()
     for words in ([], ["--data.threads=2", "--trainer.max_epochs=3"]):
@@ -25,7 +22,7 @@ def test_a_finished_run_is_left_alone(long_run: Path, capsys: pytest.CaptureFixt
     assert long_run.stat().st_mtime_ns == changed
 
 
-def test_points_of_a_finished_run_that_was_killed_are_removed(long_run: Path, tmp_path: Path) -> None:
+def test_points_of_a_finished_run_that_was_killed_are_removed(long_run, tmp_path):
     """Killed between its last score and the removal of its points."""
     folder = shutil.copytree(long_run, tmp_path / "run")
     shutil.copy(folder / "last.ckpt", folder / "step-000000001.ckpt")
@@ -33,9 +30,7 @@ def test_points_of_a_finished_run_that_was_killed_are_removed(long_run: Path, tm
     assert contents(folder) == contents(long_run)
 
 
-def test_more_epochs_of_a_finished_run(
-    data: Path, long_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_epochs_of_a_finished_run(data, long_run, tmp_path, monkeypatch):
     """As if they had been asked for at once, also where the longer run is killed; the configuration describes it."""
     whole = fit(data, tmp_path / "whole", *CONSTANT, "--trainer.max_epochs=5")
     folder = shutil.copytree(long_run, tmp_path / "runs" / "run")
@@ -59,17 +54,13 @@ def test_more_epochs_of_a_finished_run(
 
 
 @pytest.mark.parametrize("limit", ["max_epochs=0", "max_steps=0", "limit_train_batches=0", "max_time=00:00:00:00"])
-def test_a_run_that_trains_nothing_is_no_run(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: str
-) -> None:
+def test_a_run_that_trains_nothing_is_no_run(data, tmp_path, capsys, limit):
     assert cli.main([*new_run(data, tmp_path / "runs"), f"--trainer.{limit}"]) == 2
     assert re.search("othing (would be|was) trained", capsys.readouterr().err)
     assert not list((tmp_path / "runs").glob("*"))
 
 
-def test_a_checkpoint_that_has_all_steps_is_no_new_run(
-    data: Path, long_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_that_has_all_steps_is_no_new_run(data, long_run, tmp_path, capsys):
     words = ["fit", f"--config={long_run / 'config.yaml'}", f"--runs={tmp_path / 'runs'}"]
     assert cli.main([*words, f"--ckpt_path={long_run / 'last.ckpt'}"]) == 2
     assert (

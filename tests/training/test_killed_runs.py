@@ -1,7 +1,5 @@
 """Processes of training that get signals at any moment, on one rank and on two; the run then goes on."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil
@@ -29,7 +27,7 @@ from fastcell.training.resume import latest_point
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(data, tmp_path_factory):
     """Run folder of 20 epochs that nobody stopped."""
     with one_thread():  # as `launch` has it: sums in the same order
         return fit(data, tmp_path_factory.mktemp("undisturbed"), "--trainer.max_epochs=20", "--trainer.accelerator=cpu")
@@ -38,9 +36,7 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
-def test_a_signal_stops_behind_the_step_with_a_point(
-    data: Path, undisturbed: Path, tmp_path: Path, number: int, status: int
-) -> None:
+def test_a_signal_stops_behind_the_step_with_a_point(data, undisturbed, tmp_path, number, status):
     process = launch(new_run(data, tmp_path / "runs", "--trainer.max_epochs=20"))
     folder = wait_for_points(tmp_path / "runs", process)
     process.send_signal(number)
@@ -57,7 +53,7 @@ def test_a_signal_stops_behind_the_step_with_a_point(
     assert_same_run(folder, undisturbed)
 
 
-def run_with_kills(rng: random.Random, command: list[str], runs: Path, kills: int, longest: float) -> Path:
+def run_with_kills(rng, command, runs, kills, longest):
     """SIGKILL at random moments of the run, start-up included, each time resumed; how it ends undisturbed."""
     for _ in range(kills):
         process = launch(command)
@@ -80,7 +76,7 @@ def run_with_kills(rng: random.Random, command: list[str], runs: Path, kills: in
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["stream", "bank"])
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_killed_at_random_moments(data: Path, tmp_path: Path, store: str, ranks: int) -> None:
+def test_killed_at_random_moments(data, tmp_path, store, ranks):
     """Of damaged data: what was found corrupt before a kill is in the list of the run that goes on."""
     data = shutil.copytree(data, tmp_path / "cells")
     damage_cells(data, range(3, 180, 20))
@@ -98,7 +94,7 @@ def test_killed_at_random_moments(data: Path, tmp_path: Path, store: str, ranks:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_rank_that_dies_ends_the_others(data: Path, tmp_path: Path, victim: int) -> None:
+def test_a_rank_that_dies_ends_the_others(data, tmp_path, victim):
     """Within a second or two, and some more on a busy machine, with a line that names it."""
     command = new_run(data, tmp_path / "runs", "--trainer.max_epochs=2000", "--trainer.devices=2")
     process = launch(command)
@@ -114,7 +110,7 @@ def test_a_rank_that_dies_ends_the_others(data: Path, tmp_path: Path, victim: in
     assert ("rank 0 has died" if victim == 0 else f"rank 1 (process {child}) was killed by signal 9") in text
 
 
-def children_of(pid: int) -> list[int]:
+def children_of(pid):
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -129,7 +125,7 @@ def children_of(pid: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
-def test_a_bank_goes_on_with_another_number_of_ranks(data: Path, tmp_path: Path, before: int, after: int) -> None:
+def test_a_bank_goes_on_with_another_number_of_ranks(data, tmp_path, before, after):
     """The same batches; the weights are equal but for rounding and batch norm, which is per rank."""
     command = new_run(data, tmp_path / "runs", "--trainer.max_epochs=40", "--data.store=bank")
     process = launch([*command, f"--trainer.devices={before}"])
@@ -144,7 +140,7 @@ def test_a_bank_goes_on_with_another_number_of_ranks(data: Path, tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_a_stream_refuses_another_number_of_ranks(data: Path, tmp_path: Path) -> None:
+def test_a_stream_refuses_another_number_of_ranks(data, tmp_path):
     process = launch(new_run(data, tmp_path / "runs", "--trainer.max_epochs=40", "--data.store=stream"))
     folder = wait_for_points(tmp_path / "runs", process)
     process.send_signal(signal.SIGTERM)

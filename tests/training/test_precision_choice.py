@@ -16,7 +16,7 @@ from fastcell.training.precision_choice import PrecisionTiming, time_precisions
         (1.0, 10.0, "32-true", "bf16-mixed is 10.00 times as slow here"),
     ],
 )
-def test_the_faster_precision_is_chosen_and_said(safe: float, fast: float, choice: str, said: str) -> None:
+def test_the_faster_precision_is_chosen_and_said(safe, fast, choice, said):
     timing = PrecisionTiming(safe, fast, 32)
     assert timing.choice == choice
     assert said in timing.describe()
@@ -24,7 +24,7 @@ def test_the_faster_precision_is_chosen_and_said(safe: float, fast: float, choic
     assert "(--trainer.precision auto)" in timing.describe()
 
 
-def test_timing_changes_neither_model_nor_random_state() -> None:
+def test_timing_changes_neither_model_nor_random_state():
     model = CellModule("cellnet", classes=["a", "b"], preprocessing={"image_size": 16}, ema_decay=0.9)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
@@ -42,13 +42,13 @@ def test_timing_changes_neither_model_nor_random_state() -> None:
 class WithoutBfloat16(torch.nn.Module):
     """A layer without a kernel for bfloat16."""
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images):
         if torch.is_autocast_enabled("cpu"):
             raise NotImplementedError("no kernel for BFloat16\nin this build")
         return images
 
 
-def test_a_network_that_cannot_compute_in_bfloat16_trains_in_float32() -> None:
+def test_a_network_that_cannot_compute_in_bfloat16_trains_in_float32():
     model = CellModule("cellnet", classes=["a", "b"], preprocessing={"image_size": 16})
     model.network = torch.nn.Sequential(WithoutBfloat16(), model.network)
     timing = time_precisions(model, 4)
@@ -62,11 +62,11 @@ def test_a_network_that_cannot_compute_in_bfloat16_trains_in_float32() -> None:
 class Broken(torch.nn.Module):
     """A layer that computes in no precision."""
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images):
         raise RuntimeError("broken")
 
 
-def test_a_network_that_cannot_compute_at_all_is_not_timed() -> None:
+def test_a_network_that_cannot_compute_at_all_is_not_timed():
     model = CellModule("cellnet", classes=["a", "b"], preprocessing={"image_size": 16})
     model.network = torch.nn.Sequential(Broken(), model.network)
     with pytest.raises(RuntimeError, match="broken"):

@@ -1,10 +1,7 @@
 """Settings of the trainer that cannot work are refused before training, in one line."""
 
-from __future__ import annotations
-
 import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -52,9 +49,7 @@ STOPPING = "--trainer.callbacks=EarlyStopping"
         (["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=/proc/x"], "no such file or directory: '/proc/x'"),
     ],
 )
-def test_what_cannot_work_is_one_line_and_leaves_nothing(
-    words: list[str], said: str, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_work_is_one_line_and_leaves_nothing(words, said, trained_data, tmp_path, capsys):
     assert main(["fit", str(trained_data), f"--out={tmp_path / 'runs'}", *SMALL, *words]) == 2
     captured = capsys.readouterr()
     assert re.search(f"^fastcell: error: .*{said}", captured.err), captured.err
@@ -63,7 +58,7 @@ def test_what_cannot_work_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "runs").exists() or os.listdir(tmp_path / "runs") == []
 
 
-def test_any_loggers_stand_beside_the_record_of_the_run(trained_data: Path, tmp_path: Path) -> None:
+def test_any_loggers_stand_beside_the_record_of_the_run(trained_data, tmp_path):
     loggers = (
         ["--trainer.logger=false"],
         ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path / 'csv'}"],
@@ -78,16 +73,14 @@ def test_any_loggers_stand_beside_the_record_of_the_run(trained_data: Path, tmp_
     assert "valid_loss" in table.read_text()
 
 
-def test_a_single_callback_is_a_callback(trained_data: Path, tmp_path: Path) -> None:
+def test_a_single_callback_is_a_callback(trained_data, tmp_path):
     words = ["--trainer.callbacks=LearningRateMonitor"]
     assert main(["fit", str(trained_data), f"--out={tmp_path / 'runs'}", *SMALL, *words]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     assert "lr-AdamW" in (run / "metrics.csv").read_text().splitlines()[0]
 
 
-def test_a_callback_that_monitors_what_is_there_works(
-    trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_callback_that_monitors_what_is_there_works(trained_data, tmp_path, capsys):
     words = [STOPPING, "--trainer.callbacks.monitor=valid_accuracy", "--trainer.callbacks.mode=max"]
     assert main(["fit", str(trained_data), f"--out={tmp_path / 'runs'}", *SMALL, *words]) == 0
     (run,) = (tmp_path / "runs").iterdir()
@@ -95,8 +88,6 @@ def test_a_callback_that_monitors_what_is_there_works(
 
 
 @pytest.mark.parametrize(("command", "limit"), [("test", "limit_test_batches"), ("validate", "limit_val_batches")])
-def test_nothing_to_score_is_refused(
-    command: str, limit: str, trained_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_to_score_is_refused(command, limit, trained_run, capsys):
     assert main([command, str(trained_run), f"--trainer.{limit}=0"]) == 2
     assert f"--trainer.{limit} must be above 0, got 0. There is nothing to score" in capsys.readouterr().err

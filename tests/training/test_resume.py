@@ -1,12 +1,9 @@
 """Runs that are killed or torn go on at the very next batch, and end with the same bytes of weights."""
 
-from __future__ import annotations
-
 import csv
 import random
 import shutil
 import zipfile
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,9 +31,7 @@ from fastcell.training.resume import POINT_CONTENT, latest_point
     ],
     ids=["stream", "bank", "small bank", "dali", "calls", "validation"],
 )
-def test_a_killed_run_ends_as_the_unbroken_one(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
-) -> None:
+def test_a_killed_run_ends_as_the_unbroken_one(data, tmp_path, monkeypatch, arguments):
     whole = fit(data, tmp_path / "whole", *arguments)
     seed, runs = random.Random(",".join(arguments)), tmp_path / "broken"
     folder = fit_until(monkeypatch, seed.randrange(5, 19), new_run(data, runs, *arguments), runs)
@@ -47,9 +42,7 @@ def test_a_killed_run_ends_as_the_unbroken_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("planned", [False, True])
-def test_steps_in_a_call_that_a_machine_chose_are_kept_by_another(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: bool
-) -> None:
+def test_steps_in_a_call_that_a_machine_chose_are_kept_by_another(data, tmp_path, monkeypatch, planned):
     """As on a GPU, where a call makes several steps, on batches or planned ones; the other machine chooses one."""
     monkeypatch.setattr(lightning_module, "can_replay", lambda model: planned)
     choose = "fastcell.cli.lightning_command.choose_steps_per_call"
@@ -64,9 +57,7 @@ def test_steps_in_a_call_that_a_machine_chose_are_kept_by_another(
     assert content["hyper_parameters"]["steps_per_call"] == 3
 
 
-def test_a_torn_point_is_left_aside(
-    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_torn_point_is_left_aside(data, whole, tmp_path, monkeypatch, capsys):
     folder = fit_until(monkeypatch, 19, new_run(data, tmp_path / "broken"), tmp_path / "broken")
     point, _ = latest_point(folder)
     assert point == folder / "step-000000016.ckpt"
@@ -81,7 +72,7 @@ def test_a_torn_point_is_left_aside(
     assert_same_run(folder, whole)
 
 
-def test_a_run_without_a_point_begins_anew(whole: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_point_begins_anew(whole, tmp_path):
     """As after a kill in its first steps: the folder is there, with its settings."""
     folder = tmp_path / "killed"
     folder.mkdir(parents=True)
@@ -91,9 +82,7 @@ def test_a_run_without_a_point_begins_anew(whole: Path, tmp_path: Path) -> None:
     assert_same_run(folder, whole)
 
 
-def test_a_run_folder_that_was_moved_keeps_its_best(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_folder_that_was_moved_keeps_its_best(data, tmp_path, monkeypatch):
     """The epochs before the stop were the best: best.ckpt is not replaced by a worse one."""
     contradicted = contradict_validation(data, tmp_path / "data")
     rise = ["--model.learning_rate=0.001", "--model.schedule=constant"]
@@ -117,7 +106,7 @@ def test_a_run_folder_that_was_moved_keeps_its_best(
         assert str(tmp_path).encode() not in content.replace(str(contradicted).encode(), b"")
 
 
-def contradict_validation(data: Path, copy: Path) -> Path:
+def contradict_validation(data, copy):
     """A copy of the data set with wrong labels on its validation cells: what training learns raises their loss."""
     shutil.copytree(data, copy)
     rows, subsets = pq.read_table(copy / "manifest.parquet"), Manifest.open(copy).split()
@@ -131,14 +120,12 @@ def contradict_validation(data: Path, copy: Path) -> Path:
     return copy
 
 
-def zipped(path: Path) -> list[bytes]:
+def zipped(path):
     with zipfile.ZipFile(path) as archive:
         return [archive.read(name) for name in archive.namelist()]
 
 
-def test_damaged_best_weights_are_refused_by_name(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_damaged_best_weights_are_refused_by_name(data, tmp_path, monkeypatch, capsys):
     folder = fit_until(monkeypatch, 15, new_run(data, tmp_path / "runs"), tmp_path / "runs")
     content = bytearray((folder / "best.ckpt").read_bytes())
     content[len(content) // 2] ^= 1
@@ -150,7 +137,7 @@ def test_damaged_best_weights_are_refused_by_name(
     assert (folder / "best.ckpt").is_file()
 
 
-def assert_kept_or_refused(folder: Path, whole: Path, capsys: pytest.CaptureFixture[str], hurt: str) -> bool:
+def assert_kept_or_refused(folder, whole, capsys, hurt):
     """Resume a damaged run: refused with a message that names a file of it, or the end of the unbroken run."""
     capsys.readouterr()
     status = cli.main(["fit", f"--resume={folder}"])
@@ -165,14 +152,7 @@ def assert_kept_or_refused(folder: Path, whole: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(15, marks=pytest.mark.slow)])
-def test_damage_inside_a_run_folder(
-    data: Path,
-    whole: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    rounds: int,
-) -> None:
+def test_damage_inside_a_run_folder(data, whole, tmp_path, monkeypatch, capsys, rounds):
     """Torn pages and flipped bits inside points, weights and curve of a stopped run, at seeded places."""
     stopped = fit_until(monkeypatch, 19, new_run(data, tmp_path / "runs"), tmp_path / "runs")
     rng, went_on = random.Random(rounds), 0

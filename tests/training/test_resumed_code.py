@@ -1,12 +1,9 @@
 """The user's own code in a run that goes on: the same draws as without the stop, and no other code unnoticed."""
 
-from __future__ import annotations
-
 import shutil
-from pathlib import Path
 
 import pytest
-from fixtures.own_modules import MakeModule, forget_own_module
+from fixtures.own_modules import forget_own_module
 from fixtures.stopped_runs import assert_same_run, fit, fit_until, main, new_run
 
 from fastcell.errors import ArgumentError
@@ -35,13 +32,11 @@ OWN = ["--model.network=nets_of_test.Drops", "--model.loss=nets_of_test.loss"]
 
 
 @pytest.fixture
-def code(make_own_module: MakeModule) -> Path:
+def code(make_own_module):
     return make_own_module(CODE)
 
 
-def test_dropout_of_a_resumed_run_is_that_of_the_unbroken_one(
-    code: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dropout_of_a_resumed_run_is_that_of_the_unbroken_one(code, data, tmp_path, monkeypatch):
     whole = fit(data, tmp_path / "whole", *OWN)
     folder = fit_until(monkeypatch, 13, new_run(data, tmp_path / "broken", *OWN), tmp_path / "broken")
     stopped = shutil.copytree(folder, tmp_path / "stopped")

@@ -1,7 +1,5 @@
 """The bar of a whole run: what a terminal shows."""
 
-from __future__ import annotations
-
 import os
 import pty
 import re
@@ -20,7 +18,7 @@ SMALL = ["--data.image_size=16", "--data.threads=1", "--data.batch_size=16", "--
 class Screen:
     """A pseudo terminal in place of stdout and stderr, of so many columns."""
 
-    def __init__(self, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, columns, monkeypatch):
         import fcntl
         import struct
         import termios
@@ -35,7 +33,7 @@ class Screen:
         monkeypatch.setattr(sys, "stderr", self._file)
         monkeypatch.setattr(run_bar, "_DRAW_EVERY_S", 0.0)
 
-    def _read(self) -> None:
+    def _read(self):
         while True:
             try:
                 data = os.read(self._controller, 1 << 16)
@@ -45,7 +43,7 @@ class Screen:
                 return
             self._text += data
 
-    def lines(self) -> list[str]:
+    def lines(self):
         """Close the terminal and return everything that was drawn, each state of a line by itself."""
         self._file.close()
         self._reader.join(10)

@@ -1,7 +1,5 @@
 """The work of a run, and the time left, by value."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

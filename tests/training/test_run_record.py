@@ -1,9 +1,6 @@
 """Settings in a run folder."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -27,15 +24,15 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     return make_run_folder(tmp_path / "runs", "cells", "gao", "trainer:\n  max_epochs: 2\nseed_everything: 0\n")
 
 
-def read(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "environment.json").read_text())  # type: ignore[no-any-return]
+def read(folder):
+    return json.loads((folder / "environment.json").read_text())
 
 
-def test_a_new_run_says_what_its_settings_resolved_to(folder: Path) -> None:
+def test_a_new_run_says_what_its_settings_resolved_to(folder):
     assert read(folder)["format"] == FORMATS["run"].number
     trainer = build_trainer(CPU, precision="bf16-mixed")
     RunRecord(folder, "", None).on_train_start(trainer, pl.LightningModule())
@@ -44,7 +41,7 @@ def test_a_new_run_says_what_its_settings_resolved_to(folder: Path) -> None:
     assert saved_settings(folder) == {"trainer.max_epochs": 2, "seed_everything": 0}
 
 
-def test_a_run_that_goes_on_dates_its_changes_and_drops_its_scores(folder: Path) -> None:
+def test_a_run_that_goes_on_dates_its_changes_and_drops_its_scores(folder):
     (folder / "metrics.json").write_text('{"epochs": 2}')
     (folder / "confusion.csv").touch()
     for number in (3, 4):
@@ -59,17 +56,17 @@ def test_a_run_that_goes_on_dates_its_changes_and_drops_its_scores(folder: Path)
         "trainer.max_epochs: 3 -> 4",
     ]
     assert saved_settings(folder) == {"trainer.max_epochs": 4}
-    changes = [item["changes"] for item in read(folder)["resumed"]]  # type: ignore[attr-defined]
+    changes = [item["changes"] for item in read(folder)["resumed"]]
     assert changes == [{"trainer.max_epochs": [2, 3]}, {"trainer.max_epochs": [3, 4]}, {}]
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "environment.json"]
 
 
-def test_other_ranks_write_nothing(tmp_path: Path) -> None:
+def test_other_ranks_write_nothing(tmp_path):
     RunRecord(None, "", None).on_train_start(build_trainer(CPU), pl.LightningModule())
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_is_finished_if_it_has_scores_and_is_not_to_be_longer(folder: Path) -> None:
+def test_a_run_is_finished_if_it_has_scores_and_is_not_to_be_longer(folder):
     assert not is_finished(folder, [])
     for text, expected in (("torn {", False), ("[]", False), ("{}", False), ('{"epochs": 2}', True)):
         (folder / "metrics.json").write_text(text)
@@ -80,13 +77,13 @@ def test_a_run_is_finished_if_it_has_scores_and_is_not_to_be_longer(folder: Path
 
 
 @pytest.mark.parametrize("text", ["a: [", "just text", "- 1", "\x00"])
-def test_a_damaged_configuration_is_named(folder: Path, text: str) -> None:
+def test_a_damaged_configuration_is_named(folder, text):
     (folder / "config.yaml").write_text(text)
     with pytest.raises(DataError, match=r"config\.yaml is not a file written by fastcell fit"):
         saved_settings(folder)
 
 
-def test_settings_of_an_old_checkpoint_are_those_of_model_and_data() -> None:
+def test_settings_of_an_old_checkpoint_are_those_of_model_and_data():
     content = {
         "hyper_parameters": {"learning_rate": 0.1, "classes": ["a"], "channels_last": True, "preprocessing": {}},
         "datamodule_hyper_parameters": {"batch_size": 8, "augmentation": {"scale": 1.0}, "path": "cells"},

@@ -30,7 +30,7 @@ from fastcell.training.same_settings import (
 NO_SETTINGS = {"help", "config", "print_config", "trainer", "model", "data", "data.augmentation"}
 LINKED = {"model.classes", "model.preprocessing", "model.freeze", "data.steps_per_call"}
 """Arguments that others or the data set decide: not settable in fit."""
-OTHERS: dict[str, Any] = {
+OTHERS = {
     "seed_everything": 7,
     "trainer.callbacks": [{"class_path": "pytorch_lightning.callbacks.Timer"}],
     "trainer.plugins": [{"class_path": "fastcell.runs.checkpoint.AtomicCheckpointIO"}],
@@ -85,20 +85,20 @@ def other_value(name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def settings() -> dict[str, Any]:
+def settings():
     """Settings of a run as its config.yaml has them."""
     text = PARSER.dump(PARSER.get_defaults(), skip_unset=False)
     return flat_settings(yaml.safe_load(text)) | {"model.schedule": "constant", "model.warmup": 0.0}
 
 
-def test_the_table_is_that_of_the_parser() -> None:
+def test_the_table_is_that_of_the_parser():
     assert {rule_of(name) for name in settable()} == {MUST, MAY, MORE}
     unknown = set(ARGUMENTS) - set(settable()) - {"data.augmentation"}
     assert not unknown
 
 
 @pytest.mark.parametrize("name", settable())
-def test_a_changed_argument(name: str, settings: dict[str, Any]) -> None:
+def test_a_changed_argument(name, settings):
     """Refused by name with both values, or a change that config.yaml gets. An argument without a rule fails here."""
     rule = rule_of(name)
     assert name in settings
@@ -117,14 +117,14 @@ def test_a_changed_argument(name: str, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", settable())
-def test_equal_settings_are_no_change(name: str, settings: dict[str, Any]) -> None:
+def test_equal_settings_are_no_change(name, settings):
     assert check_settings_of_run(settings, dict(settings)) == []
     without = {key: value for key, value in settings.items() if key != name}
     assert check_settings_of_run(without, settings) == []  # an older version did not have it
 
 
 @pytest.mark.parametrize("name", sorted(LATER))
-def test_a_run_of_an_earlier_version_gets_no_argument_that_it_lacked(name: str, settings: dict[str, Any]) -> None:
+def test_a_run_of_an_earlier_version_gets_no_argument_that_it_lacked(name, settings):
     """As ``--freeze features`` behind half of the training."""
     assert settings[name] == LATER[name]
     without = {key: value for key, value in settings.items() if key not in LATER}
@@ -134,7 +134,7 @@ def test_a_run_of_an_earlier_version_gets_no_argument_that_it_lacked(name: str, 
         check_settings_of_run(without, {**settings, name: value})
 
 
-def test_each_argument_that_old_runs_lack_has_its_value() -> None:
+def test_each_argument_that_old_runs_lack_has_its_value():
     with tarfile.open(Path(__file__).parents[1] / "frozen" / "old" / "made.tar.xz") as archive:
         file = archive.extractfile("finished/config.yaml")
         assert file is not None
@@ -156,9 +156,7 @@ def test_each_argument_that_old_runs_lack_has_its_value() -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["trainer.max_epochs", "trainer.max_steps"])
-def test_a_longer_run(
-    name: str, schedule: str, before: int, now: int, message: str | None, settings: dict[str, Any]
-) -> None:
+def test_a_longer_run(name, schedule, before, now, message, settings):
     run = {**settings, name: before, "model.schedule": schedule.replace("warmup", "constant")}
     run["model.warmup"] = 0.2 if schedule == "warmup" else 0.0
     if message is None:
@@ -179,9 +177,7 @@ def test_a_longer_run(
         ("trainer.precision", "32-true", "bf16-mixed"),
     ],
 )
-def test_the_choice_of_the_machine_may_be_written_down(
-    name: str, chosen: str, other: str, settings: dict[str, Any]
-) -> None:
+def test_the_choice_of_the_machine_may_be_written_down(name, chosen, other, settings):
     assert settings[name] in AUTO[name]
     now = {**settings, name: chosen}
     for is_open in AUTO[name]:
@@ -195,13 +191,13 @@ def test_the_choice_of_the_machine_may_be_written_down(
             check_settings_of_run(settings, {**settings, name: other}, resolved)
 
 
-def test_a_point_holds_what_must_not_change_and_no_paths(settings: dict[str, Any]) -> None:
+def test_a_point_holds_what_must_not_change_and_no_paths(settings):
     held = settings_of_point(settings)
     assert {"model.learning_rate", "data.augmentation.noise_std", "trainer.max_epochs"} < set(held)
     assert not {"data.path", "runs", "ckpt_path", "trainer.default_root_dir", "data.threads"} & set(held)
 
 
-def test_the_documentation_has_every_argument_under_its_rule() -> None:
+def test_the_documentation_has_every_argument_under_its_rule():
     text = (Path(__file__).parents[2] / "docs" / "reference" / "runs-and-formats.md").read_text(encoding="utf-8")
     parts = re.split(r"\*\*(Must be that of the run|May grow, with a constant learning rate|May change):\*\*", text)
     told = {
@@ -212,7 +208,7 @@ def test_the_documentation_has_every_argument_under_its_rule() -> None:
         assert told[rule] == {name for name, its in ARGUMENTS.items() if its == rule}
 
 
-def test_parts_of_arguments_and_foreign_names() -> None:
+def test_parts_of_arguments_and_foreign_names():
     values = {
         "trainer": {"logger": {"class_path": "x"}, "unknown": 1},
         "data": {"augmentation": {"scale": 0.1}},

@@ -1,7 +1,5 @@
 """Machines that lack something, as `fit` and `pack` meet them: real full and read-only disks, no shared memory."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -9,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -27,7 +24,7 @@ FIT = (
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("source"), np.random.default_rng(0)
     for number, name in enumerate(("dim", "bright")):
         (folder / name).mkdir()
@@ -38,13 +35,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(images, tmp_path_factory):
     out = tmp_path_factory.mktemp("data") / "cells"
     assert pack.main([str(images), str(out)]) == 0
     return out
 
 
-def in_own_mounts(script: str) -> subprocess.CompletedProcess[str]:
+def in_own_mounts(script):
     """Run a shell script that may mount file systems, which nobody else sees; `$fastcell` in it is the command."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
         pytest.skip("mounting a full or a read-only disk needs unshare (util-linux) and user namespaces")
@@ -71,7 +68,7 @@ for name, words in json.loads(sys.argv[1]).items():
 
 
 @pytest.fixture(scope="module")
-def disks(images: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def disks(images, data, tmp_path_factory):
     """Folder with NAME.err and NAME.status of commands that write to a full and to a read-only disk, in one process.
 
     `full` is what was on the full disk at the end.
@@ -94,13 +91,11 @@ def disks(images: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return root
 
 
-def last_weights(folder: Path) -> dict[str, torch.Tensor]:
+def last_weights(folder):
     return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
 
 
-def test_a_full_disk_ends_fit_with_its_points_kept(
-    data: Path, disks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_ends_fit_with_its_points_kept(data, disks, tmp_path, capsys):
     errors = (disks / "full.err").read_text()
     assert (disks / "full.status").read_text() == "2", errors
     assert "no space left on the disk" in errors
@@ -122,7 +117,7 @@ def test_a_full_disk_ends_fit_with_its_points_kept(
 
 
 @pytest.mark.parametrize("command", ["fit", "pack"])
-def test_a_read_only_disk_is_a_message(disks: Path, command: str) -> None:
+def test_a_read_only_disk_is_a_message(disks, command):
     errors = (disks / f"{command}.err").read_text()
     assert (disks / f"{command}.status").read_text() == "2", errors
     assert "read-only file system" in errors.lower()
@@ -130,7 +125,7 @@ def test_a_read_only_disk_is_a_message(disks: Path, command: str) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_needs_shared_memory(images: Path, data: Path, tmp_path: Path) -> None:
+def test_nothing_needs_shared_memory(images, data, tmp_path):
     """As in a container whose /dev/shm is full: pack, which says so, then training in two processes."""
     done = in_own_mounts(
         f"mount -t tmpfs -o size=4k tmpfs /dev/shm; set -e; $fastcell pack {images} {tmp_path}/cells --jobs 2; "

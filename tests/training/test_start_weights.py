@@ -1,10 +1,7 @@
 """A run that starts from the weights of another: what is taken, what is new, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,22 +17,22 @@ SETTINGS = ["--data.image_size=32", "--data.threads=1", "--trainer.max_steps=2",
 NUM_TENSORS = 25  # of CellNet: 3 x (weight, bias, 5 of the batch normalisation), 2 x (weight, bias)
 
 
-def classes_of(run: Path) -> list[str]:
+def classes_of(run):
     return list(read_checkpoint(run / "last.ckpt")["hyper_parameters"]["classes"])
 
 
-def make(classes: list[str], **arguments) -> CellModule:
+def make(classes, **arguments):
     torch.manual_seed(5)
     content = {"image_size": 32, **arguments.pop("preprocessing", {})}
     return CellModule(classes=classes, preprocessing=content, **{"input_norm": True, **arguments})
 
 
-def weights_of(run: Path) -> dict[str, torch.Tensor]:
+def weights_of(run):
     state = read_checkpoint(run / "last.ckpt")["state_dict"]
     return {name.removeprefix("network.1."): value for name, value in state.items() if name.startswith("network.1.")}
 
 
-def test_all_tensors_are_taken_where_the_classes_are_the_same(trained_run: Path) -> None:
+def test_all_tensors_are_taken_where_the_classes_are_the_same(trained_run):
     model = make(classes_of(trained_run))
     started = start_from(model, trained_run)
     assert (len(started.taken), started.anew, started.unused) == (NUM_TENSORS, {}, [])
@@ -44,7 +41,7 @@ def test_all_tensors_are_taken_where_the_classes_are_the_same(trained_run: Path)
     assert started.digest == hash_tensors(weights_of(trained_run))
 
 
-def test_the_head_is_new_where_the_classes_differ(trained_run: Path) -> None:
+def test_the_head_is_new_where_the_classes_differ(trained_run):
     model, new = make(["x", "y"]), make(["x", "y"])
     started = start_from(model, trained_run)
     assert len(started.taken) == NUM_TENSORS - 2
@@ -57,12 +54,12 @@ def test_the_head_is_new_where_the_classes_differ(trained_run: Path) -> None:
     assert lines[1].startswith(f"  2 anew, because the classes differ ({', '.join(classes_of(trained_run))} there)")
 
 
-def test_other_names_of_as_many_classes_are_other_classes(trained_run: Path) -> None:
+def test_other_names_of_as_many_classes_are_other_classes(trained_run):
     model = make([f"new {name}" for name in classes_of(trained_run)])
     assert list(start_from(model, trained_run).anew) == ["classifier.3.weight", "classifier.3.bias"]
 
 
-def test_rows_of_the_head_follow_the_order_of_the_classes(trained_run: Path) -> None:
+def test_rows_of_the_head_follow_the_order_of_the_classes(trained_run):
     classes = classes_of(trained_run)
     turned, straight = make(classes[::-1]), make(classes)
     assert start_from(turned, trained_run).anew == {}
@@ -72,7 +69,7 @@ def test_rows_of_the_head_follow_the_order_of_the_classes(trained_run: Path) -> 
         assert torch.equal(turned.eval()(images), straight.eval()(images).flip(1))
 
 
-def test_averaged_weights_are_taken_and_copied_into_the_average(tmp_path: Path, trained_run: Path) -> None:
+def test_averaged_weights_are_taken_and_copied_into_the_average(tmp_path, trained_run):
     source = read_checkpoint(trained_run / "last.ckpt")
     state = {name: value.clone() for name, value in source["state_dict"].items()}
     averaged = {name.replace("network.", "average.module.", 1): value * 2 for name, value in state.items()
@@ -92,13 +89,13 @@ def test_averaged_weights_are_taken_and_copied_into_the_average(tmp_path: Path, 
         ({"preprocessing": {"image_size": 64}}, "--data.image_size of a run that starts from RUN must be 32 as there"),
     ],
 )
-def test_another_network_or_image_size_is_refused(trained_run: Path, arguments: dict, message: str) -> None:
+def test_another_network_or_image_size_is_refused(trained_run, arguments, message):
     with pytest.raises(ArgumentError) as caught:
         start_from(make(["x", "y"], **arguments), trained_run)
     assert str(caught.value).startswith(message.replace("RUN", str(trained_run)))
 
 
-def test_another_preparation_is_reported(trained_run: Path) -> None:
+def test_another_preparation_is_reported(trained_run):
     model = make(["x", "y"], input_norm=False, preprocessing={"normalization": "subtract"})
     cautions = start_from(model, trained_run).cautions
     assert any(line.startswith("normalization is subtract here and divide there") for line in cautions)
@@ -106,7 +103,7 @@ def test_another_preparation_is_reported(trained_run: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def fine_tuned(trained_run: Path, trained_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fine_tuned(trained_run, trained_data, tmp_path_factory):
     """Run that starts from `trained_run` with all but its head frozen."""
     runs = tmp_path_factory.mktemp("fine") / "runs"
     arguments = ["fit", str(trained_data), "--preset=fast", f"--runs={runs}", *SETTINGS]
@@ -115,7 +112,7 @@ def fine_tuned(trained_run: Path, trained_data: Path, tmp_path_factory: pytest.T
     return folder
 
 
-def test_a_run_records_what_it_started_from(fine_tuned: Path, trained_run: Path) -> None:
+def test_a_run_records_what_it_started_from(fine_tuned, trained_run):
     record = json.loads((fine_tuned / "environment.json").read_text())["started_from"]
     assert record["digest"] == hash_tensors(weights_of(trained_run))
     assert len(record["taken"]) == NUM_TENSORS
@@ -126,18 +123,14 @@ def test_a_run_records_what_it_started_from(fine_tuned: Path, trained_run: Path)
     assert learnt == {"classifier.3.weight", "classifier.3.bias"}
 
 
-def test_a_resumed_run_keeps_its_start_and_its_frozen_parts(
-    fine_tuned: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_resumed_run_keeps_its_start_and_its_frozen_parts(fine_tuned, capsys):
     for option in ("--freeze=features", "--start_from=elsewhere"):
         assert main(["fit", f"--resume={fine_tuned}", option]) == 2
         name = option.partition("=")[0]
         assert f"{name} of a resumed run must be" in capsys.readouterr().err
 
 
-def test_a_run_that_begins_again_needs_the_same_weights(
-    fine_tuned: Path, trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_begins_again_needs_the_same_weights(fine_tuned, trained_run, tmp_path, capsys):
     run, source = tmp_path / "run", tmp_path / "source"
     shutil.copytree(fine_tuned, run)
     shutil.copytree(trained_run, source)
@@ -155,16 +148,14 @@ def test_a_run_that_begins_again_needs_the_same_weights(
     assert "have changed since. Start a new run." in capsys.readouterr().err
 
 
-def test_weights_and_a_training_state_are_not_both_taken(
-    trained_run: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_weights_and_a_training_state_are_not_both_taken(trained_run, trained_data, tmp_path, capsys):
     both = [f"--start_from={trained_run}", f"--ckpt_path={trained_run / 'last.ckpt'}"]
     assert main(["fit", str(trained_data), "--preset=fast", f"--runs={tmp_path / 'runs'}", *SETTINGS, *both]) == 2
     assert "--start_from must be given without --ckpt_path" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
-def saved_for_colours(path: Path, **changes: torch.Tensor) -> dict[str, torch.Tensor]:
+def saved_for_colours(path, **changes):
     """Weights of a CellNet for colour images and other classes, written to a file."""
     torch.manual_seed(9)
     weights = {name: torch.rand(value.shape) for name, value in make(["x", "y", "z"]).bare_network.state_dict().items()}
@@ -175,7 +166,7 @@ def saved_for_colours(path: Path, **changes: torch.Tensor) -> dict[str, torch.Te
     return weights
 
 
-def test_a_file_of_weights_for_colour_images(tmp_path: Path) -> None:
+def test_a_file_of_weights_for_colour_images(tmp_path):
     weights = saved_for_colours(tmp_path / "colour.pth", extra=torch.zeros(3))
     model, new = make(["x", "y", "z"], ema_decay=0.9), make(["x", "y", "z"])
     started = start_from(model, tmp_path / "colour.pth")
@@ -197,7 +188,7 @@ def test_a_file_of_weights_for_colour_images(tmp_path: Path) -> None:
     assert lines[-1] == "  features.0.weight is summed over the three colours there: cells are grey"
 
 
-def test_a_stem_that_makes_channels_of_pixels() -> None:
+def test_a_stem_that_makes_channels_of_pixels():
     from fastcell.training.start_weights import _summed_over_colours
 
     source = torch.rand(5, 12, 3, 3).half()  # 2 x 2 neighbours by 3 colours
@@ -211,7 +202,7 @@ def test_a_stem_that_makes_channels_of_pixels() -> None:
 
 
 @pytest.mark.parametrize("missing", [12, 25])
-def test_a_file_of_another_network_is_refused(tmp_path: Path, missing: int) -> None:
+def test_a_file_of_another_network_is_refused(tmp_path, missing):
     path = tmp_path / "model.pth"
     weights = saved_for_colours(path)
     renamed = {
@@ -230,7 +221,7 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path, missing: int) -> N
         start_from(model, path)
 
 
-def test_fit_starts_from_a_folder_of_the_hub(trained_data: Path, tmp_path: Path, capsys) -> None:
+def test_fit_starts_from_a_folder_of_the_hub(trained_data, tmp_path, capsys):
     from safetensors.torch import save_file
 
     (tmp_path / "hub").mkdir()
@@ -247,7 +238,7 @@ def test_fit_starts_from_a_folder_of_the_hub(trained_data: Path, tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["test_resnet", "test_vit", "test_efficientnet", "convnext_atto"])
-def test_weights_of_timm_are_taken_as_by_timm(network: str, tmp_path: Path) -> None:
+def test_weights_of_timm_are_taken_as_by_timm(network, tmp_path):
     timm = pytest.importorskip("timm", reason="timm is not installed")
     size = 160 if network == "test_vit" else 64
     source = timm.create_model(network, num_classes=10)

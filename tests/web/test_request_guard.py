@@ -1,12 +1,7 @@
 """Requests that a guarded application gets, and those that it never sees."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -14,17 +9,17 @@ from starlette.testclient import TestClient
 from fastcell.web.request_guard import CONTENT_POLICY, RequestGuard, host_name
 
 
-async def size(request: Request) -> PlainTextResponse:
+async def size(request):
     return PlainTextResponse(str(len(await request.body())), headers={"Cache-Control": "max-age=60"})
 
 
-def client(base: str = "http://127.0.0.1:8000", **options: Any) -> TestClient:
+def client(base="http://127.0.0.1:8000", **options):
     app = Starlette(routes=[Route("/{path:path}", size, methods=["GET", "POST"])])
     return TestClient(RequestGuard(app, **options), base_url=base, follow_redirects=False)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "LOCALHOST", "[::1]:9", "localhost."])
-def test_loopback_names_are_answered(host: str) -> None:
+def test_loopback_names_are_answered(host):
     answer = client().get("/", headers={"Host": host})
     assert (answer.status_code, answer.text) == (200, "0")
 
@@ -32,11 +27,11 @@ def test_loopback_names_are_answered(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "[::1].evil.example", "", "evil.example:80"]
 )
-def test_a_rebound_name_is_refused(host: str) -> None:
+def test_a_rebound_name_is_refused(host):
     assert client().get("/", headers={"Host": host}).status_code == 421
 
 
-def test_two_hosts_are_refused() -> None:
+def test_two_hosts_are_refused():
     assert client().get("/", headers=[("Host", "localhost"), ("Host", "evil.example")]).status_code == 421
 
 
@@ -50,11 +45,11 @@ def test_two_hosts_are_refused() -> None:
         ("", 403),
     ],
 )
-def test_a_page_of_another_site_is_refused(origin: str, status: int) -> None:
+def test_a_page_of_another_site_is_refused(origin, status):
     assert client().post("/", headers={"Origin": origin}).status_code == status
 
 
-def test_every_answer_has_the_policy_and_keeps_its_own_headers() -> None:
+def test_every_answer_has_the_policy_and_keeps_its_own_headers():
     for answer in (client().get("/"), client().get("/", headers={"Host": "evil"}), client(token="t").get("/")):
         assert answer.headers["content-security-policy"] == CONTENT_POLICY
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -62,7 +57,7 @@ def test_every_answer_has_the_policy_and_keeps_its_own_headers() -> None:
     assert client().get("/").headers.get_list("cache-control") == ["max-age=60"]
 
 
-def test_a_token_opens_by_header() -> None:
+def test_a_token_opens_by_header():
     guarded = client(token="secret")
     assert guarded.get("/").status_code == 401
     assert guarded.get("/", headers={"Authorization": "Bearer wrong"}).status_code == 401
@@ -70,7 +65,7 @@ def test_a_token_opens_by_header() -> None:
     assert guarded.get("/", headers={"Authorization": "bearer secret"}).status_code == 200
 
 
-def test_a_link_leads_to_its_page_and_leaves_a_cookie_of_its_port() -> None:
+def test_a_link_leads_to_its_page_and_leaves_a_cookie_of_its_port():
     guarded = client(token="secret")
     answer = guarded.get("/page?cell=7&token=secret")
     assert answer.status_code == 303
@@ -85,12 +80,12 @@ def test_a_link_leads_to_its_page_and_leaves_a_cookie_of_its_port() -> None:
 
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/"])
-def test_a_link_never_leads_elsewhere(path: str) -> None:
+def test_a_link_never_leads_elsewhere(path):
     answer = client(token="secret").get(f"http://127.0.0.1:8000{path}?token=secret")
     assert answer.headers["location"].startswith("/evil.example")
 
 
-def test_a_link_of_one_browser_is_used_up() -> None:
+def test_a_link_of_one_browser_is_used_up():
     guarded = client(token="secret", once=True)
     assert guarded.get("/", headers={"Authorization": "Bearer secret"}).status_code == 401
     assert guarded.get("/?token=secret").status_code == 303
@@ -101,17 +96,17 @@ def test_a_link_of_one_browser_is_used_up() -> None:
     assert "used before" in answer.text
 
 
-def test_a_link_opens_nothing_for_a_post() -> None:
+def test_a_link_opens_nothing_for_a_post():
     assert client(token="secret").post("/?token=secret").status_code == 401
 
 
-def test_other_addresses_take_any_host_with_the_token() -> None:
+def test_other_addresses_take_any_host_with_the_token():
     guarded = client("http://cytometer:9000", any_host=True, token="secret")
     assert guarded.get("/").status_code == 401
     assert guarded.get("/", headers={"Authorization": "Bearer secret"}).status_code == 200
 
 
-def test_a_large_body_is_refused_with_and_without_its_length() -> None:
+def test_a_large_body_is_refused_with_and_without_its_length():
     guarded = client(most_body_bytes=10)
     assert guarded.post("/", content=b"0123456789").text == "10"
     assert guarded.post("/", content=b"0123456789a").status_code == 413
@@ -122,5 +117,5 @@ def test_a_large_body_is_refused_with_and_without_its_length() -> None:
 @pytest.mark.parametrize(
     ("host", "name"), [("A.b:1", "a.b"), ("[::1]:2", "[::1]"), ("[::1", ""), ("a:b", ""), ("x.", "x")]
 )
-def test_the_name_of_a_host_has_no_port(host: str, name: str) -> None:
+def test_the_name_of_a_host_has_no_port(host, name):
     assert host_name(host) == name

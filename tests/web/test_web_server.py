@@ -1,15 +1,11 @@
 """A server that ends cleanly, in the main thread on a signal and in a thread when it is stopped."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
 import threading
 import urllib.request
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -21,20 +17,20 @@ from fastcell.web.listener import open_listener
 from fastcell.web.web_server import WebServer, new_token
 
 
-async def hello(request: Any) -> PlainTextResponse:
+async def hello(request):
     return PlainTextResponse("hello")
 
 
-def app(**options: Any) -> Starlette:
+def app(**options):
     return Starlette(routes=[Route("/", hello)], **options)
 
 
-def read(url: str) -> str:
+def read(url):
     with urllib.request.urlopen(url, timeout=10) as answer:
         return str(answer.read().decode())
 
 
-def test_a_thread_serves_until_it_is_stopped() -> None:
+def test_a_thread_serves_until_it_is_stopped():
     listener = open_listener()
     server = WebServer(app(), listener)
     server.start()
@@ -45,12 +41,12 @@ def test_a_thread_serves_until_it_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_main_thread_without_an_error(number: signal.Signals) -> None:
+def test_a_signal_ends_the_main_thread_without_an_error(number):
     server = WebServer(app(), open_listener())
     before = signal.getsignal(number)
-    seen: list[str] = []
+    seen = []
 
-    def visit() -> None:
+    def visit():
         seen.append(read(server.url))
         os.kill(os.getpid(), number)
 
@@ -62,9 +58,9 @@ def test_a_signal_ends_the_main_thread_without_an_error(number: signal.Signals) 
     assert signal.getsignal(number) is before
 
 
-def test_an_application_that_does_not_start_is_an_error() -> None:
+def test_an_application_that_does_not_start_is_an_error():
     @asynccontextmanager
-    async def fails(_: Any) -> AsyncIterator[None]:
+    async def fails(_):
         raise RuntimeError("no cells")
         yield
 
@@ -73,7 +69,7 @@ def test_an_application_that_does_not_start_is_an_error() -> None:
         server.run()
 
 
-def test_the_link_carries_a_token_that_differs_each_time() -> None:
+def test_the_link_carries_a_token_that_differs_each_time():
     token = new_token()
     assert len(token) >= 32
     assert token != new_token()
@@ -83,7 +79,7 @@ def test_the_link_carries_a_token_that_differs_each_time() -> None:
     listener.close()
 
 
-def test_other_machines_need_a_token() -> None:
+def test_other_machines_need_a_token():
     with open_listener("0.0.0.0") as listener:
         with pytest.raises(ValueError, match="needs a token"):
             WebServer(app(), listener)
@@ -91,11 +87,11 @@ def test_other_machines_need_a_token() -> None:
 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn"])
-def test_a_missing_package_is_named_with_its_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_extra(package, monkeypatch):
     for name in list(sys.modules):
         if name.split(".")[0] == package:
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "path_importer_cache", {})
     with open_listener() as listener, pytest.raises(FastcellError, match=rf"{package} is not installed.*serve"):
-        WebServer(lambda *_: None, listener)  # type: ignore[arg-type, return-value]
+        WebServer(lambda *_: None, listener)

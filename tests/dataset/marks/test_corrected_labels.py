@@ -1,11 +1,6 @@
 """Labels by hand hold everywhere a manifest is read."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import numpy as np
-import pytest
 
 from fastcell.cli.info import main as info
 from fastcell.dataset.cell_hashes import version_id
@@ -16,11 +11,11 @@ from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.same_data import cells_and_labels
 
 
-def say(data: Manifest, cells: list[int], **said: object) -> None:
+def say(data, cells, **said):
     append_marks(data.path, data.table, lambda: [Mark.now("anna", np.array(cells, np.int64), **said)])
 
 
-def test_views_labels_and_columns_obey(make_dataset: Callable[..., Manifest]) -> None:
+def test_views_labels_and_columns_obey(make_dataset):
     data = make_dataset(30)
     before = data.column("class").tolist()
     say(data, [0, 1], label="B")
@@ -38,7 +33,7 @@ def test_views_labels_and_columns_obey(make_dataset: Callable[..., Manifest]) ->
     assert version_id(now) != version_id(data)
 
 
-def test_an_unlabelled_set_gets_classes(make_dataset: Callable[..., Manifest]) -> None:
+def test_an_unlabelled_set_gets_classes(make_dataset):
     data = make_dataset(30, labelled=False)
     say(data, [], classes=("unused",))
     assert Manifest.open(data.path).info.classes == []
@@ -50,10 +45,10 @@ def test_an_unlabelled_set_gets_classes(make_dataset: Callable[..., Manifest]) -
     assert (module._labels()[:] >= 0).sum() == 3
 
 
-def test_a_run_that_goes_on_sees_it(make_dataset: Callable[..., Manifest]) -> None:
+def test_a_run_that_goes_on_sees_it(make_dataset):
     data = make_dataset(30)
 
-    def hashed() -> str:
+    def hashed():
         return cells_and_labels(select(Manifest.open(data.path), ViewConfig("train", labelled=True)))
 
     before = hashed()
@@ -63,7 +58,7 @@ def test_a_run_that_goes_on_sees_it(make_dataset: Callable[..., Manifest]) -> No
     assert hashed() != before
 
 
-def test_info_counts_them(make_dataset: Callable[..., Manifest], capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_counts_them(make_dataset, capsys):
     data = make_dataset(30)
     name = str(data.column("class")[0])
     say(data, [0], label=name)
@@ -76,9 +71,7 @@ def test_info_counts_them(make_dataset: Callable[..., Manifest], capsys: pytest.
     assert "\nnew " in out  # a row of the table of classes
 
 
-def test_sets_without_marks_say_nothing(
-    make_dataset: Callable[..., Manifest], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sets_without_marks_say_nothing(make_dataset, capsys):
     data = make_dataset(30)
     assert Manifest.open(data.path).marked is None
     assert info([str(data.path)]) == 0

@@ -1,15 +1,11 @@
 """The journal of marks: nothing acknowledged is lost, torn lines count for nothing, two processes take turns."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +15,11 @@ from fastcell.dataset.marks.journal import MARKS_FILE, Mark, append_marks, check
 from fastcell.errors import DataError
 
 
-def label(cells: list[int], name: str, who: str = "anna") -> Mark:
+def label(cells, name, who="anna"):
     return Mark.now(who, np.array(cells, np.int64), label=name)
 
 
-def test_marks_come_back_as_they_were(make_dataset: Callable[..., Manifest]) -> None:
+def test_marks_come_back_as_they_were(make_dataset):
     data = make_dataset(20)
     marks = [
         label([3, 1, 2], "A"),
@@ -42,7 +38,7 @@ def test_marks_come_back_as_they_were(make_dataset: Callable[..., Manifest]) -> 
     assert later.end == (data.path / MARKS_FILE).stat().st_size
 
 
-def test_a_torn_line_counts_for_nothing_and_goes(make_dataset: Callable[..., Manifest]) -> None:
+def test_a_torn_line_counts_for_nothing_and_goes(make_dataset):
     data = make_dataset(20)
     append_marks(data.path, data.table, lambda: [label([1], "A")])
     path = data.path / MARKS_FILE
@@ -54,7 +50,7 @@ def test_a_torn_line_counts_for_nothing_and_goes(make_dataset: Callable[..., Man
     assert [mark.label for mark in read_marks(data.path, data.table).marks] == ["A", "C"]
 
 
-def test_a_torn_header_is_written_again(make_dataset: Callable[..., Manifest]) -> None:
+def test_a_torn_header_is_written_again(make_dataset):
     data = make_dataset(20)
     (data.path / MARKS_FILE).write_bytes(b'{"fastcell_ma')
     assert read_marks(data.path, data.table).marks == []
@@ -79,7 +75,7 @@ def test_a_torn_header_is_written_again(make_dataset: Callable[..., Manifest]) -
         b"[" * 100_000,
     ],
 )
-def test_a_damaged_line_is_named(make_dataset: Callable[..., Manifest], line: bytes) -> None:
+def test_a_damaged_line_is_named(make_dataset, line):
     data = make_dataset(20)
     append_marks(data.path, data.table, lambda: [label([1], "A")])
     with open(data.path / MARKS_FILE, "ab") as file:
@@ -89,7 +85,7 @@ def test_a_damaged_line_is_named(make_dataset: Callable[..., Manifest], line: by
 
 
 @pytest.mark.parametrize("header", [b"cell_id,label\n1,A\n", b"{}\n", b'{"fastcell_marks": "x"}\n'])
-def test_another_file_is_no_journal(make_dataset: Callable[..., Manifest], header: bytes) -> None:
+def test_another_file_is_no_journal(make_dataset, header):
     data = make_dataset(20)
     (data.path / MARKS_FILE).write_bytes(header)
     with pytest.raises(DataError, match=MARKS_FILE):
@@ -99,7 +95,7 @@ def test_another_file_is_no_journal(make_dataset: Callable[..., Manifest], heade
     assert (data.path / MARKS_FILE).read_bytes() == header
 
 
-def test_marks_of_other_cells_are_refused(make_dataset: Callable[..., Manifest]) -> None:
+def test_marks_of_other_cells_are_refused(make_dataset):
     data, other = make_dataset(20), make_dataset(20, name="other", encoding="npy")
     append_marks(data.path, data.table, lambda: [label([1], "A")])
     (other.path / MARKS_FILE).write_bytes((data.path / MARKS_FILE).read_bytes())
@@ -107,14 +103,14 @@ def test_marks_of_other_cells_are_refused(make_dataset: Callable[..., Manifest])
         Manifest.open(other.path)
 
 
-def test_a_pipe_does_not_block(make_dataset: Callable[..., Manifest]) -> None:
+def test_a_pipe_does_not_block(make_dataset):
     data = make_dataset(20)
     os.mkfifo(data.path / MARKS_FILE)
     with pytest.raises(DataError, match="must be a file"):
         Manifest.open(data.path)
 
 
-def test_a_newer_format_is_refused(make_dataset: Callable[..., Manifest]) -> None:
+def test_a_newer_format_is_refused(make_dataset):
     data = make_dataset(20)
     append_marks(data.path, data.table, list)
     path = data.path / MARKS_FILE
@@ -124,19 +120,19 @@ def test_a_newer_format_is_refused(make_dataset: Callable[..., Manifest]) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 101, None, 3, "a\u202eb"])
-def test_names_that_cannot_be_seen(name: object) -> None:
+def test_names_that_cannot_be_seen(name):
     with pytest.raises(ValueError, match="class must be 1 to 100 visible letters"):
         checked_name("class", name)
     assert checked_name("class", " e\u0301 ") == "\u00e9"
 
 
-def _append_many(folder: Path, who: str, count: int) -> None:
+def _append_many(folder, who, count):
     data = Manifest.open(folder)
     for number in range(count):
         append_marks(folder, data.table, lambda number=number: [label([number % 20], f"{who}{number}", who)])
 
 
-def test_two_processes_keep_each_others_marks(make_dataset: Callable[..., Manifest]) -> None:
+def test_two_processes_keep_each_others_marks(make_dataset):
     data = make_dataset(20)
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_append_many, args=(data.path, who, 60)) for who in "ab"]
@@ -162,7 +158,7 @@ for number in range(100_000):
 """
 
 
-def test_nothing_acknowledged_is_lost_on_kill(make_dataset: Callable[..., Manifest]) -> None:
+def test_nothing_acknowledged_is_lost_on_kill(make_dataset):
     data = make_dataset(20)
     worker = subprocess.Popen([sys.executable, "-c", _MARKING, str(data.path)], stdout=subprocess.PIPE, text=True)
     assert worker.stdout is not None
@@ -175,14 +171,12 @@ def test_nothing_acknowledged_is_lost_on_kill(make_dataset: Callable[..., Manife
     assert len(found) - len(told) in (0, 1)
 
 
-def test_a_full_disk_leaves_the_journal_as_it_was(
-    make_dataset: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_journal_as_it_was(make_dataset, monkeypatch):
     data = make_dataset(20)
     append_marks(data.path, data.table, lambda: [label([1], "A")])
     before = (data.path / MARKS_FILE).read_bytes()
 
-    def full(handle: int) -> None:
+    def full(handle):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:

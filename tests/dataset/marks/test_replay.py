@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 
 from fastcell.dataset.marks.journal import Mark
@@ -8,11 +6,11 @@ from fastcell.dataset.marks.replay import NO_CLASS, UNMARKED, MarkedCells
 NOTHING = np.empty(0, np.int64)
 
 
-def mark(cells: list[int], who: str = "a", **said: object) -> Mark:
+def mark(cells, who="a", **said):
     return Mark.now(who, np.array(cells, np.int64), **said)
 
 
-def test_the_last_mark_of_a_cell_holds() -> None:
+def test_the_last_mark_of_a_cell_holds():
     marks = [mark([0, 1, 2], label="A"), mark([1, 2], "b", label="B"), mark([2], label=""), mark([0], reset=True)]
     state = MarkedCells.after(marks, 5)
     assert state.names == ["A", "B"]
@@ -21,7 +19,7 @@ def test_the_last_mark_of_a_cell_holds() -> None:
     assert [one.op for one in state.history(2)] == [marks[0].op, marks[1].op, marks[2].op]
 
 
-def test_undo_takes_back_one_mark_and_keeps_later_ones() -> None:
+def test_undo_takes_back_one_mark_and_keeps_later_ones():
     first, second = mark([0, 1], label="A"), mark([1], "b", label="B")
     state = MarkedCells.after([first, second], 3)
     touched = state.add([mark([], undo=first.op)])
@@ -31,7 +29,7 @@ def test_undo_takes_back_one_mark_and_keeps_later_ones() -> None:
     assert state.labels.tolist() == [0, 1, UNMARKED]
 
 
-def test_each_person_undoes_their_own_marks_in_turn() -> None:
+def test_each_person_undoes_their_own_marks_in_turn():
     one, other, two = mark([0], label="A"), mark([0], "b", label="B"), mark([1], label="C")
     state = MarkedCells.after([one, other, two], 3)
     assert state.last_of("a", undone=False) == two
@@ -46,7 +44,7 @@ def test_each_person_undoes_their_own_marks_in_turn() -> None:
     assert state.last_of("a", undone=True) is None  # a new mark forgets what could be redone
 
 
-def test_tags_unsure_and_verdicts() -> None:
+def test_tags_unsure_and_verdicts():
     state = MarkedCells.after(
         [mark([0, 1], tag="x"), mark([1], untag="x"), mark([1, 2], unsure=True), mark([2], verdict="drop")], 3
     )
@@ -55,9 +53,9 @@ def test_tags_unsure_and_verdicts() -> None:
     assert state.verdicts.tolist() == [0, 0, 2]
 
 
-def test_in_parts_as_at_once() -> None:
+def test_in_parts_as_at_once():
     rng = np.random.default_rng(0)
-    marks: list[Mark] = []
+    marks = []
     for _ in range(200):
         aims = [one for one in marks if len(one.cells)]
         if aims and rng.random() < 0.3:
@@ -81,7 +79,7 @@ def test_in_parts_as_at_once() -> None:
     np.testing.assert_array_equal(whole.labels, expected)
 
 
-def test_a_name_of_nothing() -> None:
+def test_a_name_of_nothing():
     state = MarkedCells.after([mark([], undo="never", classes=("Q", "R", "Q"))], 2)
     assert state.names == ["Q", "R"]
     assert not state.labelled.any()

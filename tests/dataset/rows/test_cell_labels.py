@@ -1,13 +1,11 @@
 """Labels that are looked up are those of an array."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from fastcell.dataset.rows.cell_labels import CellLabels
 
 
-def test_labels_of_cells_without_a_class_are_the_last_number() -> None:
+def test_labels_of_cells_without_a_class_are_the_last_number():
     labels = CellLabels(np.array([0, -1, 1, 1], np.int8), np.array([5, 300, -1]))
     assert len(labels) == 4
     found = labels[np.array([2, 1, 0])]

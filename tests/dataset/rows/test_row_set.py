@@ -1,7 +1,5 @@
 """A set of rows gives the rows that an array of them would give."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from fastcell.dataset.rows.row_set import RowSet
 
 
-def counts_of(num_rows: int, kind: str, seed: int) -> np.ndarray:
+def counts_of(num_rows, kind, seed):
     rng = np.random.default_rng(seed)
     if kind == "bool":
         return rng.random(num_rows) < rng.random()
@@ -23,7 +21,7 @@ def counts_of(num_rows: int, kind: str, seed: int) -> np.ndarray:
     seed=st.integers(0, 2**31),
     data=st.data(),
 )
-def test_parts_are_those_of_the_array(num_rows: int, kind: str, seed: int, data: st.DataObject) -> None:
+def test_parts_are_those_of_the_array(num_rows, kind, seed, data):
     counts = counts_of(num_rows, kind, seed)
     found = RowSet(counts)
     if kind == "bool" and data.draw(st.booleans()):
@@ -44,7 +42,7 @@ def test_parts_are_those_of_the_array(num_rows: int, kind: str, seed: int, data:
 
 
 @pytest.mark.parametrize(("kind", "num_bytes"), [(bool, 1 / 8), (np.uint8, 1)])
-def test_memory_of_a_row(kind: type, num_bytes: float) -> None:
+def test_memory_of_a_row(kind, num_bytes):
     found = RowSet(np.ones(1 << 20, kind))
     kept = sum(values.nbytes for values in vars(found).values() if isinstance(values, np.ndarray))
     assert kept < (num_bytes + 0.01) * (1 << 20)

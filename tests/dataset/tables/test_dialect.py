@@ -1,9 +1,5 @@
 """How text tables are written: each dialect is recognised from its bytes alone."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from fastcell.dataset.tables.dialect import encoding_of_text, read_dialect, read_lines, read_rows, whole_text
@@ -38,14 +34,14 @@ KNOWN = ("path", "label")
         (b"path,label", ",", ["path", "label"], 1),
     ],
 )
-def test_dialects(tmp_path: Path, data: bytes, delimiter: str, names: list[str], num_skipped: int) -> None:
+def test_dialects(tmp_path, data, delimiter, names, num_skipped):
     path = tmp_path / "t.csv"
     path.write_bytes(data)
     found = read_dialect(path, KNOWN)
     assert (found.delimiter, found.names, found.num_skipped, list(found.types)) == (delimiter, names, num_skipped, [])
 
 
-def test_types_below_the_header(tmp_path: Path) -> None:
+def test_types_below_the_header(tmp_path):
     path = tmp_path / "ecotaxa.tsv"
     path.write_text("img_file_name\tobject_area\n[t]\t[f]\nx.png\t1.5\n")
     found = read_dialect(path)
@@ -67,14 +63,14 @@ def test_types_below_the_header(tmp_path: Path) -> None:
         ("path,label\nx,Größe\n".encode("latin-1"), "got byte 0xf6 in line 2 .*Save it as UTF-8"),
     ],
 )
-def test_what_is_no_text_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+def test_what_is_no_text_is_refused(tmp_path, data, message):
     path = tmp_path / "t.csv"
     path.write_bytes(data)
     with pytest.raises(DataError, match=message):
         read_dialect(path)
 
 
-def test_a_letter_cut_by_the_end_of_the_looked_at_bytes_is_no_fault(tmp_path: Path) -> None:
+def test_a_letter_cut_by_the_end_of_the_looked_at_bytes_is_no_fault(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(b"path,label\n" + b"x,A\n" * 262_141 + "éé".encode())
     assert read_dialect(path).names == ["path", "label"]
@@ -82,7 +78,7 @@ def test_a_letter_cut_by_the_end_of_the_looked_at_bytes_is_no_fault(tmp_path: Pa
     assert read_dialect(path).names == ["path", "label"]
 
 
-def test_rows_and_lines_keep_what_fields_hold(tmp_path: Path) -> None:
+def test_rows_and_lines_keep_what_fields_hold(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes('sep=;\r\na;"b\u2028c\nd"\r\n\r\n;;\r\n'.encode())
     assert read_rows(path) == [["a", "b\u2028c\nd"], []]
@@ -95,5 +91,5 @@ def test_rows_and_lines_keep_what_fields_hold(tmp_path: Path) -> None:
     ("text", "whole"),
     [("1.0", "1"), ("-3.000", "-3"), ("1,0", "1"), ("1,000", "1,000"), ("1.5", "1.5"), ("v1.0", "v1.0"), ("01", "01")],
 )
-def test_whole_numbers(text: str, whole: str) -> None:
+def test_whole_numbers(text, whole):
     assert whole_text(text) == whole

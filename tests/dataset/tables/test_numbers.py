@@ -1,7 +1,5 @@
 """Columns of numbers, as spreadsheets and statistics programs write them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -30,7 +28,7 @@ NAN = float("nan")
         (["2024-01-05"], False, None),
     ],
 )
-def test_numbers(words: list[str], comma: bool, values: list[float] | None) -> None:
+def test_numbers(words, comma, values):
     found = parse_numbers(pa.chunked_array([words]), comma)
     if values is None:
         assert found is None
@@ -52,5 +50,5 @@ def test_numbers(words: list[str], comma: bool, values: list[float] | None) -> N
         (["D1", "3", "x"], False),
     ],
 )
-def test_what_looks_like_numbers(words: list[str], like: bool) -> None:
+def test_what_looks_like_numbers(words, like):
     assert looks_numeric(pa.chunked_array([words])) is like

@@ -1,9 +1,6 @@
 """Tables of users by value; Python's csv states what their files hold."""
 
-from __future__ import annotations
-
 import csv
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,26 +14,24 @@ from fastcell.errors import DataError
 TEXTS = ("path", "label", "group")
 
 
-def columns(path: Path) -> dict[str, list[object]]:
+def columns(path):
     table = read_table(path, TEXTS)
     comma = table.has_decimal_comma()
-    found: dict[str, list[object]] = {}
+    found = {}
     for place, name in enumerate(table.names):
         numbers = None if name in TEXTS else table.numbers(place, comma)
         found[name] = list(table.texts(place)) if numbers is None else numbers.tolist()
     return found
 
 
-def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
+def write(path, text, encoding="utf-8"):
     path.write_bytes(text.encode(encoding))
     return path
 
 
 @pytest.mark.parametrize(("delimiter", "comma", "encoding"), [(",", ".", "utf-8"), (";", ",", "utf-8-sig")])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_table_with_an_index_is_read_as_it_was_written(
-    tmp_path: Path, delimiter: str, comma: str, encoding: str, end: str
-) -> None:
+def test_a_table_with_an_index_is_read_as_it_was_written(tmp_path, delimiter, comma, encoding, end):
     paths, labels, areas = ["a,1;.png", 'b"2.png', "c\n3.png"], ["1.0", "", "2.0"], ["0.5", "", "1234.25"]
     with open(tmp_path / "t.csv", "w", encoding=encoding, newline="") as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator=end)
@@ -52,19 +47,19 @@ def test_a_table_with_an_index_is_read_as_it_was_written(
     np.testing.assert_array_equal(found["area"], [0.5, np.nan, 1234.25])
 
 
-def test_names_are_kept_as_they_are_written(tmp_path: Path) -> None:
+def test_names_are_kept_as_they_are_written(tmp_path):
     found = columns(write(tmp_path / "t.csv", "path,label,group,n\nx,NA,01,1\ny,nan,,NA\nz,null, a ,3\n"))
     assert found["label"] == ["NA", "nan", "null"]
     assert found["group"] == ["01", None, "a"]
     np.testing.assert_array_equal(found["n"], [1, np.nan, 3])
 
 
-def test_two_unicode_forms_are_one_name(tmp_path: Path) -> None:
+def test_two_unicode_forms_are_one_name(tmp_path):
     path = write(tmp_path / "t.csv", "path,label\ncafe\u0301.png,Gro\u0308\u00dfe\ncaf\u00e9.png,Gr\u00f6\u00dfe\n")
     assert columns(path) == {"path": ["caf\u00e9.png"] * 2, "label": ["Gr\u00f6\u00dfe"] * 2}
 
 
-def test_rows_without_values_and_missing_or_empty_last_fields(tmp_path: Path) -> None:
+def test_rows_without_values_and_missing_or_empty_last_fields(tmp_path):
     path = write(tmp_path / "t.csv", "path,label,n\nx,A\n,,\n\ny,B,2,,\n ,,\n")
     table = read_table(path, TEXTS)
     assert table.rows.tolist() == [0, 2]
@@ -76,7 +71,7 @@ def test_rows_without_values_and_missing_or_empty_last_fields(tmp_path: Path) ->
         read_table(write(tmp_path / "t.csv", "path,label\nx,A\ny,B,2\n"), TEXTS)
 
 
-def test_a_decimal_comma_in_one_column_decides_for_the_others(tmp_path: Path) -> None:
+def test_a_decimal_comma_in_one_column_decides_for_the_others(tmp_path):
     found = columns(write(tmp_path / "t.csv", "path;a;b\nx;1,500;0,5\ny;2,250;1,5\n"))
     assert (found["a"], found["b"]) == ([1.5, 2.25], [0.5, 1.5])
     found = columns(write(tmp_path / "t.csv", "path;a\nx;1,500\ny;2,250\n"))
@@ -86,7 +81,7 @@ def test_a_decimal_comma_in_one_column_decides_for_the_others(tmp_path: Path) ->
     assert not table.looks_numeric(0)
 
 
-def test_columns_of_parquet(tmp_path: Path) -> None:
+def test_columns_of_parquet(tmp_path):
     table = pa.table(
         {
             "Path": pa.array(["x", "y"]).dictionary_encode(),
@@ -107,7 +102,7 @@ def test_columns_of_parquet(tmp_path: Path) -> None:
         read_table(tmp_path / "t.parquet", TEXTS).texts(0)
 
 
-def test_chosen_columns(tmp_path: Path) -> None:
+def test_chosen_columns(tmp_path):
     path = write(tmp_path / "t.csv", "Key;VERDICT;more\nx;keep;1,5\ny;;2\n")
     table = read_text_columns(path, ("cell_id", "key", "verdict"))
     assert table.to_pydict() == {"key": ["x", "y"], "verdict": ["keep", None]}
@@ -118,14 +113,14 @@ def test_chosen_columns(tmp_path: Path) -> None:
         read_text_columns(write(path, "key,Key\nx,y\n"), ("key",))
 
 
-def test_a_quote_that_is_not_closed(tmp_path: Path) -> None:
+def test_a_quote_that_is_not_closed(tmp_path):
     path = write(tmp_path / "t.csv", 'path,label,note\nx,"A\ny,B,1\n')
     with pytest.raises(DataError, match=r'must close each quote \("\), got an odd number'):
         read_table(path, TEXTS)
     assert columns(write(path, 'path,label\nx,12" dish\ny,"two\nlines"\nz,B\n'))["label"][1] == "two\nlines"
 
 
-def test_files_that_are_no_tables(tmp_path: Path) -> None:
+def test_files_that_are_no_tables(tmp_path):
     with pytest.raises(DataError, match="must be a table, got no file"):
         read_table(tmp_path / "no.csv", TEXTS)
     with pytest.raises(DataError, match=r"cannot be read \(.*\)\. Correct it\."):

@@ -1,17 +1,13 @@
 """Images, axes and channels of a TIFF, and the one channel that is asked for."""
 
-from __future__ import annotations
-
 import io
 import pickle
-from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
 from fastcell.dataset.tiff.contents import (
-    Channel,
     NeedsChannel,
     choose_images,
     load_image,
@@ -24,17 +20,17 @@ from fastcell.errors import BadCell
 RNG = np.random.default_rng(0)
 
 
-def planes(num: int, dtype: Any) -> np.ndarray:
+def planes(num, dtype):
     return RNG.integers(0, np.iinfo(dtype).max, (num, 21, 34)).astype(dtype)
 
 
-def tiff(pixels: np.ndarray, **options: Any) -> bytes:
+def tiff(pixels, **options):
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, **{"metadata": None, **options})
     return file.getvalue()
 
 
-def images(data: bytes, channel: Channel = None) -> list[np.ndarray]:
+def images(data, channel=None):
     file = OpenTiff(data)
     return [load_image(file, place) for place in choose_images(read_contents(file, 1000), channel)]
 
@@ -44,7 +40,7 @@ def images(data: bytes, channel: Channel = None) -> list[np.ndarray]:
 @pytest.mark.parametrize("config", ["contig", "separate"])
 @pytest.mark.parametrize("compression", [None, "lzw"])
 @pytest.mark.parametrize("tile", [None, (16, 16)])
-def test_samples_of_a_pixel(num: int, dtype: Any, config: str, compression: str | None, tile: Any) -> None:
+def test_samples_of_a_pixel(num, dtype, config, compression, tile):
     channels = planes(num, dtype)
     stored = np.moveaxis(channels, 0, 2).copy() if config == "contig" else channels
     data = tiff(stored, photometric="minisblack", planarconfig=config, compression=compression, tile=tile)
@@ -59,7 +55,7 @@ def test_samples_of_a_pixel(num: int, dtype: Any, config: str, compression: str 
 
 
 @pytest.mark.parametrize("config", ["contig", "separate"])
-def test_names_of_ome_for_samples(config: str) -> None:
+def test_names_of_ome_for_samples(config):
     channels = planes(3, np.uint16)
     contig = config == "contig"
     data = tiff(
@@ -75,7 +71,7 @@ def test_names_of_ome_for_samples(config: str) -> None:
 
 
 @pytest.mark.parametrize(("axes", "shape"), [("CYX", (3,)), ("TCYX", (4, 3)), ("CTYX", (3, 4)), ("TZCYX", (2, 2, 3))])
-def test_channels_along_the_pages(axes: str, shape: tuple[int, ...]) -> None:
+def test_channels_along_the_pages(axes, shape):
     pixels = planes(int(np.prod(shape)), np.uint16).reshape(*shape, 21, 34)
     names = ["DAPI", "GFP", "bright field"]
     data = tiff(pixels, photometric="minisblack", ome=True, metadata={"axes": axes, "Channel": {"Name": names}})
@@ -91,7 +87,7 @@ def test_channels_along_the_pages(axes: str, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("imagej", [True, False])
-def test_channels_of_imagej_and_tifffile(imagej: bool) -> None:
+def test_channels_of_imagej_and_tifffile(imagej):
     pixels = planes(6, np.uint16).reshape(3, 2, 21, 34)
     data = tiff(pixels, photometric="minisblack", imagej=imagej, metadata={"axes": "TCYX"})
     np.testing.assert_array_equal(images(data, 1), pixels[:, 1])
@@ -99,7 +95,7 @@ def test_channels_of_imagej_and_tifffile(imagej: bool) -> None:
         images(data)
 
 
-def test_interrupted_recordings_have_fewer_images() -> None:
+def test_interrupted_recordings_have_fewer_images():
     pixels = planes(6, np.uint8)
     text = tifffile.OmeXml()
     text.addimage("uint8", (5, 2, 21, 34), (10, 1, 1, 21, 34, 1), axes="TCYX")
@@ -111,7 +107,7 @@ def test_interrupted_recordings_have_fewer_images() -> None:
         images(tiff(pixels[:5], photometric="minisblack", description=text.tostring()), 1)
 
 
-def test_pages_of_one_cell_are_its_channels() -> None:
+def test_pages_of_one_cell_are_its_channels():
     pixels = planes(4, np.uint16)
     for options in ({"metadata": None}, {"metadata": {"axes": "CYX"}}):
         data = tiff(pixels, photometric="minisblack", **options)
@@ -124,7 +120,7 @@ def test_pages_of_one_cell_are_its_channels() -> None:
         read_single(tiff(pixels.reshape(2, 2, 21, 34), photometric="minisblack", metadata={"axes": "TCYX"}), 0)
 
 
-def test_colours_are_one_channel_of_which_a_sample_can_be_chosen() -> None:
+def test_colours_are_one_channel_of_which_a_sample_can_be_chosen():
     colour = np.moveaxis(planes(3, np.uint8), 0, 2).copy()
     data = tiff(colour, photometric="rgb")
     assert read_single(data)[0].shape == (21, 34)
@@ -135,7 +131,7 @@ def test_colours_are_one_channel_of_which_a_sample_can_be_chosen() -> None:
         read_single(grey, 1)
 
 
-def test_smaller_copies_are_no_images_unless_there_is_nothing_else() -> None:
+def test_smaller_copies_are_no_images_unless_there_is_nothing_else():
     large, small = planes(1, np.uint8)[0], planes(1, np.uint8)[0, ::2, ::2]
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
@@ -145,13 +141,13 @@ def test_smaller_copies_are_no_images_unless_there_is_nothing_else() -> None:
     np.testing.assert_array_equal(read_single(tiff(small, subfiletype=1))[0], small)
 
 
-def test_too_many_pages() -> None:
+def test_too_many_pages():
     file = OpenTiff(tiff(planes(9, np.uint8), photometric="minisblack"))
     with pytest.raises(BadCell, match="too large: more than 8 pages"):
         read_contents(file, 8)
 
 
-def test_the_error_can_be_sent_between_processes() -> None:
+def test_the_error_can_be_sent_between_processes():
     again = pickle.loads(pickle.dumps(NeedsChannel(2, ("a", "b"), "each pixel")))
     assert (again.num_channels, again.names, again.what) == (2, ("a", "b"), "each pixel")
     assert again.reason == "tif with 2 channels in each pixel (a, b), and no channel is chosen"

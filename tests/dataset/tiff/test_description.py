@@ -1,20 +1,17 @@
 """Pixel size, axes and channels, as OME, ImageJ and tifffile write them."""
 
-from __future__ import annotations
-
 import io
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
-from fastcell.dataset.tiff.description import Description, read_description
+from fastcell.dataset.tiff.description import read_description
 from fastcell.dataset.tiff.open_tiff import OpenTiff
 
 
-def described(pixels: np.ndarray, **options: Any) -> Description:
+def described(pixels, **options):
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, **options)
     opened = OpenTiff(file.getvalue())
@@ -25,7 +22,7 @@ def described(pixels: np.ndarray, **options: Any) -> Description:
     ("unit", "size", "expected"),
     [("µm", 0.25, 0.25), ("nm", 320.0, 0.32), ("mm", 2e-4, 0.2), ("pixel", 0.5, math.nan), ("µm", 1e9, math.nan)],
 )
-def test_ome(unit: str, size: float, expected: float) -> None:
+def test_ome(unit, size, expected):
     metadata = {
         "axes": "TCYX",
         "PhysicalSizeX": size,
@@ -39,7 +36,7 @@ def test_ome(unit: str, size: float, expected: float) -> None:
     assert (found.images, found.is_part) == (1, False)
 
 
-def test_several_images_of_ome_are_one_more_axis() -> None:
+def test_several_images_of_ome_are_one_more_axis():
     file = io.BytesIO()
     with tifffile.TiffWriter(file, ome=True) as writer:
         for _ in range(3):
@@ -49,12 +46,12 @@ def test_several_images_of_ome_are_one_more_axis() -> None:
     assert [(letter, num) for letter, num in found.axes if num > 1] == [("C", 2), ("I", 3)]
 
 
-def test_ome_of_several_files() -> None:
+def test_ome_of_several_files():
     text = '<OME><Pixels SizeC="2"/><UUID FileName="a.tif"/><UUID FileName="b.tif"/></OME>'
     assert read_description(text, 1, lambda: None).is_part
 
 
-def test_imagej() -> None:
+def test_imagej():
     pixels = np.zeros((4, 2, 8, 9), np.uint16)
     found = described(pixels, imagej=True, resolution=(5.0, 5.0), metadata={"axes": "TCYX", "unit": "um"})
     assert found.um_per_px == pytest.approx(0.2)
@@ -64,7 +61,7 @@ def test_imagej() -> None:
     assert math.isnan(found.um_per_px)
 
 
-def test_tifffile() -> None:
+def test_tifffile():
     found = described(np.zeros((4, 2, 8, 9), np.uint8), metadata={"axes": "TCYX"}, photometric="minisblack")
     assert found.axes == (("C", 2), ("T", 4))
 
@@ -85,7 +82,7 @@ def test_tifffile() -> None:
         "ImageJ=1.5\nimages=-3\nchannels=x",
     ],
 )
-def test_files_that_tell_nothing(text: str) -> None:
+def test_files_that_tell_nothing(text):
     found = read_description(text, 1, lambda: None)
     assert math.isnan(found.um_per_px)
     assert found.images == 1

@@ -1,10 +1,7 @@
 """The chain of directories: limits, loops and ends of the file, in all four kinds of TIFF."""
 
-from __future__ import annotations
-
 import io
 import struct
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +9,6 @@ import tifffile
 
 from fastcell.dataset.tiff.directories import (
     DESCRIPTION_TAG,
-    Directory,
     read_directory,
     read_layout,
     read_places,
@@ -24,7 +20,7 @@ from fastcell.errors import BadCell
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 21, 34)).astype(np.uint8)
 
 
-def tiff(**options: Any) -> bytes:
+def tiff(**options):
     file = io.BytesIO()
     how = {key: options.pop(key) for key in ("bigtiff", "byteorder") if key in options}
     with tifffile.TiffWriter(file, **how) as writer:
@@ -33,18 +29,18 @@ def tiff(**options: Any) -> bytes:
     return file.getvalue()
 
 
-def reader(data: bytes) -> Any:
+def reader(data):
     return lambda offset, num: data[offset : offset + num]
 
 
-def walk(data: bytes) -> list[Directory]:
+def walk(data):
     return list(walk_directories(reader(data), len(data)))
 
 
 @pytest.mark.parametrize("bigtiff", [False, True])
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("rows", [None, 4])
-def test_places_and_texts_are_those_of_tifffile(bigtiff: bool, byteorder: str, rows: int | None) -> None:
+def test_places_and_texts_are_those_of_tifffile(bigtiff, byteorder, rows):
     data = tiff(bigtiff=bigtiff, byteorder=byteorder, rowsperstrip=rows, description="a text")
     layout = read_layout(reader(data))
     assert (layout.order, layout.is_big) == (byteorder, bigtiff)
@@ -61,7 +57,7 @@ def test_places_and_texts_are_those_of_tifffile(bigtiff: bool, byteorder: str, r
     assert len({directory.decoding for directory in found}) == 1
 
 
-def test_pages_that_are_decoded_otherwise_differ() -> None:
+def test_pages_that_are_decoded_otherwise_differ():
     plain, deflated, tiled = (
         walk(tiff(**how))[0].decoding for how in ({}, {"compression": "zlib"}, {"tile": (16, 16)})
     )
@@ -71,7 +67,7 @@ def test_pages_that_are_decoded_otherwise_differ() -> None:
     assert not walk(file.getvalue())[0].is_inline  # three depths, which are stored elsewhere
 
 
-def test_smaller_copies_and_masks() -> None:
+def test_smaller_copies_and_masks():
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         for kind in (0, 1, 4, 2):
@@ -79,7 +75,7 @@ def test_smaller_copies_and_masks() -> None:
     assert [directory.is_reduced for directory in walk(file.getvalue())] == [False, True, True, False]
 
 
-def test_circles_and_ends_of_the_file() -> None:
+def test_circles_and_ends_of_the_file():
     data = bytearray(tiff())
     first = walk(bytes(data))[0]
     (num,) = struct.unpack_from("<H", data, first.place)
@@ -104,12 +100,12 @@ def test_circles_and_ends_of_the_file() -> None:
         (b"II*\0\x08\0\0\0" + struct.pack("<H", 100) + bytes(900), "truncated"),
     ],
 )
-def test_what_is_no_tiff(data: bytes, reason: str) -> None:
+def test_what_is_no_tiff(data, reason):
     with pytest.raises(BadCell, match=reason):
         walk(data)
 
 
-def test_values_that_claim_too_much() -> None:
+def test_values_that_claim_too_much():
     data = tiff()
     layout = read_layout(reader(data))
     for kind, count, reason in ((4, 1 << 20, "damaged"), (9, 1, "damaged"), (4, 60_000, "truncated")):

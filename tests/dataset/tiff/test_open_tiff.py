@@ -1,14 +1,10 @@
 """Samples are those of tifffile, and no buffer is handed out that a codec did not fill."""
 
-from __future__ import annotations
-
 import io
 import logging
 import struct
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -25,18 +21,18 @@ DEEP = GREY.astype(np.uint16) * 211
 COLOUR = RNG.integers(0, 256, (40, 33, 3)).astype(np.uint8)
 
 
-def tiff(pixels: np.ndarray, **options: Any) -> bytes:
+def tiff(pixels, **options):
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, metadata=None, **options)
     return file.getvalue()
 
 
-def first_samples(data: bytes) -> np.ndarray:
+def first_samples(data):
     file = OpenTiff(data)
     return file.samples(next(file.directories()).place)[0]
 
 
-def with_tag(data: bytes, tag: int, value: int, kind: int = 4, count: int = 1) -> bytes:
+def with_tag(data, tag, value, kind=4, count=1):
     """The file with the entry of a tag in its first directory changed."""
     changed = bytearray(data)
     (place,) = struct.unpack_from("<I", data, 4)
@@ -64,7 +60,7 @@ def with_tag(data: bytes, tag: int, value: int, kind: int = 4, count: int = 1) -
         {"compression": "lzma"},
     ],
 )
-def test_samples_are_those_of_tifffile(pixels: np.ndarray, options: dict[str, Any]) -> None:
+def test_samples_are_those_of_tifffile(pixels, options):
     options = dict(options)
     how = {"photometric": "rgb"} if pixels.ndim == 3 else {}
     if "predictor" in options and pixels.ndim == 3:
@@ -78,7 +74,7 @@ def test_samples_are_those_of_tifffile(pixels: np.ndarray, options: dict[str, An
 
 @pytest.mark.parametrize("pixels", [GREY, DEEP])
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits"])
-def test_bytes_with_the_lowest_bit_first(pixels: np.ndarray, compression: str | None) -> None:
+def test_bytes_with_the_lowest_bit_first(pixels, compression):
     data = bytearray(tiff(pixels, compression=compression, extratags=[(65000, "H", 1, 2, True)]))
     with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
         page = file.pages[0]
@@ -89,13 +85,13 @@ def test_bytes_with_the_lowest_bit_first(pixels: np.ndarray, compression: str | 
     np.testing.assert_array_equal(first_samples(bytes(data))[:, :, 0], pixels)
 
 
-def test_planes_are_read_like_pixels_side_by_side() -> None:
+def test_planes_are_read_like_pixels_side_by_side():
     planes = np.moveaxis(COLOUR, 2, 0).copy()
     data = tiff(planes, photometric="rgb", planarconfig="separate", compression="lzw")
     np.testing.assert_array_equal(first_samples(data), COLOUR)
 
 
-def test_images_behind_one_directory(tmp_path: Path) -> None:
+def test_images_behind_one_directory(tmp_path):
     stack = np.stack([DEEP, DEEP + 1, DEEP + 2])
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, stack, metadata=None, photometric="minisblack", contiguous=True)
@@ -130,19 +126,19 @@ def test_images_behind_one_directory(tmp_path: Path) -> None:
         (b"II*\0\x08\0\0\0\x01\0" + bytes(30), "no pixels"),
     ],
 )
-def test_pages_that_claim_too_much(data: bytes, reason: str) -> None:
+def test_pages_that_claim_too_much(data, reason):
     with pytest.raises(BadCell, match=reason):
         first_samples(data)
 
 
-def test_the_log_of_tifffile_stays_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_of_tifffile_stays_as_it_was(caplog):
     with caplog.at_level(logging.DEBUG, "tifffile"), pytest.raises(BadCell):
         first_samples(with_tag(tiff(GREY), 256, 33, kind=99))
     assert caplog.text == ""
     assert not logging.getLogger("tifffile").disabled
 
 
-def test_a_changed_file_is_opened_anew(tmp_path: Path) -> None:
+def test_a_changed_file_is_opened_anew(tmp_path):
     path = tmp_path / "a.tif"
     for pixels in (GREY, DEEP):
         path.write_bytes(tiff(pixels))
@@ -151,7 +147,7 @@ def test_a_changed_file_is_opened_anew(tmp_path: Path) -> None:
         np.testing.assert_array_equal(file.samples(next(file.directories()).place)[0][:, :, 0], pixels)
 
 
-def test_the_libraries_are_imported_with_the_first_tiff_alone() -> None:
+def test_the_libraries_are_imported_with_the_first_tiff_alone():
     code = (
         "import sys, io, numpy as np; import fastcell.sources.registry, fastcell.packing.pack;"
         "from fastcell.dataset.decode import decode; file = io.BytesIO(); np.save(file, np.ones((4, 5), np.uint8));"
@@ -160,7 +156,7 @@ def test_the_libraries_are_imported_with_the_first_tiff_alone() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
-def test_a_missing_library_is_named_with_the_command_that_installs_it() -> None:
+def test_a_missing_library_is_named_with_the_command_that_installs_it():
     code = (
         "import sys; sys.modules['imagecodecs'] = None\n"
         "from fastcell.errors import FastcellError\n"

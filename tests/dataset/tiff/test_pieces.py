@@ -1,10 +1,7 @@
 """Damaged strips and tiles are failures, whatever the codec makes of them."""
 
-from __future__ import annotations
-
 import io
 import random
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,18 +16,18 @@ DEEP = GREY.astype(np.uint16) * 200
 COLOUR = np.dstack([GREY, GREY[::-1], GREY[:, ::-1]])
 
 
-def tiff(pixels: np.ndarray, **options: Any) -> bytes:
+def tiff(pixels, **options):
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, metadata=None, **options)
     return file.getvalue()
 
 
-def samples(data: bytes) -> np.ndarray:
+def samples(data):
     file = OpenTiff(data)
     return file.samples(next(file.directories()).place)[0]
 
 
-def pieces_of(data: bytes) -> list[tuple[int, int]]:
+def pieces_of(data):
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         return list(zip(page.dataoffsets, page.databytecounts, strict=True))
@@ -42,7 +39,7 @@ LAYOUTS = ({"rowsperstrip": 8}, {"tile": (16, 16)})
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("compression", ["zlib", "lzw", "packbits", "zstd", "lzma", "jpeg"])
 @pytest.mark.parametrize("pixels", [GREY, DEEP, COLOUR])
-def test_a_piece_of_zeros_is_damage(pixels: np.ndarray, compression: str, layout: dict[str, Any]) -> None:
+def test_a_piece_of_zeros_is_damage(pixels, compression, layout):
     if compression == "jpeg" and pixels.dtype != np.uint8:
         pytest.skip("JPEG holds 8 bits")
     how = {"photometric": "rgb"} if pixels.ndim == 3 else {}
@@ -57,7 +54,7 @@ def test_a_piece_of_zeros_is_damage(pixels: np.ndarray, compression: str, layout
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("compression", ["zlib", "lzw", "packbits", "zstd", "lzma", "jpeg"])
-def test_a_piece_cut_short_is_damage(compression: str, layout: dict[str, Any]) -> None:
+def test_a_piece_cut_short_is_damage(compression, layout):
     data = bytearray(tiff(GREY, compression=compression, **layout))
     offset, count = pieces_of(bytes(data))[1]
     data[offset + count // 2 : offset + count] = bytes(count - count // 2)
@@ -65,7 +62,7 @@ def test_a_piece_cut_short_is_damage(compression: str, layout: dict[str, Any]) -
         samples(bytes(data))
 
 
-def test_lzw_that_gives_too_many_bytes_is_damage() -> None:
+def test_lzw_that_gives_too_many_bytes_is_damage():
     """tifffile cuts them off, so that its own pixels are wrong without an error."""
     data = tiff(GREY, compression="lzw")
     ((offset, count),) = pieces_of(data)
@@ -88,7 +85,7 @@ def test_lzw_that_gives_too_many_bytes_is_damage() -> None:
     assert wrong > 20
 
 
-def test_jpeg_of_another_size_than_its_piece_is_damage() -> None:
+def test_jpeg_of_another_size_than_its_piece_is_damage():
     small, large = (tiff(pixels, compression="jpeg") for pixels in (GREY[:16, :16], np.tile(GREY, (3, 3))))
     (place, count), (offset, num) = pieces_of(small)[0], pieces_of(large)[0]
     assert num > count
@@ -100,7 +97,7 @@ def test_jpeg_of_another_size_than_its_piece_is_damage() -> None:
         samples(bytes(data))
 
 
-def test_rows_of_the_last_strip_that_are_not_in_the_image_are_allowed() -> None:
+def test_rows_of_the_last_strip_that_are_not_in_the_image_are_allowed():
     import imagecodecs
 
     whole = tiff(np.vstack([GREY, GREY[:8]])[:48], compression="lzw", rowsperstrip=16)

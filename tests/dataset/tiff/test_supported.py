@@ -1,9 +1,6 @@
 """What is not read is refused by its name, before memory is taken."""
 
-from __future__ import annotations
-
 import io
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +15,13 @@ VOLUME = np.stack([GREY] * 8)
 HINT = "which is not read; save with LZW or deflate"
 
 
-def tiff(pixels: np.ndarray, **options: Any) -> bytes:
+def tiff(pixels, **options):
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, metadata=None, **options)
     return file.getvalue()
 
 
-def page_of(data: bytes) -> Any:
+def page_of(data):
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         return file.pages[0]
 
@@ -52,14 +49,14 @@ def page_of(data: bytes) -> Any:
         ),
     ],
 )
-def test_reasons_name_the_cause(data: bytes, reason: str) -> None:
+def test_reasons_name_the_cause(data, reason):
     file = OpenTiff(data)
     with pytest.raises(BadCell) as caught:
         file.samples(next(file.directories()).place)
     assert caught.value.reason == reason
 
 
-def test_private_compressions_are_named_by_number() -> None:
+def test_private_compressions_are_named_by_number():
     data = tiff(GREY, compression="lzw")
     page = page_of(data)
     page.compression = 65535
@@ -67,7 +64,7 @@ def test_private_compressions_are_named_by_number() -> None:
         check_page(page)
 
 
-def test_each_compression_that_is_read_has_a_name_and_a_codec() -> None:
+def test_each_compression_that_is_read_has_a_name_and_a_codec():
     assert set(READ_COMPRESSIONS) <= set(COMPRESSION_NAMES)
     assert all(number in tifffile.TIFF.DECOMPRESSORS for number in READ_COMPRESSIONS)
 
@@ -84,5 +81,5 @@ def test_each_compression_that_is_read_has_a_name_and_a_codec() -> None:
         (np.dstack([GREY] * 4), {"photometric": "minisblack", "planarconfig": "contig"}, 0),
     ],
 )
-def test_declared_colour_and_channels(pixels: np.ndarray, options: dict[str, Any], expected: int) -> None:
+def test_declared_colour_and_channels(pixels, options, expected):
     assert num_colours(page_of(tiff(pixels, **options))) == expected

@@ -1,7 +1,5 @@
 """When a backend agrees with torch: share of the same class, and the end of the interval of the loss."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The record of the choice, when it holds, and what a user's words resolve to."""
 
-from __future__ import annotations
-
 import dataclasses
 import subprocess
 import sys

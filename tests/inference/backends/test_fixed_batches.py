@@ -1,7 +1,5 @@
 """Batches of one size: what the function is given, and what comes back."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,9 +1,6 @@
 """Transform and network of a few cells together: the answers of both apart, and what is captured on a GPU."""
 
-from __future__ import annotations
-
 import threading
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +18,14 @@ from fastcell.models.lightning_module import CellModule
 CPU = torch.device("cpu")
 
 
-def make_network(**preprocessing: Any) -> tuple[TorchNetwork, Preprocessing]:
+def make_network(**preprocessing):
     torch.manual_seed(2)
     values = Preprocessing(**{"image_size": 32, **preprocessing})
     module = CellModule(classes=["a", "b", "c"], preprocessing=values.to_dict())
     return TorchNetwork(module, CPU), values
 
 
-def draw_cells(num: int, preprocessing: Preprocessing, seed: int = 0, most: int = 60) -> GreyCells:
+def draw_cells(num, preprocessing, seed=0, most=60):
     rng = np.random.default_rng(seed)
     cells = [rng.integers(0, 256, rng.integers(5, most, 2), np.uint8) for _ in range(num)]
     return grey_cells(cells, preprocessing, None)
@@ -82,9 +79,9 @@ def test_threads_take_turns():
     graphs = GraphedCells(network._forward, preprocessing, CPU)
     cells = [draw_cells(1, preprocessing, seed) for seed in range(24)]
     expected = [graphs.run(one, None).logits for one in cells]
-    found: list[Any] = [None] * len(cells)
+    found = [None] * len(cells)
 
-    def work(part: int) -> None:
+    def work(part):
         for number in range(part, len(cells), 4):
             found[number] = graphs.run(cells[number], None).logits
 
@@ -114,37 +111,37 @@ def test_a_classifier_takes_the_graph_where_its_backend_has_one(monkeypatch):
 
 def test_on_a_gpu_the_work_is_captured_once_and_replayed(monkeypatch):
     """With streams and graphs of torch.cuda that note what they are asked, and a batch that believes in a GPU."""
-    events: list[str] = []
+    events = []
 
     class Stream:
-        def __init__(self, device: Any = None, name: str = "side") -> None:
+        def __init__(self, device=None, name="side"):
             self.name = name
 
-        def wait_stream(self, other: Any) -> None:
+        def wait_stream(self, other):
             events.append(f"{self.name} waits for {other.name}")
 
-        def synchronize(self) -> None:
+        def synchronize(self):
             events.append("synchronize")
 
     class On:
-        def __init__(self, *what: Any, **how: Any) -> None:
+        def __init__(self, *what, **how):
             self.is_capture = bool(how)
             if how:
                 assert how["capture_error_mode"] == "thread_local"
 
-        def __enter__(self) -> None:
+        def __enter__(self):
             events.append("capture" if self.is_capture else "on side")
 
-        def __exit__(self, *_: Any) -> None: ...
+        def __exit__(self, *_): ...
 
     class Graph:
-        def replay(self) -> None:
+        def replay(self):
             events.append("replay")
 
     network, preprocessing = make_network()
     batch = graphed_cells._Batch(1, torch.uint8, network._forward, preprocessing, CPU)
     work = batch._work
-    batch._work = lambda: (events.append("work"), work())  # type: ignore[assignment]
+    batch._work = lambda: (events.append("work"), work())
     batch._device = torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(name="main"))

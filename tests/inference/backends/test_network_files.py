@@ -1,7 +1,5 @@
 """Files of a network: read back, and not used where a byte, the weights or the version differ."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

@@ -1,7 +1,5 @@
 """ONNX Runtime: logits and features of torch, the same in any batch."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

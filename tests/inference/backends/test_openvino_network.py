@@ -1,7 +1,5 @@
 """OpenVINO: logits and features of torch, the same for any batch, thread and process."""
 
-from __future__ import annotations
-
 import multiprocessing
 import threading
 

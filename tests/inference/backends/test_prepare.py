@@ -1,7 +1,5 @@
 """Prepare a run: what is written, what is compared and what is chosen."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """What each program offers, and what is said where a package is missing."""
 
-from __future__ import annotations
-
 import importlib.util
 
 import pytest

@@ -1,7 +1,5 @@
 """Quantised networks: 8-bit convolutions, small layers in 32 bits, nothing left beside the files."""
 
-from __future__ import annotations
-
 import onnx
 import openvino
 

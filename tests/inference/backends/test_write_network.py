@@ -1,7 +1,5 @@
 """The network as ONNX: inputs and outputs by name, free of notes of this machine, of any batch size."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

@@ -1,10 +1,7 @@
 """ONNX files against torch, by ONNX Runtime."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -26,7 +23,7 @@ from fastcell.runs.checkpoint import load_classifier, read_checkpoint
 from fastcell.runs.run_folder import find_checkpoint
 
 
-def with_preprocessing(checkpoint: Path, **changes: object) -> CellModule:
+def with_preprocessing(checkpoint, **changes):
     """A trained classifier whose cells are prepared in another way."""
     trained = load_classifier(checkpoint)
     hparams = {**trained.hparams, "preprocessing": {**trained.preprocessing, **changes}}
@@ -35,9 +32,7 @@ def with_preprocessing(checkpoint: Path, **changes: object) -> CellModule:
     return model.eval()
 
 
-def difference(
-    model: CellModule, path: Path, cells: compared_cells.RawCells, um_per_px: float | None
-) -> export.GraphDifference:
+def difference(model, path, cells, um_per_px):
     onnx_graph.save_graph(onnx_graph.build_graph(model, um_per_px), path)
     return export.compare_with_torch(path, model, cells)
 
@@ -45,7 +40,7 @@ def difference(
 @pytest.mark.slow
 @pytest.mark.parametrize("normalization", MODES)
 @pytest.mark.parametrize("fit", FITS)
-def test_probabilities_of_a_thousand_cells(trained_run: Path, tmp_path: Path, fit: str, normalization: str) -> None:
+def test_probabilities_of_a_thousand_cells(trained_run, tmp_path, fit, normalization):
     for antialias, depth, scale in ((False, 8, None), (True, 8, 0.4), (True, 16, 0.4)):
         changes = {"fit": fit, "normalization": normalization, "antialias": antialias, "depth": depth}
         changes["scale_um_per_px"] = scale if fit == "scale" else None
@@ -58,7 +53,7 @@ def test_probabilities_of_a_thousand_cells(trained_run: Path, tmp_path: Path, fi
         assert found.num_same >= 999  # a cell between two classes may fall to either
 
 
-def test_command(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(trained_run, tmp_path, capsys):
     out = tmp_path / "model.onnx"
     assert cli.main(["export", str(trained_run), str(out), "--check", "60"]) == 0
     text = capsys.readouterr().out
@@ -88,7 +83,7 @@ def test_command(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_probabilities_are_calibrated_as_those_of_predict(trained_run: Path, tmp_path: Path) -> None:
+def test_probabilities_are_calibrated_as_those_of_predict(trained_run, tmp_path):
     """With a temperature far from 1 in the checkpoint."""
     run = tmp_path / "run"
     shutil.copytree(trained_run, run)
@@ -107,7 +102,7 @@ def test_probabilities_are_calibrated_as_those_of_predict(trained_run: Path, tmp
     assert session.get_modelmeta().custom_metadata_map["temperature"] == "3.0"
 
 
-def test_flips_are_averaged_in_the_graph(trained_run: Path, tmp_path: Path) -> None:
+def test_flips_are_averaged_in_the_graph(trained_run, tmp_path):
     found, _ = export.export(trained_run, tmp_path / "m.onnx", num_cells=20, tta=True)
     assert found.probability < export.TOLERANCE
     plain, _ = export.export(trained_run, tmp_path / "n.onnx", num_cells=20)
@@ -120,11 +115,11 @@ def test_flips_are_averaged_in_the_graph(trained_run: Path, tmp_path: Path) -> N
     assert np.abs(both[0] - both[1]).max() > 1e-4
 
 
-def test_a_graph_that_differs_is_not_left(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_differs_is_not_left(trained_run, tmp_path, monkeypatch):
     """A fault planted into the preprocessing: the cell is read half a pixel off."""
     right = preprocessing_module._tap_weights
 
-    def wrong(length, longest, preprocessing, scale):  # type: ignore[no-untyped-def]
+    def wrong(length, longest, preprocessing, scale):
         weights = right(length, longest, preprocessing, scale)
         return weights * torch.linspace(1, 1.3, preprocessing.image_size)[:, None]
 
@@ -136,7 +131,7 @@ def test_a_graph_that_differs_is_not_left(trained_run: Path, tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_data_set_cells_are_simulated(trained_run: Path, tmp_path: Path) -> None:
+def test_without_the_data_set_cells_are_simulated(trained_run, tmp_path):
     shutil.copy(find_checkpoint(trained_run), tmp_path / "moved.ckpt")
     found, cells = export.export(tmp_path / "moved.ckpt", tmp_path / "m.onnx", num_cells=10)
     assert cells.origin == "10 simulated cells"

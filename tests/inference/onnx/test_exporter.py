@@ -27,7 +27,7 @@ def make_model(network: object = "cellnet") -> CellModule:
 
 
 @pytest.mark.parametrize("network", ["cellnet", {"class_path": f"{__name__}.Net", "init_args": {}}])
-def test_a_network_that_cannot_be_exported_is_named(monkeypatch: pytest.MonkeyPatch, network: object) -> None:
+def test_a_network_that_cannot_be_exported_is_named(monkeypatch, network):
     """By its short name, in both graphs; the hint says what to take instead."""
     model = make_model(network)
 
@@ -43,7 +43,7 @@ def test_a_network_that_cannot_be_exported_is_named(monkeypatch: pytest.MonkeyPa
     assert "{" not in model.network_name
 
 
-def test_graphs_hold_nothing_of_this_machine() -> None:
+def test_graphs_hold_nothing_of_this_machine():
     for graph in (export_network(make_model(), 16), build_graph(make_model())):
         nodes = [*graph.graph.node, *graph.graph.value_info, *graph.graph.input, *graph.graph.output]
         assert not any(part.metadata_props or part.doc_string for part in nodes)

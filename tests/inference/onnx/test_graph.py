@@ -1,9 +1,6 @@
 """The graph of a classifier, before any cell goes through it."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,13 +16,13 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.ops.border import border_median
 
 
-def make_model(**preprocessing: object) -> CellModule:
+def make_model(**preprocessing):
     torch.manual_seed(0)
-    values = Preprocessing(image_size=16, **preprocessing).to_dict()  # type: ignore[arg-type]
+    values = Preprocessing(image_size=16, **preprocessing).to_dict()
     return CellModule(network="gao", classes=["a", "b"], preprocessing=values).eval()
 
 
-def test_a_graph_says_what_it_takes_and_gives(tmp_path: Path) -> None:
+def test_a_graph_says_what_it_takes_and_gives(tmp_path):
     save_graph(build_graph(make_model(depth=16, window=(10, 500))), tmp_path / "m.onnx")
     graph = onnx.load(tmp_path / "m.onnx")
     facts = {entry.key: entry.value for entry in graph.metadata_props}
@@ -42,7 +39,7 @@ def test_a_graph_says_what_it_takes_and_gives(tmp_path: Path) -> None:
     assert graph.producer_name == "fastcell"
 
 
-def test_scale_needs_the_pixel_of_the_instrument() -> None:
+def test_scale_needs_the_pixel_of_the_instrument():
     model = make_model(fit="scale", scale_um_per_px=0.4)
     with pytest.raises(ArgumentError, match="--um-per-px must be given for a model with 0.4 micrometres"):
         build_graph(model, None)
@@ -51,7 +48,7 @@ def test_scale_needs_the_pixel_of_the_instrument() -> None:
 
 
 @pytest.mark.parametrize("fit", ["stretch", "contain"])
-def test_a_batch_gives_what_its_cells_give_and_what_torch_gives(fit: str, tmp_path: Path) -> None:
+def test_a_batch_gives_what_its_cells_give_and_what_torch_gives(fit, tmp_path):
     """Batches of 1, 2 and 17 cells of one size, by one file."""
     runtime = pytest.importorskip("onnxruntime")
     model = make_model(fit=fit).eval()

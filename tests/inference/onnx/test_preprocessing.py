@@ -1,7 +1,5 @@
 """Preprocessing as ONNX operators against the engine's own, by ONNX Runtime."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 
@@ -27,7 +25,7 @@ FEW = [("stretch", None, 8, False), ("contain", None, 8, True), ("scale", 0.13, 
 class Every(torch.nn.Module):
     """Several preprocessings of a depth side by side, since an export takes a second."""
 
-    def __init__(self, depth: int, few: bool) -> None:
+    def __init__(self, depth, few):
         super().__init__()
         self.kinds = [
             Preprocessing(32, fit, antialias=antialias, scale_um_per_px=scale, depth=depth)
@@ -38,13 +36,13 @@ class Every(torch.nn.Module):
         fronts = (CellPreprocessing(kind, source_px_per_output_px(kind, 0.25)) for kind in self.kinds)
         self.fronts = torch.nn.ModuleList(fronts)
 
-    def forward(self, cell: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, cell):
         squares = [front.square(cell) for front in self.fronts]
         return tuple(normalize_square(*square, mode)[:, None] for square in squares for mode in MODES)
 
 
 @functools.cache
-def images_by_graph(depth: int, few: bool) -> dict[Preprocessing, np.ndarray]:
+def images_by_graph(depth, few):
     every = Every(depth, few).eval()
     program = torch.onnx.export(
         every,
@@ -73,7 +71,7 @@ def images_by_graph(depth: int, few: bool) -> dict[Preprocessing, np.ndarray]:
         for depth in DEPTHS
     ],
 )
-def test_images_are_the_engines(fit: str, scale: float | None, normalization: str, antialias: bool, depth: int) -> None:
+def test_images_are_the_engines(fit, scale, normalization, antialias, depth):
     """But for float32 rounding of grey levels up to 255, which standardising a filtered, flat cell magnifies."""
     preprocessing = Preprocessing(
         32, fit, normalization, antialias=antialias, scale_um_per_px=scale, window=None, depth=depth
@@ -89,7 +87,7 @@ def test_images_are_the_engines(fit: str, scale: float | None, normalization: st
     np.testing.assert_allclose(found[varied], expected[varied], atol=tolerance, rtol=2e-6)
 
 
-def test_source_pixels_of_an_output_pixel() -> None:
+def test_source_pixels_of_an_output_pixel():
     assert source_px_per_output_px(Preprocessing(), None) == 1
     assert source_px_per_output_px(Preprocessing(fit="scale"), None) == 1
     assert source_px_per_output_px(Preprocessing(fit="scale", scale_um_per_px=0.5), 0.25) == 2

@@ -1,10 +1,7 @@
 """Model cards: read by the Hub's own parser, with hostile names in every place."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +14,11 @@ from fastcell.loading.preprocessing import Preprocessing
 HOSTILE = "a|b\n---\n<script>alert(1)</script> [x](javascript:1) `c` **d** ${e} \x1b[31m \u202e: #f"
 
 
-def score(value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
+def score(value, low=None, high=None):
     return {"value": value, "low": low, "high": high, "by": "group", "note": ""}
 
 
-def facts(name: str) -> CardFacts:
+def facts(name):
     """Facts whose names all are `name`."""
     counts = np.array([[10, 2, 3], [20, 4, 6]])
     data = DescribedData(
@@ -39,7 +36,7 @@ def facts(name: str) -> CardFacts:
 
 
 @pytest.mark.parametrize("name", ["donors", HOSTILE, "'\"\\", "- x", "", "# x", "$'$(id)'", "日本語 𝒞"])
-def test_the_hub_reads_the_head(name: str) -> None:
+def test_the_hub_reads_the_head(name):
     hub = pytest.importorskip("huggingface_hub")
     card = hub.ModelCard(write_card(facts(name)), ignore_metadata_errors=False)
     head = card.data.to_dict()
@@ -54,7 +51,7 @@ def test_the_hub_reads_the_head(name: str) -> None:
     assert (balanced.metric_args, balanced.metric_name) == ({"num_cells": 9}, "balanced accuracy (no interval)")
 
 
-def test_names_do_nothing_in_the_text() -> None:
+def test_names_do_nothing_in_the_text():
     text = write_card(facts(HOSTILE))
     assert "\x1b" not in text
     assert "\u202e" not in text
@@ -69,7 +66,7 @@ def test_names_do_nothing_in_the_text() -> None:
     assert plain == hostile
 
 
-def test_what_is_not_known_is_said() -> None:
+def test_what_is_not_known_is_said():
     text = write_card(
         replace(facts("x"), data=None, scores={}, training={}, licence="", temperature=None, finds_unlike=False)
     )
@@ -82,7 +79,7 @@ def test_what_is_not_known_is_said() -> None:
         "none given: ask the author before you use or pass them on",
     ):
         assert sentence in text
-    changed = replace(facts("x"), data=replace(facts("x").data, is_that_of_training=False))  # type: ignore[type-var]
+    changed = replace(facts("x"), data=replace(facts("x").data, is_that_of_training=False))
     assert "Its training cells are not those of the training" in write_card(changed)
     assert "revision" not in write_card(changed).split("---\n")[1]
     own = write_card(replace(facts("x"), package="my_package"))
@@ -90,6 +87,6 @@ def test_what_is_not_known_is_said() -> None:
     assert "--trust my_package" in own
 
 
-def test_escapes() -> None:
+def test_escapes():
     assert markdown("a_b *c* <d> | e") == r"a\_b \*c\* \<d\> \| e"
     assert markdown("one\ntwo") == r"one\\ntwo"

@@ -1,9 +1,5 @@
 """What a card says of a data set, compared with its manifest."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 
 from fastcell.dataset.cell_hashes import version_id
@@ -14,7 +10,7 @@ from fastcell.runs.open_run import read_data_settings
 from fastcell.runs.run_folder import find_checkpoint
 
 
-def test_counts_and_version(trained_data: Path, trained_run: Path) -> None:
+def test_counts_and_version(trained_data, trained_run):
     manifest = Manifest.open(trained_data)
     state = read_checkpoint(find_checkpoint(trained_run))["CellDataModule"]
     found = describe_data(manifest, read_data_settings(trained_run), state)
@@ -30,7 +26,7 @@ def test_counts_and_version(trained_data: Path, trained_run: Path) -> None:
     assert found.is_that_of_training is True
 
 
-def test_another_data_set_is_noticed(trained_data: Path) -> None:
+def test_another_data_set_is_noticed(trained_data):
     manifest = Manifest.open(trained_data)
     assert describe_data(manifest, {}, {}).is_that_of_training is None
     assert describe_data(manifest, {}, {"training cells": "0" * 32}).is_that_of_training is False

@@ -1,7 +1,5 @@
 """A run as a folder for others: same answers, no trace of this machine, own networks by trust."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -20,14 +18,14 @@ from fastcell.runs.run_folder import find_checkpoint
 
 
 @pytest.fixture(scope="module")
-def shared(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(trained_run, tmp_path_factory):
     """Folder of the shared model of `trained_run`."""
     out = tmp_path_factory.mktemp("shared") / "donors model"
     assert cli.main(["export", str(trained_run), str(out), "--check", "50", "--licence", "MIT"]) == 0
     return out
 
 
-def test_it_answers_as_the_run(shared: Path, trained_run: Path, trained_data: Path, tmp_path: Path) -> None:
+def test_it_answers_as_the_run(shared, trained_run, trained_data, tmp_path):
     assert sorted(path.name for path in shared.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     ours, theirs = fastcell.load(trained_run), fastcell.load(shared)
     cells = [np.random.default_rng(n).integers(0, 256, (20 + n, 31)).astype(np.uint8) for n in range(9)]
@@ -43,7 +41,7 @@ def test_it_answers_as_the_run(shared: Path, trained_run: Path, trained_data: Pa
     assert tables[0].equals(tables[1])
 
 
-def test_nothing_of_this_machine_is_in_it(shared: Path, trained_run: Path, trained_data: Path) -> None:
+def test_nothing_of_this_machine_is_in_it(shared, trained_run, trained_data):
     for path in shared.iterdir():
         content = path.read_bytes()
         for word in (trained_run.parent, trained_data.parent, Path.home()):
@@ -56,7 +54,7 @@ def test_nothing_of_this_machine_is_in_it(shared: Path, trained_run: Path, train
     assert f"| accuracy | {metrics['test']['accuracy']['value']:.3f} |" in card
 
 
-def test_commands_that_follow(shared: Path, trained_data: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_commands_that_follow(shared, trained_data, tmp_path, capsys):
     out = tmp_path / "p.csv"
     assert cli.main(["predict", str(shared), str(trained_data), "--out", str(out)]) == 0
     text = capsys.readouterr().out
@@ -68,7 +66,7 @@ def test_commands_that_follow(shared: Path, trained_data: Path, tmp_path: Path, 
     assert "It has weights alone: give --start_from" in capsys.readouterr().err
 
 
-def test_files_that_are_not_packed(shared: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_packed(shared, tmp_path):
     import cv2
 
     (tmp_path / "new").mkdir()
@@ -77,7 +75,7 @@ def test_files_that_are_not_packed(shared: Path, tmp_path: Path) -> None:
     assert (tmp_path / "p.csv").read_text().splitlines()[1].startswith('"1.png"')
 
 
-def test_averaged_weights_are_those_of_evaluation(trained_data: Path, tmp_path: Path) -> None:
+def test_averaged_weights_are_those_of_evaluation(trained_data, tmp_path):
     arguments = ["--data.image_size=16", "--trainer.max_steps=3", "--trainer.max_epochs=-1", "--model.ema_decay=0.5"]
     assert cli.main(["fit", str(trained_data), f"--runs={tmp_path / 'runs'}", *arguments]) == 0
     (run,) = (tmp_path / "runs").iterdir()
@@ -86,14 +84,14 @@ def test_averaged_weights_are_those_of_evaluation(trained_data: Path, tmp_path: 
     assert check.num_cells == 20
 
 
-def test_without_the_data_set(trained_run: Path, tmp_path: Path) -> None:
+def test_without_the_data_set(trained_run, tmp_path):
     shutil.copy(find_checkpoint(trained_run), tmp_path / "moved.ckpt")
     check = share(tmp_path / "moved.ckpt", tmp_path / "model", num_cells=5)
     assert (check.largest, check.origin) == (0, "5 simulated cells")
     assert fastcell.load(tmp_path / "model").scores == {}
 
 
-def test_what_is_refused(shared: Path, trained_run: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_refused(shared, trained_run, tmp_path, capsys):
     with pytest.raises(ArgumentError, match="It is a shared model already: copy its folder"):
         share(shared, tmp_path / "again")
     (tmp_path / "taken").mkdir()
@@ -112,13 +110,13 @@ def test_what_is_refused(shared: Path, trained_run: Path, tmp_path: Path, capsys
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_a_model_that_differs_is_not_left(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_differs_is_not_left(trained_run, tmp_path, monkeypatch):
     """A fault planted into the weights that are written."""
     from fastcell.inference.sharing import share as module
 
     right = module._tensors
 
-    def wrong(model, content):  # type: ignore[no-untyped-def]
+    def wrong(model, content):
         tensors = right(model, content)
         return {name: value * 1.5 if name.endswith("weight") else value for name, value in tensors.items()}
 

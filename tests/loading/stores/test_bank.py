@@ -1,12 +1,9 @@
 """The bank: every cell once with its own pixels, no gaps, filled while it is drawn from, and nothing read after."""
 
-from __future__ import annotations
-
 import gc
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +13,6 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import ArgumentError, DataError
 from fastcell.loading.bank_loader import BankLoader
-from fastcell.loading.batch import Batch
 from fastcell.loading.loader import CellLoader
 from fastcell.loading.order import BankOrder, StoredOrder, fill_order
 from fastcell.loading.preprocessing import Preprocessing
@@ -29,19 +25,19 @@ Make = Callable[..., Manifest]
 SMALL = Preprocessing(16, normalization="subtract")
 
 
-def bank_of(view: View, **options: Any) -> CellBank:
+def bank_of(view, **options):
     rows = fill_order(view, 1)
     return CellBank(View(view.manifest, rows), np.array([0, len(rows)]), **options)
 
 
-def cell_of(bank: CellBank, slot: int) -> np.ndarray:
+def cell_of(bank, slot):
     pool = bank.pool
     begin, height, width = (int(column[slot]) for column in (pool.offset, pool.height, pool.width))
     return pool.pixels.numpy()[begin : begin + height * width].reshape(height, width)
 
 
 @pytest.mark.parametrize(("layout", "encoding"), [("cell", "png"), ("cell", "npy"), ("block", "png")])
-def test_holds_every_cell_once_without_gaps(make_dataset: Make, tagged: Any, layout: str, encoding: str) -> None:
+def test_holds_every_cell_once_without_gaps(make_dataset, tagged, layout, encoding):
     manifest = make_dataset(600, layout=layout, encoding=encoding, num_shards=5)
     bank = bank_of(select(manifest, ViewConfig("train")))
     bank.fill()
@@ -52,7 +48,7 @@ def test_holds_every_cell_once_without_gaps(make_dataset: Make, tagged: Any, lay
     assert bank.num_bytes == bank.pool.pixels.numel() == sizes
 
 
-def test_repeated_rows_share_their_pixels(make_dataset: Make) -> None:
+def test_repeated_rows_share_their_pixels(make_dataset):
     view = select(make_dataset(100), ViewConfig("train"))
     rows = np.repeat(view.rows, 1 + view.rows % 3)
     bank = bank_of(View(view.manifest, rows))
@@ -61,7 +57,7 @@ def test_repeated_rows_share_their_pixels(make_dataset: Make) -> None:
     np.testing.assert_array_equal(np.sort(bank.cell_ids[bank.slots]), rows)
 
 
-def test_16_bits_are_kept(make_dataset: Make, tagged: Any) -> None:
+def test_16_bits_are_kept(make_dataset, tagged):
     """The cells are 257 times their 8-bit twins, and the window is the whole range."""
     bank = bank_of(select(make_dataset(30, encoding="png16"), ViewConfig()), depth=16)
     bank.fill()
@@ -70,12 +66,12 @@ def test_16_bits_are_kept(make_dataset: Make, tagged: Any) -> None:
         np.testing.assert_array_equal(cell_of(bank, slot), tagged(cell).astype(np.uint16) * 257)
 
 
-def test_16_bits_of_blocks_are_refused(make_dataset: Make) -> None:
+def test_16_bits_of_blocks_are_refused(make_dataset):
     with pytest.raises(ArgumentError, match="depth must be 8 for cells in blocks"):
         bank_of(select(make_dataset(30, layout="block"), ViewConfig()), depth=16)
 
 
-def test_the_index_beside_the_pixels_is_small(real_data: Any, tmp_path: Any) -> None:
+def test_the_index_beside_the_pixels_is_small(real_data, tmp_path):
     """Under 2 % of the pixels of real cells; labels included."""
     from fastcell.packing.pack import pack
 
@@ -86,9 +82,7 @@ def test_the_index_beside_the_pixels_is_small(real_data: Any, tmp_path: Any) -> 
     assert beside < 0.02 * bank.num_bytes
 
 
-def loaders(
-    manifest: Manifest, num_parts: int = 1, rank: int = 0, num_ranks: int = 1, transform: str = "auto", **options: Any
-) -> BankLoader:
+def loaders(manifest, num_parts=1, rank=0, num_ranks=1, transform="auto", **options):
     view = select(manifest, ViewConfig("train"))
     rows = fill_order(view, 1)
     order = BankOrder(len(rows), 16, 1, num_parts, 32, rank, num_ranks)
@@ -97,7 +91,7 @@ def loaders(
     return BankLoader(bank, view, order, SMALL, LoaderSettings(seed=1, transform=transform), **options)
 
 
-def whole(manifest: Manifest) -> Batch:
+def whole(manifest):
     (batch,) = list(CellLoader(select(manifest, ViewConfig()), evaluation_share(len(manifest), len(manifest)), SMALL))
     return batch
 
@@ -105,9 +99,7 @@ def whole(manifest: Manifest) -> Batch:
 @pytest.mark.parametrize("num_parts", [1, 8])
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("transform", ["fused", "dali"])
-def test_every_cell_once_with_its_label_and_image(
-    make_dataset: Make, layout: str, num_parts: int, transform: str
-) -> None:
+def test_every_cell_once_with_its_label_and_image(make_dataset, layout, num_parts, transform):
     manifest = make_dataset(150, layout=layout)
     images = whole(manifest).images
     loader = loaders(manifest, num_parts, transform=transform)
@@ -127,11 +119,11 @@ def test_every_cell_once_with_its_label_and_image(
 
 
 @pytest.mark.parametrize(("num_parts", "num_ranks"), [(1, 2), (1, 4), (8, 2), (8, 4), (8, 8)])
-def test_ranks_draw_the_batches_of_one_rank(make_dataset: Make, num_parts: int, num_ranks: int) -> None:
+def test_ranks_draw_the_batches_of_one_rank(make_dataset, num_parts, num_ranks):
     """Same cells, same augmentation, same pixels, in the global batch."""
     manifest, strong = make_dataset(170), Augmentation(rotation_deg=180, noise_probability=1.0)
 
-    def cells(loader: BankLoader, epoch: int) -> list[dict[int, torch.Tensor]]:
+    def cells(loader, epoch):
         loader.set_epoch(epoch)
         return [
             {int(cell): image for cell, image, weight in zip(batch.cell_ids, batch.images, batch.weight, strict=True)
@@ -150,7 +142,7 @@ def test_ranks_draw_the_batches_of_one_rank(make_dataset: Make, num_parts: int, 
             assert all(torch.equal(union[cell], image) for cell, image in batch.items())
 
 
-def test_nothing_is_read_after_the_first_epoch(make_dataset: Make) -> None:
+def test_nothing_is_read_after_the_first_epoch(make_dataset):
     manifest = make_dataset(100)
     loader = loaders(manifest)
     first = list(loader)
@@ -163,7 +155,7 @@ def test_nothing_is_read_after_the_first_epoch(make_dataset: Make) -> None:
     assert len(list(loader)) == len(first)
 
 
-def test_a_batch_waits_for_its_own_cells_alone(make_dataset: Make) -> None:
+def test_a_batch_waits_for_its_own_cells_alone(make_dataset):
     """The first pieces are there before the last ones are read."""
     manifest = make_dataset(2000, sides=(1.0, 1.0))
     bank = bank_of(select(manifest, ViewConfig("train")))
@@ -173,7 +165,7 @@ def test_a_batch_waits_for_its_own_cells_alone(make_dataset: Make) -> None:
     assert bank.is_full
 
 
-def test_images_of_a_batch_do_not_depend_on_threads_or_on_how_far_the_bank_is(make_dataset: Make) -> None:
+def test_images_of_a_batch_do_not_depend_on_threads_or_on_how_far_the_bank_is(make_dataset):
     manifest = make_dataset(300)
     early, late = loaders(manifest, augmentation=Augmentation()), loaders(manifest, augmentation=Augmentation())
     late.bank.fill()
@@ -183,7 +175,7 @@ def test_images_of_a_batch_do_not_depend_on_threads_or_on_how_far_the_bank_is(ma
         assert torch.equal(one.cell_ids, two.cell_ids)
 
 
-def test_evaluation_keeps_the_stored_order(make_dataset: Make) -> None:
+def test_evaluation_keeps_the_stored_order(make_dataset):
     view = select(make_dataset(100), ViewConfig("valid"))
     share = evaluation_share(len(view), 8)
     bank = CellBank(view, np.array([0, len(view)]))
@@ -196,7 +188,7 @@ def test_evaluation_keeps_the_stored_order(make_dataset: Make) -> None:
             assert torch.equal(one[column][real], two[column][real])
 
 
-def test_a_bad_cell_reaches_the_user_by_name_every_time(make_dataset: Make) -> None:
+def test_a_bad_cell_reaches_the_user_by_name_every_time(make_dataset):
     manifest = make_dataset(50, encoding="npy")
     row = manifest.table.slice(11, 1).to_pylist()[0]
     with open(manifest.path / row["shard"], "r+b") as file:
@@ -208,7 +200,7 @@ def test_a_bad_cell_reaches_the_user_by_name_every_time(make_dataset: Make) -> N
             list(loader)
 
 
-def test_leaving_early_leaks_neither_threads_nor_files(make_dataset: Make) -> None:
+def test_leaving_early_leaks_neither_threads_nor_files(make_dataset):
     manifest = make_dataset(3000, num_shards=4)
     list(loaders(manifest))
     gc.collect()
@@ -221,7 +213,7 @@ def test_leaving_early_leaks_neither_threads_nor_files(make_dataset: Make) -> No
     assert (threading.active_count(), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))) == before
 
 
-def test_a_closed_bank_says_so(make_dataset: Make) -> None:
+def test_a_closed_bank_says_so(make_dataset):
     bank = bank_of(select(make_dataset(1000), ViewConfig()))
     bank.wait(np.zeros(1, np.int64))
     bank.close()

@@ -1,11 +1,8 @@
 """The faster decoder by a clock that tells what the test wants, and by a real one on both decoders."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -22,24 +19,24 @@ Make = Callable[..., Manifest]
 class FakeClock:
     """A clock that work moves on; looking at it takes no time."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.now = 100.0
 
-    def __call__(self) -> float:
+    def __call__(self):
         return self.now
 
-    def work(self, cells: int, *seconds: float) -> Callable[[], int]:
+    def work(self, cells, *seconds):
         """A pass of some cells, which takes the given times one after another, the last one again and again."""
         spent = [*seconds]
 
-        def run() -> int:
+        def run():
             self.now += spent.pop(0) if len(spent) > 1 else spent[0]
             return cells
 
         return run
 
 
-def test_the_first_pass_is_not_timed_and_rates_are_by_the_clock() -> None:
+def test_the_first_pass_is_not_timed_and_rates_are_by_the_clock():
     clock = FakeClock()
     ways = {"threads": clock.work(1000, 5.0, 0.2), "dali": clock.work(1000, 60.0, 0.05)}
     begin = clock()
@@ -49,17 +46,15 @@ def test_the_first_pass_is_not_timed_and_rates_are_by_the_clock() -> None:
 
 
 @pytest.mark.parametrize(("slow", "faster"), [("threads", "dali"), ("dali", "threads")])
-def test_the_faster_one_is_taken_and_said(
-    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, slow: str, faster: str
-) -> None:
+def test_the_faster_one_is_taken_and_said(make_dataset, monkeypatch, slow, faster):
     """Both decoders decode real JPEG; the clock makes one of them 8 times as slow."""
     clock, passes = FakeClock(), []
     make = decoder_timing.make_decoding
 
-    def slowed(name: str, *options: Any) -> Any:
+    def slowed(name, *options):
         decode = make(name, *options)
 
-        def run(pieces: Any) -> Any:
+        def run(pieces):
             cells = list(decode(pieces))
             clock.now += 0.08 if name == slow else 0.01
             passes.append((name, sum(len(one) for one in cells)))
@@ -78,13 +73,13 @@ def test_the_faster_one_is_taken_and_said(
     assert timing.describe() == f"decoder {faster}: {rates['threads']}, {rates['dali']}"
 
 
-def test_few_cells_are_not_timed(make_dataset: Make) -> None:
+def test_few_cells_are_not_timed(make_dataset):
     timing = faster_decoder(make_dataset(12), 16, 1, torch.device("cpu"))
     assert timing == DecoderTiming("threads", {}, 1)
     assert timing.describe() == "decoder threads: fewer than 20,000 cells, not timed"
 
 
-def test_a_corrupt_cell_of_the_sample_stops_nothing(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corrupt_cell_of_the_sample_stops_nothing(make_dataset, monkeypatch):
     manifest = make_dataset(40, encoding="jpg")
     shard = manifest.path / manifest.info.shards[0]["name"]
     content = bytearray(shard.read_bytes())
@@ -99,17 +94,15 @@ def test_a_corrupt_cell_of_the_sample_stops_nothing(make_dataset: Make, monkeypa
 class OnGpu(CellDataModule):
     """Data whose loaders are told that they work for a GPU."""
 
-    def loader_settings(self, trainer: Any) -> Any:
+    def loader_settings(self, trainer):
         settings = super().loader_settings(trainer)
         return SimpleNamespace(**{**vars(settings), "device": torch.device("cuda", 0), "device_id": 0})
 
 
-def test_auto_on_a_gpu_times_once_and_a_resumed_run_does_not(
-    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    calls: list[tuple[int, int]] = []
+def test_auto_on_a_gpu_times_once_and_a_resumed_run_does_not(make_dataset, monkeypatch, caplog):
+    calls = []
 
-    def timed(manifest: Manifest, batch: int, threads: int, device: torch.device) -> DecoderTiming:
+    def timed(manifest, batch, threads, device):
         calls.append((batch, threads))
         return DecoderTiming("dali", {"threads": 1.0, "dali": 2.0}, threads)
 

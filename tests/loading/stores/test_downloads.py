@@ -1,12 +1,8 @@
-from __future__ import annotations
-
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.stores import WebStore, serve_folder
+from fixtures.stores import serve_folder
 
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
@@ -17,7 +13,7 @@ from fastcell.remote.object_cache import ObjectCache
 
 
 @pytest.fixture
-def store(trained_data: Path, tmp_path: Path) -> Iterator[WebStore]:
+def store(trained_data, tmp_path):
     from fastcell.simulator.synth import synthesize
 
     synthesize(tmp_path / "served" / "cells", 120, seed=0, shard_cells=40, jobs=1)
@@ -26,11 +22,11 @@ def store(trained_data: Path, tmp_path: Path) -> Iterator[WebStore]:
 
 
 @pytest.fixture
-def opened(store: WebStore, tmp_path: Path) -> Manifest:
+def opened(store, tmp_path):
     return Manifest.open(f"{store.url}/cells", ObjectCache(tmp_path / "objects-here", 1 << 30))
 
 
-def read(manifest: Manifest, order: np.ndarray, corrupt: CorruptCells | None = None) -> list[bytes]:
+def read(manifest, order, corrupt=None):
     reader = PieceReader(manifest, CorruptCells(manifest, "error") if corrupt is None else corrupt, raw=False)
     pieces = list(reader.pieces(order, np.append(np.arange(0, len(order), 8), len(order)), 2))
     found = []
@@ -39,16 +35,14 @@ def read(manifest: Manifest, order: np.ndarray, corrupt: CorruptCells | None = N
     return found
 
 
-def test_a_pass_reads_what_is_on_disk(opened: Manifest, store: WebStore) -> None:
+def test_a_pass_reads_what_is_on_disk(opened, store):
     disk = Manifest.open(store.folder / "cells")
     order = np.random.default_rng(0).permutation(120)
     assert read(opened, order) == read(disk, order)
     assert [store.faults.bytes_of(shard["name"]) for shard in opened.info.shards] == [1, 1, 1]
 
 
-def test_few_cells_of_a_large_shard_come_by_range(
-    opened: Manifest, store: WebStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_cells_of_a_large_shard_come_by_range(opened, store, monkeypatch):
     monkeypatch.setattr(downloads, "_SMALL_BYTES", 1000)
     disk = Manifest.open(store.folder / "cells")
     order = np.array([3, 50, 4, 51])
@@ -63,7 +57,7 @@ def test_few_cells_of_a_large_shard_come_by_range(
     assert shards_by_range(opened, np.arange(120)) == frozenset()
 
 
-def test_damage_in_the_cache_is_repaired_and_damage_at_the_address_is_not(opened: Manifest, store: WebStore) -> None:
+def test_damage_in_the_cache_is_repaired_and_damage_at_the_address_is_not(opened, store):
     row = 45
     place = int(opened.column("offset")[row]) + 3
     for path in (opened.shard_path(1), store.folder / "cells" / "shard-000001.tar"):
@@ -72,8 +66,8 @@ def test_damage_in_the_cache_is_repaired_and_damage_at_the_address_is_not(opened
         data[place] ^= 1
         path.write_bytes(data)
         if path.is_relative_to(store.folder):
-            shutil.rmtree(opened.remote.cache.folder)  # type: ignore[union-attr]
-            opened = Manifest.open(f"{store.url}/cells", opened.remote.cache)  # type: ignore[union-attr]
+            shutil.rmtree(opened.remote.cache.folder)
+            opened = Manifest.open(f"{store.url}/cells", opened.remote.cache)
             corrupt = CorruptCells(opened, "replace")
             read(opened, np.arange(120), corrupt)
             assert list(corrupt.reasons) == [row]
@@ -82,9 +76,7 @@ def test_damage_in_the_cache_is_repaired_and_damage_at_the_address_is_not(opened
             assert not corrupt.reasons
 
 
-def test_by_range_damage_and_missing_shards_are_reported(
-    opened: Manifest, store: WebStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_by_range_damage_and_missing_shards_are_reported(opened, store, monkeypatch):
     monkeypatch.setattr(downloads, "_SMALL_BYTES", 1000)
     path = store.folder / "cells" / "shard-000001.tar"
     data = bytearray(path.read_bytes())

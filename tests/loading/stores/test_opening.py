@@ -1,7 +1,5 @@
 """Memory that seems free and is not gives way to the next place; thousands of shards take few files and memory."""
 
-from __future__ import annotations
-
 import logging
 import resource
 import subprocess
@@ -17,7 +15,6 @@ from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.loading.order import fill_order
 from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores import opening
-from fastcell.loading.stores.bank import CellBank
 from fastcell.loading.stores.opening import Stores
 from fastcell.loading.stores.placement import Budget
 
@@ -34,12 +31,10 @@ Make = Callable[..., Manifest]
     ],
     ids=["gpu", "host", "pinned", "python"],
 )
-def test_a_bank_for_which_memory_fails_becomes_a_stream(
-    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
-) -> None:
+def test_a_bank_for_which_memory_fails_becomes_a_stream(make_dataset, monkeypatch, caplog, error):
     view = select(make_dataset(60), ViewConfig("train"))
 
-    def fail(*_: object, **__: object) -> CellBank:
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(opening, "CellBank", fail)
@@ -50,10 +45,10 @@ def test_a_bank_for_which_memory_fails_becomes_a_stream(
     assert "trying the next place" in caplog.text
 
 
-def test_another_error_is_not_taken_for_it(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_is_not_taken_for_it(make_dataset, monkeypatch):
     view = select(make_dataset(60), ViewConfig("train"))
 
-    def fail(*_: object, **__: object) -> CellBank:
+    def fail(*_, **__):
         raise RuntimeError("something else")
 
     monkeypatch.setattr(opening, "CellBank", fail)
@@ -80,7 +75,7 @@ print(*sizes)
 """
 
 
-def read_all(manifest: Manifest) -> list[int]:
+def read_all(manifest):
     """Peak resident size [MB] after each of three epochs, in a process that may open 128 files."""
     command = [sys.executable, "-c", READ_ALL, str(manifest.path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
@@ -88,19 +83,19 @@ def read_all(manifest: Manifest) -> list[int]:
     return [int(size) for size in done.stdout.split()]
 
 
-def test_more_shards_than_open_files(make_dataset: Make) -> None:
+def test_more_shards_than_open_files(make_dataset):
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 128
     read_all(make_dataset(600, num_shards=300))
 
 
 @pytest.mark.slow
-def test_ten_thousand_shards(make_dataset: Make) -> None:
+def test_ten_thousand_shards(make_dataset):
     few, many = (read_all(make_dataset(20_000, num_shards=num, name=str(num))) for num in (10, 10_000))
     assert many[-1] - many[0] < 30
     assert many[-1] - few[-1] < 60
 
 
-def test_repeats_of_a_cell_count_once(make_dataset: Make) -> None:
+def test_repeats_of_a_cell_count_once(make_dataset):
     """Rows of a view stand in stored order, those of a fill order shard by shard: repeats are neighbours in both."""
     view = select(make_dataset(40), ViewConfig())
     rows = fill_order(View(view.manifest, np.sort(np.concatenate([view.rows, view.rows[::3]]))), seed=1)

@@ -1,11 +1,8 @@
 """Memory of a pool: written cell behind cell, read as the same cells."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import mmap
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -19,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(("depth", "dtype"), [(8, np.uint8), (16, np.uint16)])
-def test_cells_come_back(depth: int, dtype: type) -> None:
+def test_cells_come_back(depth, dtype):
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 200, (h, w, 1)).astype(dtype) for h, w in ((3, 4), (1, 1), (5, 2))]
     heights, widths = (np.array([cell.shape[axis] for cell in arrays], np.int32) for axis in (0, 1))
@@ -41,7 +38,7 @@ def test_cells_come_back(depth: int, dtype: type) -> None:
     np.testing.assert_array_equal(got.addresses, pool.data_ptr() + offsets * depth // 8)
 
 
-def test_a_pool_of_nothing() -> None:
+def test_a_pool_of_nothing():
     assert empty_pool(0, 8, "host", CPU).numel() == 0
 
 
@@ -54,7 +51,7 @@ OFFSETS = np.array([10, 16, 36])
 HEIGHTS, WIDTHS = (np.array(side, np.int32) for side in zip(*SIDES, strict=True))
 
 
-def filled(depth: int) -> torch.Tensor:
+def filled(depth):
     pool = empty_pool(60, depth, "host", torch.device("cpu"))
     values = np.arange(60) * (1 if depth == 8 else 1000)
     pool.copy_(torch.from_numpy(values.astype(np.uint8 if depth == 8 else np.uint16)))
@@ -62,14 +59,14 @@ def filled(depth: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("depth", "dtype"), [(8, torch.uint8), (16, torch.uint16)])
-def test_memory_of_the_host(depth: int, dtype: torch.dtype) -> None:
+def test_memory_of_the_host(depth, dtype):
     pool = empty_pool(60, depth, "host", torch.device("cpu"))
     assert (pool.dtype, pool.shape, pool.device.type) == (dtype, (60,), "cpu")
     assert empty_pool(0, depth, "pinned", torch.device("cuda")).numel() == 0
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_cells_are_views_of_the_pool(depth: int) -> None:
+def test_cells_are_views_of_the_pool(depth):
     pool = filled(depth)
     cells = pool_cells(pool, np.array([7, 3, 9]), OFFSETS, HEIGHTS, WIDTHS)
     assert cells.cell_ids.tolist() == [7, 3, 9]
@@ -84,7 +81,7 @@ def test_cells_are_views_of_the_pool(depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_cells_are_written_one_behind_the_other(depth: int) -> None:
+def test_cells_are_written_one_behind_the_other(depth):
     source = filled(depth)
     order = [2, 0, 1]
     cells = pool_cells(source, np.array(order), OFFSETS[order], HEIGHTS[order], WIDTHS[order])
@@ -104,11 +101,11 @@ def test_cells_are_written_one_behind_the_other(depth: int) -> None:
 class FakeRuntime:
     """The CUDA runtime as far as pinning needs it: refuses a page twice, and leaves an error behind a failure."""
 
-    def __init__(self, status: int = 0) -> None:
+    def __init__(self, status=0):
         self.status, self.pinned, self.error = status, {}, 0
-        self.pages: set[int] = set()
+        self.pages = set()
 
-    def cudaHostRegister(self, address: int, num_bytes: int, flags: int) -> int:  # CUDA's name
+    def cudaHostRegister(self, address, num_bytes, flags):  # CUDA's name
         pages = set(range(address // mmap.PAGESIZE, -(-(address + num_bytes) // mmap.PAGESIZE)))
         if self.status or pages & self.pages:
             self.error = self.status or 712
@@ -117,17 +114,17 @@ class FakeRuntime:
         self.pinned[address] = pages
         return 0
 
-    def cudaHostUnregister(self, address: int) -> int:  # CUDA's name
+    def cudaHostUnregister(self, address):  # CUDA's name
         self.pages -= self.pinned.pop(address)
         return 0
 
 
 @pytest.fixture
-def pin_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeRuntime], None]:
-    def use(runtime: FakeRuntime) -> None:
+def pin_with(monkeypatch):
+    def use(runtime):
         ones = torch.ones
 
-        def launch(*size: int, device: torch.device | None = None) -> torch.Tensor:
+        def launch(*size, device=None):
             error, runtime.error = runtime.error, 0
             if error:
                 raise RuntimeError(f"CUDA error: {error}")
@@ -142,7 +139,7 @@ def pin_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeRuntime], None]:
 
 
 @pytest.mark.parametrize(("depth", "dtype"), [(8, torch.uint8), (16, torch.uint16)])
-def test_pinned_pools_share_no_page(depth: int, dtype: torch.dtype, pin_with: Callable[[FakeRuntime], None]) -> None:
+def test_pinned_pools_share_no_page(depth, dtype, pin_with):
     pin_with(runtime := FakeRuntime())
     pools = [empty_pool(number, depth, "pinned", torch.device("cuda", 0)) for number in (1, 10, 5000, 4096, 1)]
     assert [pool.numel() for pool in pools] == [1, 10, 5000, 4096, 1]
@@ -156,7 +153,7 @@ def test_pinned_pools_share_no_page(depth: int, dtype: torch.dtype, pin_with: Ca
     assert not runtime.pages
 
 
-def test_a_refused_pin_leaves_no_error_for_later_calls(pin_with: Callable[[FakeRuntime], None]) -> None:
+def test_a_refused_pin_leaves_no_error_for_later_calls(pin_with):
     pin_with(runtime := FakeRuntime(status=2))
     with pytest.raises(
         FastcellError, match=r"8,192 bytes of host memory must be free to be pinned, got CUDA error 2\."

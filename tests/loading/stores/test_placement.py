@@ -1,7 +1,5 @@
 """Where cells are kept: the fastest place that they fit, and a line that says why."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given
@@ -21,7 +19,7 @@ from fastcell.loading.stores.placement import (
 GB = 10**9
 
 
-def placed(store: str, size: int, budget: Budget, num_ranks: int = 1) -> tuple[str, str, int, int]:
+def placed(store, size, budget, num_ranks=1):
     placement = place(store, 1000, size, size // num_ranks, num_ranks, budget)
     return placement.store, placement.memory, placement.num_parts, placement.pool_bytes
 
@@ -39,9 +37,7 @@ def placed(store: str, size: int, budget: Budget, num_ranks: int = 1) -> tuple[s
     ("bank", 50 * GB, Budget(8 * GB, 40 * GB), 1, ("stream", "gpu", 1, 0)),
     ("stream", 1, Budget(8 * GB, 40 * GB), 1, ("stream", "gpu", 1, 0)),
 ])  # fmt: skip
-def test_the_fastest_place_that_fits(
-    store: str, size: int, budget: Budget, num_ranks: int, want: tuple[str, str, int, int]
-) -> None:
+def test_the_fastest_place_that_fits(store, size, budget, num_ranks, want):
     assert placed(store, size, budget, num_ranks) == want
 
 
@@ -52,7 +48,7 @@ def test_the_fastest_place_that_fits(
     st.integers(1, 10**12),
     st.sampled_from([1, 2, 3, 4, 8]),
 )
-def test_nothing_takes_more_than_its_budget(store: str, size: int, gpu: int | None, host: int, num_ranks: int) -> None:
+def test_nothing_takes_more_than_its_budget(store, size, gpu, host, num_ranks):
     budget = Budget(gpu, host)
     placement = place(store, 10, size, -(-size // num_ranks), num_ranks, budget)
     assert placement.pool_bytes <= (gpu if placement.memory == "gpu" and gpu is not None else host)
@@ -61,7 +57,7 @@ def test_nothing_takes_more_than_its_budget(store: str, size: int, gpu: int | No
     assert (placement.store == "stream") == (placement.pool_bytes == 0)
 
 
-def test_the_line_says_what_and_why() -> None:
+def test_the_line_says_what_and_why():
     text = place("auto", 24_000, 5 * GB, 5 * GB, 1, Budget(None, 8 * GB)).reason
     assert text == "bank: 24,000 cells, 5 GB in memory (8 GB allowed); later epochs neither read nor decode"
     assert "more than the 4 GB of memory allowed" in place("auto", 9, 5 * GB, 5 * GB, 1, Budget(None, 4 * GB)).reason
@@ -73,20 +69,20 @@ def test_the_line_says_what_and_why() -> None:
     assert "pinned host memory" in place("auto", 9, 5 * GB, 5 * GB, 1, Budget(GB, 9 * GB)).reason
 
 
-def test_errors() -> None:
+def test_errors():
     with pytest.raises(ArgumentError, match="store must be one of auto, stream, bank, got 'disk'"):
         place("disk", 1, 1, 1, 1, Budget(None, 1))
     with pytest.raises(ArgumentError, match="bank_gib must be above 0"):
         place("bank", 1, 1, 1, 1, Budget(None, 0))
 
 
-def test_a_second_bank_gets_what_the_first_leaves() -> None:
+def test_a_second_bank_gets_what_the_first_leaves():
     first = Placement("bank", "gpu", 1, 6 * GB, "")
     assert Budget(8 * GB, 3 * GB).less(first) == Budget(2 * GB, 3 * GB)
     assert Budget(8 * GB, 3 * GB).less(Placement("bank", "pinned", 1, 2 * GB, "")) == Budget(8 * GB, GB)
 
 
-def test_sizes_are_readable() -> None:
+def test_sizes_are_readable():
     assert [size_text(size) for size in (12, 4096, 131 * 10**6, 5_320_000_000, 2 * 10**12)] == [
         "12 bytes",
         "4.1 kB",
@@ -96,7 +92,7 @@ def test_sizes_are_readable() -> None:
     ]
 
 
-def test_free_memory_is_the_users_limit_or_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_is_the_users_limit_or_half_of_what_is_free(monkeypatch):
     monkeypatch.setattr("fastcell.loading.stores.placement.available_memory", lambda: 12 * GB)
     assert SHARE_OF_FREE == 0.5
     assert free_memory(torch.device("cpu"), None, 1) == Budget(None, 6 * GB)
@@ -115,5 +111,5 @@ def test_free_memory_is_the_users_limit_or_half_of_what_is_free(monkeypatch: pyt
         (RuntimeError("something else"), False),
     ],
 )
-def test_out_of_memory_is_told_from_other_errors(error: Exception, want: bool) -> None:
+def test_out_of_memory_is_told_from_other_errors(error, want):
     assert is_out_of_memory(error) == want

@@ -1,7 +1,5 @@
 """Pieces hold the bytes of the cells that were asked for; corrupt ones are found before anybody decodes them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -17,14 +15,14 @@ ORDER = np.array([7, 3, 11, 3, 0, 8, 5])
 EDGES = np.array([0, 3, 6, 7])
 
 
-def damage(manifest: Manifest, cell_id: int) -> None:
+def damage(manifest, cell_id):
     row = manifest.table.slice(cell_id, 1).to_pylist()[0]
     with open(manifest.path / row["shard"], "r+b") as file:
         file.seek(row["offset"])
         file.write(bytes(row["bytes"]))
 
 
-def stored_bytes(manifest: Manifest, cell_id: int) -> bytes:
+def stored_bytes(manifest, cell_id):
     row = manifest.table.slice(cell_id, 1).to_pylist()[0]
     with open(manifest.path / row["shard"], "rb") as file:
         file.seek(row["offset"])
@@ -32,7 +30,7 @@ def stored_bytes(manifest: Manifest, cell_id: int) -> bytes:
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 9])
-def test_pieces_are_the_cells_between_the_edges(make_dataset: Make, at_once: int) -> None:
+def test_pieces_are_the_cells_between_the_edges(make_dataset, at_once):
     manifest = make_dataset(12)
     reader = PieceReader(manifest, CorruptCells(manifest), raw=False)
     pieces = list(reader.pieces(ORDER, EDGES, at_once))
@@ -46,7 +44,7 @@ def test_pieces_are_the_cells_between_the_edges(make_dataset: Make, at_once: int
     assert np.flatnonzero(reader.checked).tolist() == sorted(set(ORDER.tolist()))
 
 
-def test_a_good_cell_or_a_blank_one_stands_in(make_dataset: Make) -> None:
+def test_a_good_cell_or_a_blank_one_stands_in(make_dataset):
     manifest = make_dataset(12)
     for cell_id in (7, 5):
         damage(manifest, cell_id)
@@ -61,7 +59,7 @@ def test_a_good_cell_or_a_blank_one_stands_in(make_dataset: Make) -> None:
     assert reader.corrupt_cells.reasons == dict.fromkeys((7, 5), "other bytes than were packed")
 
 
-def test_again_leaves_out_what_was_found_since(make_dataset: Make) -> None:
+def test_again_leaves_out_what_was_found_since(make_dataset):
     manifest = make_dataset(12)
     reader = PieceReader(manifest, CorruptCells(manifest), raw=False)
     piece = next(reader.pieces(ORDER, EDGES, 9))
@@ -70,7 +68,7 @@ def test_again_leaves_out_what_was_found_since(make_dataset: Make) -> None:
     assert (again.cell_ids.tolist(), again.good.tolist()) == ([7, 7, 11], [True, False, True])
 
 
-def test_shards_are_looked_at_as_a_whole(make_dataset: Make) -> None:
+def test_shards_are_looked_at_as_a_whole(make_dataset):
     manifest = make_dataset(12)  # four cells in each of three shards
     for cell_id in (1, 2, 9):
         damage(manifest, cell_id)
@@ -79,7 +77,7 @@ def test_shards_are_looked_at_as_a_whole(make_dataset: Make) -> None:
     assert np.flatnonzero(reader.checked).tolist() == [0, 3]
 
 
-def test_an_error_names_the_cell(make_dataset: Make) -> None:
+def test_an_error_names_the_cell(make_dataset):
     manifest = make_dataset(12)
     damage(manifest, 11)
     reader = PieceReader(manifest, CorruptCells(manifest, "error"), raw=False)

@@ -1,13 +1,10 @@
 """Every cell of a share comes exactly once, with its own pixels, in an order that seed and epoch decide."""
 
-from __future__ import annotations
-
 import gc
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import blake2b
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +18,6 @@ from fastcell.dataset.shard_reader import MOST_OPEN
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import DataError
-from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.ranks import evaluation_share, training_share
 from fastcell.loading.stores.stream import CellReader
 from fastcell.packing.pack import pack
@@ -30,11 +26,11 @@ Make = Callable[..., Manifest]
 Tagged = Callable[[int], np.ndarray]
 
 
-def as_arrays(cells: RaggedCells) -> list[np.ndarray]:
+def as_arrays(cells):
     return [np.asarray(cells.pixels[slot])[:, :, 0] for slot in range(len(cells))]
 
 
-def ids_of(reader: CellReader, epoch: int) -> np.ndarray:
+def ids_of(reader, epoch):
     """Ids of the cells that count, in the order they came."""
     ids = [cells.cell_ids for cells in reader.epoch(epoch)]
     assert len(ids) == reader.share.steps
@@ -44,9 +40,7 @@ def ids_of(reader: CellReader, epoch: int) -> np.ndarray:
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("encoding", ["png", "tif", "npy", "png16"])
-def test_pixels_belong_to_their_id(
-    make_dataset: Make, tagged: Tagged, layout: str, encoding: str, decoder: str
-) -> None:
+def test_pixels_belong_to_their_id(make_dataset, tagged, layout, encoding, decoder):
     view = select(make_dataset(60, layout=layout, encoding=encoding), ViewConfig())
     reader = CellReader(view, training_share(60, 8), shuffle=True, initial_fill=20, threads=2, decoder=decoder)
     seen = 0
@@ -64,9 +58,7 @@ def test_pixels_belong_to_their_id(
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize(("name", "pattern"), [("atom-samples", "{class}_{name}"), ("tcell", "{group}/{class}/{name}")])
-def test_real_cells_have_the_pixels_that_were_packed(
-    real_data: Path, tmp_path: Path, name: str, pattern: str, layout: str, decoder: str
-) -> None:
+def test_real_cells_have_the_pixels_that_were_packed(real_data, tmp_path, name, pattern, layout, decoder):
     """Ragged JPEG and PNG cells: what the stream decodes has the hash that packing took."""
     manifest = pack(real_data / name, tmp_path / name, pattern=pattern, layout=layout, jobs=1)
     hashes = manifest.table.column("pixel_hash").to_pylist()
@@ -83,7 +75,7 @@ def test_real_cells_have_the_pixels_that_were_packed(
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("initial_fill", [0, 1, 7])
-def test_an_epoch_holds_each_row_as_often_as_the_view(make_dataset: Make, layout: str, initial_fill: int) -> None:
+def test_an_epoch_holds_each_row_as_often_as_the_view(make_dataset, layout, initial_fill):
     manifest = make_dataset(90, layout=layout)
     rows = np.sort(np.concatenate([np.arange(3, 80, 2), np.arange(3, 20, 2), [5, 5]]))
     reader = CellReader(View(manifest, rows), training_share(len(rows), 10), shuffle=True, initial_fill=initial_fill)
@@ -92,7 +84,7 @@ def test_an_epoch_holds_each_row_as_often_as_the_view(make_dataset: Make, layout
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_order_is_a_function_of_seed_and_epoch(make_dataset: Make, layout: str) -> None:
+def test_order_is_a_function_of_seed_and_epoch(make_dataset, layout):
     view = select(make_dataset(120, layout=layout), ViewConfig())
     first = CellReader(view, training_share(120, 8), shuffle=True, seed=3, initial_fill=32)
     again = CellReader(view, training_share(120, 8), shuffle=True, seed=3, initial_fill=32, threads=2)
@@ -105,14 +97,14 @@ def test_order_is_a_function_of_seed_and_epoch(make_dataset: Make, layout: str) 
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_evaluation_keeps_the_stored_order(make_dataset: Make, layout: str) -> None:
+def test_evaluation_keeps_the_stored_order(make_dataset, layout):
     view = select(make_dataset(70, layout=layout), ViewConfig())
     np.testing.assert_array_equal(ids_of(CellReader(view, evaluation_share(70, 16)), 0), np.arange(70))
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("num_ranks", [1, 2, 3])
-def test_ranks_share_the_rows(make_dataset: Make, layout: str, num_ranks: int) -> None:
+def test_ranks_share_the_rows(make_dataset, layout, num_ranks):
     view = select(make_dataset(80, layout=layout), ViewConfig())
     for share_of, batch, shuffle in ((training_share, 6 * num_ranks, True), (evaluation_share, 6, False)):
         shares = [share_of(80, batch, rank, num_ranks) for rank in range(num_ranks)]
@@ -122,7 +114,7 @@ def test_ranks_share_the_rows(make_dataset: Make, layout: str, num_ranks: int) -
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_padding_is_other_cells(make_dataset: Make, tagged: Tagged, layout: str) -> None:
+def test_padding_is_other_cells(make_dataset, tagged, layout):
     """61 cells in batches of 12: the last one has a single cell, and copies of it would spoil a batch norm."""
     view = select(make_dataset(61, layout=layout), ViewConfig())
     *_, last = CellReader(view, training_share(61, 12), shuffle=True, initial_fill=20).epoch(0)
@@ -132,7 +124,7 @@ def test_padding_is_other_cells(make_dataset: Make, tagged: Tagged, layout: str)
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_more_ranks_than_cells(make_dataset: Make, layout: str) -> None:
+def test_more_ranks_than_cells(make_dataset, layout):
     manifest = make_dataset(10, layout=layout)
     share = training_share(1, 4, rank=0, num_ranks=4)
     assert (len(share), share.steps) == (0, 1)
@@ -140,7 +132,7 @@ def test_more_ranks_than_cells(make_dataset: Make, layout: str) -> None:
     np.testing.assert_array_equal(cells.cell_ids, [4])
 
 
-def test_outputs_stay_valid_after_later_batches(make_dataset: Make, tagged: Tagged) -> None:
+def test_outputs_stay_valid_after_later_batches(make_dataset, tagged):
     view = select(make_dataset(100), ViewConfig())
     for cells in list(CellReader(view, evaluation_share(100, 5)).epoch(0)):
         for cell_id, pixels in zip(cells.cell_ids.tolist(), as_arrays(cells), strict=True):
@@ -149,7 +141,7 @@ def test_outputs_stay_valid_after_later_batches(make_dataset: Make, tagged: Tagg
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_an_epoch_goes_on_at_any_step(make_dataset: Make, tagged: Tagged, layout: str, shuffle: bool) -> None:
+def test_an_epoch_goes_on_at_any_step(make_dataset, tagged, layout, shuffle):
     view = select(make_dataset(90, layout=layout), ViewConfig())
     reader = CellReader(view, training_share(90, 8), shuffle=shuffle, initial_fill=20, seed=5)
     whole = [cells.cell_ids.tolist() for cells in reader.epoch(2)]
@@ -168,9 +160,7 @@ BAD = 37
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
-def test_a_damaged_cell_is_replaced(
-    make_dataset: Make, tagged: Tagged, layout: str, shuffle: bool, encoding: str, decoder: str
-) -> None:
+def test_a_damaged_cell_is_replaced(make_dataset, tagged, layout, shuffle, encoding, decoder):
     """By the first good cell of its batch; nobody else moves."""
     manifest = make_dataset(60, layout=layout, encoding=encoding)
     view, share = select(manifest, ViewConfig()), training_share(60, 8)
@@ -197,7 +187,7 @@ def test_a_damaged_cell_is_replaced(
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_asked_for_an_error_it_names_shard_and_key(make_dataset: Make, layout: str) -> None:
+def test_asked_for_an_error_it_names_shard_and_key(make_dataset, layout):
     manifest = make_dataset(60, layout=layout)
     shard = damage(manifest, BAD)
     reader = CellReader(
@@ -209,7 +199,7 @@ def test_asked_for_an_error_it_names_shard_and_key(make_dataset: Make, layout: s
 
 
 @pytest.mark.parametrize("encoding", ["png", "npy"])
-def test_all_of_a_shard_is_looked_at_after_the_first_failure(make_dataset: Make, encoding: str) -> None:
+def test_all_of_a_shard_is_looked_at_after_the_first_failure(make_dataset, encoding):
     """The reader has the first 10 cells alone; 3 more of that shard and 1 of another are bad."""
     manifest = make_dataset(60, encoding=encoding)
     for cell_id in (4, 12, 17, 19, 45):
@@ -221,7 +211,7 @@ def test_all_of_a_shard_is_looked_at_after_the_first_failure(make_dataset: Make,
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_a_shard_that_shrinks_loses_its_end(make_dataset: Make, layout: str) -> None:
+def test_a_shard_that_shrinks_loses_its_end(make_dataset, layout):
     manifest = make_dataset(60, layout=layout)
     corrupt_cells = CorruptCells(manifest)
     reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), corrupt_cells=corrupt_cells)
@@ -238,7 +228,7 @@ def test_a_shard_that_shrinks_loses_its_end(make_dataset: Make, layout: str) -> 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("encoding", ["npy", "png"])
-def test_what_changes_later_is_looked_at_again(make_dataset: Make, layout: str, encoding: str) -> None:
+def test_what_changes_later_is_looked_at_again(make_dataset, layout, encoding):
     """Hashes are taken in the first epoch; a shard with another time of change goes through it anew.
 
     No decoder could tell: a NumPy file or a block with another grey level is as good as before.
@@ -259,9 +249,7 @@ def test_what_changes_later_is_looked_at_again(make_dataset: Make, layout: str, 
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("blank", [True, False])
-def test_a_cell_that_cannot_be_decoded_though_unchanged(
-    make_dataset: Make, tagged: Tagged, blank: bool, decoder: str
-) -> None:
+def test_a_cell_that_cannot_be_decoded_though_unchanged(make_dataset, tagged, blank, decoder):
     """The hash fits garbage: the decoder fails in a batch that others are in; DALI is built anew."""
     manifest = make_dataset(60)
     row = manifest.table.slice(41, 1).to_pylist()[0]
@@ -288,7 +276,7 @@ def test_a_cell_that_cannot_be_decoded_though_unchanged(
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("blank", [True, False])
-def test_jpeg_cells_beside_lost_ones(make_dataset: Make, blank: bool, decoder: str) -> None:
+def test_jpeg_cells_beside_lost_ones(make_dataset, blank, decoder):
     """One with other bytes, one whose hash fits garbage, and one of other sides, in batches of good ones."""
     manifest = make_dataset(60, encoding="jpg")
     want = dict(enumerate(read_cells(manifest, range(60))))
@@ -325,9 +313,7 @@ def test_jpeg_cells_beside_lost_ones(make_dataset: Make, blank: bool, decoder: s
     assert sorted(corrupt_cells.reasons) == [7, BAD, 41]
 
 
-def test_what_dali_alone_cannot_decode_is_replaced(
-    make_dataset: Make, tagged: Tagged, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_dali_alone_cannot_decode_is_replaced(make_dataset, tagged, monkeypatch):
     manifest = make_dataset(60)
     row = manifest.table.slice(41, 1).to_pylist()[0]
     garbage = bytes(row["bytes"])
@@ -344,7 +330,7 @@ def test_what_dali_alone_cannot_decode_is_replaced(
     assert corrupt_cells.reasons == {41: "DALI cannot decode it; saved as PNG it could"}
 
 
-def test_one_shard_may_go_away_but_not_all(make_dataset: Make) -> None:
+def test_one_shard_may_go_away_but_not_all(make_dataset):
     manifest = make_dataset(60)
     corrupt_cells = CorruptCells(manifest)
     reader = CellReader(select(manifest, ViewConfig()), evaluation_share(60, 8), corrupt_cells=corrupt_cells)
@@ -365,7 +351,7 @@ def test_one_shard_may_go_away_but_not_all(make_dataset: Make) -> None:
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("encoding", ["png", "npy"])
-def test_a_batch_without_a_good_cell(make_dataset: Make, encoding: str, decoder: str) -> None:
+def test_a_batch_without_a_good_cell(make_dataset, encoding, decoder):
     manifest = make_dataset(60, encoding=encoding)
     for cell_id in range(8, 16):
         damage(manifest, cell_id)
@@ -384,7 +370,7 @@ def test_a_batch_without_a_good_cell(make_dataset: Make, encoding: str, decoder:
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
 @pytest.mark.parametrize("encoding", ["png", "npy"])
-def test_a_shard_without_a_good_cell(make_dataset: Make, encoding: str, layout: str) -> None:
+def test_a_shard_without_a_good_cell(make_dataset, encoding, layout):
     manifest = make_dataset(60, encoding=encoding, layout=layout)
     for cell_id in range(20):
         damage(manifest, cell_id)
@@ -398,7 +384,7 @@ def test_a_shard_without_a_good_cell(make_dataset: Make, encoding: str, layout: 
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
 @pytest.mark.parametrize("encoding", ["png", "npy"])
-def test_a_cell_of_other_sides_is_replaced(make_dataset: Make, encoding: str, decoder: str) -> None:
+def test_a_cell_of_other_sides_is_replaced(make_dataset, encoding, decoder):
     """Its address must not be read with the manifest's size."""
     manifest = make_dataset(20, encoding=encoding)
     column = manifest.column("height").astype(np.int32)
@@ -417,9 +403,9 @@ def test_a_cell_of_other_sides_is_replaced(make_dataset: Make, encoding: str, de
 
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
-def test_many_shards_need_few_open_files(make_dataset: Make, monkeypatch: pytest.MonkeyPatch, decoder: str) -> None:
+def test_many_shards_need_few_open_files(make_dataset, monkeypatch, decoder):
     manifest = make_dataset(90, num_shards=45)
-    opened: list[int] = []
+    opened = []
     before = len(os.listdir("/proc/self/fd"))
     reader = CellReader(
         select(manifest, ViewConfig()), training_share(90, 2), shuffle=True, initial_fill=8, decoder=decoder
@@ -431,7 +417,7 @@ def test_many_shards_need_few_open_files(make_dataset: Make, monkeypatch: pytest
     assert len(os.listdir("/proc/self/fd")) <= before + 6  # DALI's decoder stays
 
 
-def with_hash(manifest: Manifest, cell_id: int, data: bytes) -> Manifest:
+def with_hash(manifest, cell_id, data):
     """The manifest as if the cell had been packed with these bytes."""
     hashes = manifest.table.column("byte_hash").to_pylist()
     hashes[cell_id] = blake2b(data, digest_size=16).digest()
@@ -439,14 +425,14 @@ def with_hash(manifest: Manifest, cell_id: int, data: bytes) -> Manifest:
     return replace(manifest, table=manifest.table.set_column(index, "byte_hash", pa.array(hashes, pa.binary(16))))
 
 
-def damage(manifest: Manifest, cell_id: int) -> str:
+def damage(manifest, cell_id):
     """Write zeros over a cell; the name of its shard."""
     row = manifest.table.slice(cell_id, 1).to_pylist()[0]
     overwrite(manifest.path / row["shard"], row["offset"], bytes(row["bytes"]))
     return str(row["shard"])
 
 
-def flip(path: Path, offset: int) -> None:
+def flip(path, offset):
     with open(path, "r+b") as file:
         file.seek(offset)
         byte = file.read(1)[0]
@@ -454,7 +440,7 @@ def flip(path: Path, offset: int) -> None:
         file.write(bytes([byte ^ 16]))
 
 
-def overwrite(path: Path, offset: int, data: bytes) -> None:
+def overwrite(path, offset, data):
     with open(path, "r+b") as file:
         file.seek(offset)
         file.write(data)

@@ -1,7 +1,5 @@
 """Parts of the general map: the ring of zeros, the range of the short coordinates, samples of any map."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numba import njit

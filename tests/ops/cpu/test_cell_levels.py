@@ -1,14 +1,12 @@
 """Sums and border medians of a compiled loop."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from fastcell.ops.border import border_median
 from fastcell.ops.cpu.cell_levels import measure_levels
 
 
-def test_cells_of_all_shapes_are_measured() -> None:
+def test_cells_of_all_shapes_are_measured():
     rng = np.random.default_rng(0)
     sides = [(height, width) for height in (1, 2, 3, 4, 31) for width in (1, 2, 3, 4, 50)]
     cells = [rng.integers(0, 256, side, dtype=np.uint8) for side in sides] + [np.full((5, 6), 255, np.uint8)]

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,18 +79,18 @@ print(np.unravel_index(layer.argmin(), layer.shape))
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.slow if number else ()) for number, kind in enumerate(CHANGES)]
 )
-def test_a_change_of_an_inner_file_is_seen_and_nothing_else_compiles(kind: str, tmp_path: Path) -> None:
+def test_a_change_of_an_inner_file_is_seen_and_nothing_else_compiles(kind, tmp_path):
     change, package, cache = CHANGES[kind], tmp_path / "fastcell", tmp_path / "cache"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(cache)}
 
-    def run() -> list[str]:
+    def run():
         command = [sys.executable, "-c", change.program + STATS]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    def files() -> dict[Path, int]:
+    def files():
         return {path: path.stat().st_mtime_ns for path in cache.rglob("*.nb?")}
 
     first = run()
@@ -117,7 +116,7 @@ def test_a_change_of_an_inner_file_is_seen_and_nothing_else_compiles(kind: str, 
     assert set(files()) == set(kept)  # written over, not beside
 
 
-def test_damage_of_a_cache_file_is_a_miss(tmp_path: Path) -> None:
+def test_damage_of_a_cache_file_is_a_miss(tmp_path):
     """At 300 places of index and data: nothing is loaded, and never something else."""
     cache = _CheckedFile(str(tmp_path), "loop", "stamp")
     cache.save("first", list(range(300)))
@@ -139,7 +138,7 @@ def test_damage_of_a_cache_file_is_a_miss(tmp_path: Path) -> None:
     assert _CheckedFile(str(tmp_path), "loop", "stamp").load("third") is None
 
 
-def modules_with_entries() -> list[str]:
+def modules_with_entries():
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         if re.search(r"^@entry\(", path.read_text(encoding="utf-8"), re.MULTILINE):
@@ -147,21 +146,21 @@ def modules_with_entries() -> list[str]:
     return found
 
 
-def test_no_loop_has_numbas_own_cache() -> None:
+def test_no_loop_has_numbas_own_cache():
     users = [path for path in PACKAGE.rglob("*.py") if re.search(r"jit\(.*cache=", path.read_text(encoding="utf-8"))]
     assert users == []
 
 
-def names_of(code: types.CodeType) -> Iterator[str]:
+def names_of(code):
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from names_of(constant)
 
 
-def reached(function: object) -> set[str]:
+def reached(function):
     """Modules of all functions of this package that a function names, directly or through others."""
-    found: set[str] = set()
+    found = set()
     waiting, seen = [function], set()
     while waiting:
         one = waiting.pop()
@@ -176,7 +175,7 @@ def reached(function: object) -> set[str]:
 
 
 @pytest.mark.parametrize("name", modules_with_entries())
-def test_sources_hold_every_function_that_is_compiled_in(name: str) -> None:
+def test_sources_hold_every_function_that_is_compiled_in(name):
     values = vars(importlib.import_module(name)).values()
     entries = [value for value in values if isinstance(getattr(value, "_cache", None), _LoopCache)]
     assert any(value.__module__ == name for value in entries)
@@ -184,7 +183,7 @@ def test_sources_hold_every_function_that_is_compiled_in(name: str) -> None:
         assert reached(value) <= source_modules(name)
 
 
-def test_sources_of_a_loop() -> None:
+def test_sources_of_a_loop():
     name = "fastcell.ops.cpu.jpeg.decode"
     importlib.import_module(name)
     inner = {f"fastcell.ops.cpu.{part}" for part in ("llvm", "jpeg.decode", "jpeg.huffman", "jpeg.idct")}

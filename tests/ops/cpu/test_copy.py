@@ -1,7 +1,5 @@
 """Ragged cells copied into one piece."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from fastcell.ops.cpu.copy import copy_cells

@@ -1,7 +1,5 @@
 """Taps of the triangle and of the Gaussian, against numpy and SciPy."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Intrinsics: each does what its name says, on values that show the order of bytes and bits."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numba import carray, njit

@@ -1,7 +1,5 @@
 """Logarithm, sine and cosine of the noise against float64, and its words against the reference."""
 
-from __future__ import annotations
-
 import numpy as np
 from numba import njit
 

@@ -1,7 +1,5 @@
 """Shift and factor of the three modes, against float64."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables of two taps per axis, against interpolation in float64."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numba import njit

@@ -1,7 +1,5 @@
 """transform_cells against a float64 reference on SciPy, OpenCV, torch and DALI; bounds, errors, threads, cache."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import textwrap

@@ -1,7 +1,5 @@
 """Both measures of sharpness against numpy."""
 
-from __future__ import annotations
-
 import numpy as np
 from numba import njit
 
@@ -19,7 +17,7 @@ def _sharp(grid, contrast, counts):
     return sharpness(grid, contrast, counts)
 
 
-def test_variance_of_the_laplacian() -> None:
+def test_variance_of_the_laplacian():
     image = np.random.default_rng(0).integers(0, 256, (13, 29), np.uint8)
     grey = image.astype(np.float64)
     laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
@@ -27,7 +25,7 @@ def test_variance_of_the_laplacian() -> None:
     assert _laplacian(image.ravel(), 2, 188) == 0.0
 
 
-def test_sharpness_is_a_quantile_of_the_slopes() -> None:
+def test_sharpness_is_a_quantile_of_the_slopes():
     grid = np.random.default_rng(1).uniform(0, 255, (SIDE, SIDE)).astype(np.float32)
     down, across = (grid[2:, 1:-1] - grid[:-2, 1:-1]) / 2, (grid[1:-1, 2:] - grid[1:-1, :-2]) / 2
     slopes = np.sort(np.hypot(down, across), axis=None)

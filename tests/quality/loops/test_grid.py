@@ -1,7 +1,5 @@
 """Cells on the grid, against OpenCV; levels counted in bins."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

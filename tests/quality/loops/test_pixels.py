@@ -1,7 +1,5 @@
 """What is measured on a cell's own pixels, against numpy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from fastcell.quality.loops.pixels import measure_pixels
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (20, 31)])
-def test_levels_of_a_cell(shape: tuple[int, int]) -> None:
+def test_levels_of_a_cell(shape):
     image = np.random.default_rng(3).integers(0, 4, shape).astype(np.uint8) * 85
     grids, out = np.empty((1, SIDE, SIDE), np.float32), np.zeros((1, len(FEATURES)), np.float32)
     sides = (np.array([side], np.int32) for side in shape)

@@ -1,7 +1,5 @@
 """Masks of 64 words of 64 bits, against SciPy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numba import njit
@@ -24,15 +22,15 @@ from fastcell.quality.loops.segment import (
 CROSS, SQUARE = ndimage.generate_binary_structure(2, 1), np.ones((3, 3), bool)
 
 
-def words(image: np.ndarray) -> np.ndarray:
+def words(image):
     return np.packbits(image, axis=1, bitorder="little").view(np.uint64)[:, 0].copy()
 
 
-def bits(mask: np.ndarray) -> np.ndarray:
+def bits(mask):
     return np.unpackbits(mask[..., None].view(np.uint8), axis=-1, bitorder="little").astype(bool)
 
 
-def blobs(seed: int) -> np.ndarray:
+def blobs(seed):
     return ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(SIDE, SIDE)), 1.5) > 0.1
 
 
@@ -62,13 +60,13 @@ def _split(mask, objects, areas):
 
 
 @pytest.mark.parametrize("word", [1, 1 << 63, (1 << 64) - 1, 0x00F0_0000_1000_0200])
-def test_bits_of_a_word(word: int) -> None:
+def test_bits_of_a_word(word):
     text = f"{word:064b}"[::-1]
     assert _places(np.uint64(word)) == (text.count("1"), text.index("1"), text.rindex("1"))
 
 
 @pytest.mark.parametrize("diagonal", [False, True])
-def test_dilation_and_erosion_are_scipys(diagonal: bool) -> None:
+def test_dilation_and_erosion_are_scipys(diagonal):
     image, out = blobs(0), np.empty(SIDE, np.uint64)
     structure = SQUARE if diagonal else CROSS
     _grow(words(image), out, diagonal)
@@ -78,13 +76,13 @@ def test_dilation_and_erosion_are_scipys(diagonal: bool) -> None:
         np.testing.assert_array_equal(bits(out), ndimage.binary_erosion(image, structure, border_value=value))
 
 
-def test_holes_are_filled_as_scipy_fills_them() -> None:
+def test_holes_are_filled_as_scipy_fills_them():
     mask = words(blobs(1))
     _fill(mask)
     np.testing.assert_array_equal(bits(mask), ndimage.binary_fill_holes(blobs(1)))
 
 
-def test_objects_are_scipys_of_some_size_the_largest_first() -> None:
+def test_objects_are_scipys_of_some_size_the_largest_first():
     image = blobs(2)
     labels, num = ndimage.label(image, SQUARE)
     sizes = ndimage.sum_labels(image, labels, range(1, num + 1)).astype(int)

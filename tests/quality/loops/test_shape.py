@@ -1,7 +1,5 @@
 """Shapes of objects on the grid, against closed forms."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numba import njit
@@ -12,7 +10,7 @@ from fastcell.quality.loops.shape import _border_contact, _box, _elongation, _fl
 Y, X = np.mgrid[:SIDE, :SIDE]
 
 
-def words(image: np.ndarray) -> np.ndarray:
+def words(image):
     return np.packbits(image, axis=1, bitorder="little").view(np.uint64)[:, 0].copy()
 
 
@@ -30,11 +28,11 @@ def _shape(part, area):
     )
 
 
-def measured(image: np.ndarray) -> tuple:
+def measured(image):
     return _shape(words(image), int(image.sum()))
 
 
-def test_a_rectangle() -> None:
+def test_a_rectangle():
     box, flat, solidity, elongation, neck, contact = measured((Y >= 10) & (Y < 20) & (X >= 0) & (X < 40))
     assert box == (10, 19, 0, 39)
     assert (flat, solidity, neck) == (1.0, pytest.approx(1.0), 0.0)
@@ -42,7 +40,7 @@ def test_a_rectangle() -> None:
     assert contact == 10 / SIDE
 
 
-def test_an_ellipse() -> None:
+def test_an_ellipse():
     _, flat, solidity, elongation, neck, contact = measured(((Y - 31.5) / 24) ** 2 + ((X - 31.5) / 12) ** 2 <= 1)
     assert elongation == pytest.approx(2.0, rel=0.03)
     assert solidity > 0.93
@@ -50,7 +48,7 @@ def test_an_ellipse() -> None:
     assert (neck, contact) == (0.0, 0.0)
 
 
-def test_two_discs_that_touch_have_a_neck() -> None:
+def test_two_discs_that_touch_have_a_neck():
     image = ((Y - 31.5) ** 2 + (X - 18) ** 2 <= 144) | ((Y - 31.5) ** 2 + (X - 43) ** 2 <= 144)
     _, _, solidity, _, neck, _ = measured(image)
     assert neck > 0.5

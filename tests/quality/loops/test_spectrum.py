@@ -1,7 +1,5 @@
 """Spectral slope and second peaks of made spectra."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from fastcell.quality.loops.spectrum import measure_ghosts, measure_slope
 
 
 @pytest.mark.parametrize("slope", [-3.0, -1.0, 0.0])
-def test_slope_of_a_power_law(slope: float) -> None:
+def test_slope_of_a_power_law(slope):
     row, column = np.minimum(np.arange(SIDE), SIDE - np.arange(SIDE)), np.arange(SIDE // 2 + 1)
     frequency = np.maximum(np.rint(np.hypot(row[:, None], column[None])), 1.0)
     power = (1e9 * frequency**slope).astype(np.float32)[None]
@@ -21,7 +19,7 @@ def test_slope_of_a_power_law(slope: float) -> None:
     assert out[0, SPECTRAL_SLOPE] == pytest.approx(slope, abs=1e-4)
 
 
-def test_highest_second_peak() -> None:
+def test_highest_second_peak():
     correlation = np.zeros((2, SIDE, SIDE // 2 + 1), np.complex64)
     correlation[:, 0, 0] = 100
     correlation[:, 5, 7], correlation[:, 2, 2], correlation[:, 40, 3] = 30, 60, 20  # (2, 2) is too near

@@ -1,7 +1,5 @@
 """Cells as columns are the cells of a list."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import pickle
@@ -20,7 +18,7 @@ ITEMS = [
 ]
 
 
-def test_items_come_back() -> None:
+def test_items_come_back():
     found = ItemColumns.of(iter(ITEMS))
     assert found == ITEMS
     assert found[-1] == ITEMS[2]
@@ -31,7 +29,7 @@ def test_items_come_back() -> None:
         found[3]
 
 
-def test_columns() -> None:
+def test_columns():
     found = ItemColumns.of(ITEMS)
     assert found.different("class_name") == ["A", "B", None]
     assert found.column("group") == ["donor", None, None]
@@ -42,7 +40,7 @@ def test_columns() -> None:
     assert not ItemColumns.of([SourceItem("a", "png", "é")]).is_ascii
 
 
-def test_no_items() -> None:
+def test_no_items():
     found = ItemColumns.of([])
     assert not found
     assert list(found) == []
@@ -50,7 +48,7 @@ def test_no_items() -> None:
     assert found.um_per_px.shape == (0,)
 
 
-def test_some_items_travel_alone() -> None:
+def test_some_items_travel_alone():
     many = ItemColumns.of(SourceItem(f"A/{number:05d}.jpg", "jpg", "A") for number in range(5000))
     some = SomeItems(many, np.array([4999, 0, 17], np.uint16))
     assert [item.key for item in some] == ["A/04999.jpg", "A/00000.jpg", "A/00017.jpg"]
@@ -60,8 +58,8 @@ def test_some_items_travel_alone() -> None:
     assert pickle.loads(sent) == some
 
 
-def test_a_hash_knows_every_column_but_places() -> None:
-    def digest(items: list[SourceItem]) -> str:
+def test_a_hash_knows_every_column_but_places():
+    def digest(items):
         value = hashlib.sha256()
         ItemColumns.of(items).update(value)
         return value.hexdigest()
@@ -72,7 +70,7 @@ def test_a_hash_knows_every_column_but_places() -> None:
     assert len({digest([ITEMS[0]._replace(**change), *ITEMS[1:]]) for change in [{}, *changes]}) == 6
 
 
-def test_memory_of_a_cell() -> None:
+def test_memory_of_a_cell():
     many = ItemColumns.of(
         SourceItem(f"class {number % 4}/{number:06d}.jpg", "jpg", f"{number % 4}") for number in range(9999)
     )

@@ -1,13 +1,9 @@
 """Formats of other packages, found through entry points of a package that is really installed."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,7 +64,7 @@ include = ["cellz_reader.py"]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def installed(tmp_path_factory):
     """Folder into which pip has installed a package that reads .cellz files; on Python's path."""
     root = tmp_path_factory.mktemp("package")
     (root / "pyproject.toml").write_text(PROJECT)
@@ -90,7 +86,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> np.ndarray:
+def cells(tmp_path):
     """(20, 6, 6) uint8, written to tmp_path/src/a.cellz."""
     pixels = np.random.default_rng(0).integers(0, 255, (20, 6, 6)).astype(np.uint8)
     (tmp_path / "src").mkdir()
@@ -99,7 +95,7 @@ def cells(tmp_path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["src", "src/a.cellz"])
-def test_a_file_and_a_folder_are_packed(name: str, installed: Path, cells: np.ndarray, tmp_path: Path) -> None:
+def test_a_file_and_a_folder_are_packed(name, installed, cells, tmp_path):
     pack(tmp_path / name, tmp_path / "set", jobs=1)
     manifest = Manifest.open(tmp_path / "set")
     assert manifest.info.classes == ["A", "B"]
@@ -110,7 +106,7 @@ def test_a_file_and_a_folder_are_packed(name: str, installed: Path, cells: np.nd
     assert manifest.column("class")[rows].tolist() == ["A", "B"] * 10
 
 
-def test_no_package_is_imported_for_other_files(installed: Path, tmp_path: Path) -> None:
+def test_no_package_is_imported_for_other_files(installed, tmp_path):
     sys.modules.pop("cellz_reader", None)
     assert {".cellz", ".cellbad", ".cellgone"} <= own_readers().keys()
     np.save(tmp_path / "a.npy", np.zeros((4, 5, 5), np.uint8))
@@ -118,7 +114,7 @@ def test_no_package_is_imported_for_other_files(installed: Path, tmp_path: Path)
     assert "cellz_reader" not in sys.modules
 
 
-def test_options_that_the_reader_does_not_get_are_refused(installed: Path, cells: np.ndarray, tmp_path: Path) -> None:
+def test_options_that_the_reader_does_not_get_are_refused(installed, cells, tmp_path):
     with pytest.raises(ArgumentError, match="--channel must be left out, got 1"):
         open_source(tmp_path / "src", options=ReadOptions(channel=1))
 
@@ -128,14 +124,14 @@ def test_options_that_the_reader_does_not_get_are_refused(installed: Path, cells
     [("cellbad", "must return a source with name, describe, scan, load, stamp, got int"),
      ("cellgone", "which cannot be imported")],
 )  # fmt: skip
-def test_a_reader_that_does_not_work_is_named(ending: str, message: str, installed: Path, tmp_path: Path) -> None:
+def test_a_reader_that_does_not_work_is_named(ending, message, installed, tmp_path):
     path = tmp_path / f"a.{ending}"
     path.write_bytes(b"x")
     with pytest.raises(DataError, match=message):
         open_source(path)
 
 
-def test_the_format_is_chosen_by_its_name(installed: Path, cells: np.ndarray, tmp_path: Path) -> None:
+def test_the_format_is_chosen_by_its_name(installed, cells, tmp_path):
     (tmp_path / "src" / "a.cellz").rename(tmp_path / "src" / "a.dat")  # an ending that says nothing
     (tmp_path / "src" / "b.png").write_bytes(b"x")
     source = open_source(tmp_path / "src" / "a.dat", options=ReadOptions(format="cellz"))
@@ -146,6 +142,6 @@ def test_the_format_is_chosen_by_its_name(installed: Path, cells: np.ndarray, tm
         open_source(tmp_path / "src" / "a.dat", options=ReadOptions(format="cellz", channel=1))
 
 
-def test_the_commands_take_the_name(installed: Path, cells: np.ndarray, tmp_path: Path) -> None:
+def test_the_commands_take_the_name(installed, cells, tmp_path):
     assert main(["pack", str(tmp_path / "src"), str(tmp_path / "set"), "--format", "cellz", "--jobs=1"]) == 0
     assert len(Manifest.open(tmp_path / "set")) == 20

@@ -1,7 +1,5 @@
 """One image laid upon another: any turn and scale is found."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from fastcell.splits.copies.registration import register
 from fastcell.splits.copies.signature import find_scale, look_at
 
 
-def cell(number: int, side: int = 36) -> np.ndarray:
+def cell(number, side=36):
     """A disc with a texture of its own on a grey background."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
@@ -23,7 +21,7 @@ def cell(number: int, side: int = 36) -> np.ndarray:
 
 @pytest.mark.parametrize("angle", [0.0, 37.0, 180.0, 291.0])
 @pytest.mark.parametrize("mirror", [False, True])
-def test_registration_finds_any_turn(angle: float, mirror: bool) -> None:
+def test_registration_finds_any_turn(angle, mirror):
     image, stranger = cell(3), cell(4)
     motion = cv2.getRotationMatrix2D((17.5, 17.5), angle, 1.0)
     motion[:, 2] += (1.5, -2.0)
@@ -37,7 +35,7 @@ def test_registration_finds_any_turn(angle: float, mirror: bool) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.8, 0.9, 1.1, 1.25])
-def test_registration_finds_the_scale(factor: float) -> None:
+def test_registration_finds_the_scale(factor):
     image = cell(3)
     resized = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else 1)
     enlarged = cv2.warpAffine(
@@ -50,7 +48,7 @@ def test_registration_finds_the_scale(factor: float) -> None:
     assert not Bounds().met_by(stranger)
 
 
-def test_brightness_and_blur_do_not_count() -> None:
+def test_brightness_and_blur_do_not_count():
     image = cell(3)
     changed = np.clip(image.astype(float) * 0.8 + 15, 0, 255).round().astype(np.uint8)
     blurred = cv2.GaussianBlur(image, (0, 0), 1.0)
@@ -63,7 +61,7 @@ def test_brightness_and_blur_do_not_count() -> None:
     assert register(first, first, np.array([[0, 0]]), 1)[0] == pytest.approx((1.0, 1.0, 1.0, 1.0), abs=1e-3)
 
 
-def test_pairs_are_answered_in_their_order_by_any_number_of_threads() -> None:
+def test_pairs_are_answered_in_their_order_by_any_number_of_threads():
     scale = find_scale([cell(3)])
     looks = look_at([cell(number) for number in range(3, 7)], scale)
     pairs = np.array([[0, 1], [1, 1], [2, 3], [3, 3], [0, 0]] * 60)  # more than one part

@@ -36,7 +36,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.linalg.norm(one - other))
 
 
-def test_turns_and_mirrors_keep_the_signature() -> None:
+def test_turns_and_mirrors_keep_the_signature():
     image = cell(0)
     turned = [np.ascontiguousarray(np.rot90(image, turn)) for turn in range(4)]
     mirrored = [np.ascontiguousarray(way[:, ::-1]) for way in turned]
@@ -46,7 +46,7 @@ def test_turns_and_mirrors_keep_the_signature() -> None:
     assert max(distance(same[0], way) for way in same) < 0.05 * far
 
 
-def test_other_angles_and_shifts_come_near() -> None:
+def test_other_angles_and_shifts_come_near():
     image = cell(0)
     middle = (20.0, 20.0)
     turned = cv2.warpAffine(image, cv2.getRotationMatrix2D(middle, 33, 1), (41, 41), borderValue=100)
@@ -57,7 +57,7 @@ def test_other_angles_and_shifts_come_near() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.25])
-def test_half_of_the_signature_keeps_under_rescaling(factor: float) -> None:
+def test_half_of_the_signature_keeps_under_rescaling(factor):
     resized = cv2.resize(cell(0, 45), None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
     one, other, stranger = look_at([cell(0, 45), np.asarray(resized), cell(5, 45)], SCALE).signatures
     own, fixed = slice(0, len(one) // 2), slice(len(one) // 2, len(one) - 1)
@@ -66,14 +66,14 @@ def test_half_of_the_signature_keeps_under_rescaling(factor: float) -> None:
     assert other[-1] - one[-1] == pytest.approx(np.log(factor) / 2, abs=0.03)
 
 
-def test_centres_are_those_of_what_stands_out() -> None:
+def test_centres_are_those_of_what_stands_out():
     looks = look_at([cell(0), cell(0, at=(3, -4))], SCALE)
     np.testing.assert_allclose(looks.centers[1] - looks.centers[0], [-4, 3], atol=0.05)  # x, then y
     flat = look_at([np.full((9, 15), 80, np.uint8)], SCALE)
     assert flat.centers.tolist() == [[7.0, 4.0]]
 
 
-def test_levels_are_smoothed_and_above_the_border() -> None:
+def test_levels_are_smoothed_and_above_the_border():
     image = cell(0)
     looks = look_at([cell(1), image], SCALE)
     expected = cv2.GaussianBlur(image.astype(np.float32) - 100, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
@@ -82,7 +82,7 @@ def test_levels_are_smoothed_and_above_the_border() -> None:
     assert looks.spectra.shape == (2, NUM_RINGS, NUM_HARMONICS)
 
 
-def test_brightness_does_not_change_the_spectra() -> None:
+def test_brightness_does_not_change_the_spectra():
     dim = (100 + 0.5 * (cell(0).astype(float) - 100)).round().astype(np.uint8)
     spectra = look_at([cell(0), dim], SCALE).spectra
     assert np.abs(spectra[0] - spectra[1]).max() < 0.02 * np.abs(spectra[0]).max()
@@ -98,11 +98,11 @@ def test_brightness_does_not_change_the_spectra() -> None:
         (cell(0)[15:25, 15:25], False),  # 100 pixels
     ],
 )
-def test_cells_that_show_too_little_are_plain(image: np.ndarray, is_plain: bool) -> None:
+def test_cells_that_show_too_little_are_plain(image, is_plain):
     assert look_at([np.ascontiguousarray(image)], SCALE).plain.tolist() == [is_plain]
 
 
-def test_the_scale_brings_large_cells_down() -> None:
+def test_the_scale_brings_large_cells_down():
     small = find_scale([cell(number) for number in range(3)])
     assert small.factor == 1.0
     large = find_scale([cv2.resize(cell(number), (256, 256)) for number in range(3)])
@@ -112,7 +112,7 @@ def test_the_scale_brings_large_cells_down() -> None:
     assert small.reach_px == pytest.approx(2 * 9 / 2**0.5, rel=0.2)
 
 
-def test_looks_are_joined_and_taken_in_order() -> None:
+def test_looks_are_joined_and_taken_in_order():
     cells = [cell(0), cell(1, 31), cell(2), cell(3, 35)]
     whole = look_at(cells, SCALE)
     joined = join_looks([look_at(cells[:1], SCALE), look_at(cells[1:], SCALE)])
@@ -130,5 +130,5 @@ def test_looks_are_joined_and_taken_in_order() -> None:
 @pytest.mark.parametrize(
     ("image", "level"), [([[1, 2], [3, 4]], 2.5), ([[5, 5, 5], [5, 99, 5], [5, 5, 6]], 5), ([[1, 2, 9]], 2)]
 )
-def test_level_of_the_border(image: list[list[int]], level: float) -> None:
+def test_level_of_the_border(image, level):
     assert border_level(np.array(image, np.uint8)) == level

@@ -1,9 +1,5 @@
 """Scores of a student beside its teacher: on the cells and with the probabilities that the runs themselves give."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,7 +8,7 @@ from fastcell.runs.open_run import open_run
 from fastcell.training.distillation.student_scores import score_student
 
 
-def test_a_network_beside_itself_does_not_differ(trained_run: Path) -> None:
+def test_a_network_beside_itself_does_not_differ(trained_run):
     found = score_student(trained_run, trained_run / "last.ckpt", [("torch", "fp32")])
     run = open_run(trained_run)
     rows = run.rows("test")

@@ -1,11 +1,8 @@
 """A teacher sees the cells of each batch with the same changes, and its part of the loss is that of its answers."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -23,16 +20,16 @@ from fastcell.training.distillation.teacher import Teacher
 TURNED = Augmentation(rotation_deg=180.0, translation=0.05)
 
 
-def make(data: CellDataModule, place: tuple[int, int] = (0, 0)) -> CellModule:
+def make(data, place=(0, 0)):
     """A student in training, as far as a teacher looks at it."""
     torch.manual_seed(1)
     model = CellModule("student", classes=data.classes, preprocessing=data.preprocessing.to_dict())
-    model._trainer = SimpleNamespace(current_epoch=place[0])  # type: ignore[assignment]
+    model._trainer = SimpleNamespace(current_epoch=place[0])
     return model
 
 
 @pytest.mark.parametrize("store", ["bank", "stream"])
-def test_the_images_are_those_of_a_run_of_the_teachers_size(trained_run: Path, trained_data: Path, store: str) -> None:
+def test_the_images_are_those_of_a_run_of_the_teachers_size(trained_run, trained_data, store):
     small = partial(
         CellDataModule, str(trained_data), batch_size=48, store=store, threads=1, seed=3, augmentation=TURNED
     )
@@ -41,7 +38,7 @@ def test_the_images_are_those_of_a_run_of_the_teachers_size(trained_run: Path, t
     teacher = Teacher(trained_run, model, data, temperature=3.0, share=0.25)
     reference = load_classifier(trained_run / "last.ckpt")
     for epoch in (0, 1):
-        model._trainer.current_epoch = epoch  # type: ignore[union-attr]
+        model._trainer.current_epoch = epoch
         batches, twins = data.train_dataloader(), large.train_dataloader()
         batches.set_epoch(epoch)
         twins.set_epoch(epoch)
@@ -54,7 +51,7 @@ def test_the_images_are_those_of_a_run_of_the_teachers_size(trained_run: Path, t
         assert step > 1
 
 
-def test_it_begins_within_an_epoch_where_a_run_goes_on(trained_run: Path, trained_data: Path) -> None:
+def test_it_begins_within_an_epoch_where_a_run_goes_on(trained_run, trained_data):
     data = CellDataModule(str(trained_data), batch_size=48, image_size=24, threads=1, seed=3, augmentation=TURNED)
     model = make(data)
     batches = list(data.train_dataloader())
@@ -68,7 +65,7 @@ def test_it_begins_within_an_epoch_where_a_run_goes_on(trained_run: Path, traine
         Teacher(trained_run, model, data).add_losses(losses, logits, batches[1], 0)
 
 
-def test_classes_are_matched_by_name_and_unlabelled_cells_have_no_loss(trained_run: Path, trained_data: Path) -> None:
+def test_classes_are_matched_by_name_and_unlabelled_cells_have_no_loss(trained_run, trained_data):
     data = CellDataModule(str(trained_data), batch_size=48, image_size=32, threads=1, seed=3, normalization="divide")
     model = make(data)
     batch = next(iter(data.train_dataloader()))
@@ -85,15 +82,13 @@ def test_classes_are_matched_by_name_and_unlabelled_cells_have_no_loss(trained_r
         Teacher(trained_run, model, data)
 
 
-def test_an_augmentation_of_the_user_is_refused(trained_run: Path, trained_data: Path) -> None:
+def test_an_augmentation_of_the_user_is_refused(trained_run, trained_data):
     data = CellDataModule(str(trained_data), image_size=24, batch_augmentation=lambda batch: batch)
     with pytest.raises(ArgumentError, match="without --data.batch_augmentation"):
         Teacher(trained_run, make(data), data)
 
 
-def test_a_run_records_its_teacher_and_goes_on_with_it(
-    trained_run: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_records_its_teacher_and_goes_on_with_it(trained_run, trained_data, tmp_path, capsys):
     teacher = tmp_path / "teacher"
     shutil.copytree(trained_run, teacher)
     words = [f"--teacher={teacher}", "--model.network=student", "--data.image_size=24", "--data.threads=1"]

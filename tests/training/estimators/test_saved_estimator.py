@@ -1,7 +1,5 @@
 """Folders of saved estimators that are damaged."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

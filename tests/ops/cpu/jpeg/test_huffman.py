@@ -79,7 +79,7 @@ def tables() -> tuple[np.ndarray, ...]:
     return table, singles, last_code, first
 
 
-def test_a_look_gives_one_symbol_or_two() -> None:
+def test_a_look_gives_one_symbol_or_two():
     _, singles, _, _ = tables()
     pairs = np.empty_like(singles)
     _pair_up(singles, singles, pairs)
@@ -103,7 +103,7 @@ def test_a_look_gives_one_symbol_or_two() -> None:
     assert twice > 50
 
 
-def test_codes_longer_than_a_look() -> None:
+def test_codes_longer_than_a_look():
     table, _, last_code, first = tables()
     for code, symbol in codes().items():
         bits = (code + "1011001110001111" * 4)[:64]
@@ -112,7 +112,7 @@ def test_codes_longer_than_a_look() -> None:
     assert _long_entry(np.uint64(0xFFFFFFFFFFFFFFFF), table.ctypes.data, True, last_code, first) == 0
 
 
-def test_counts_that_are_no_code_are_refused() -> None:
+def test_counts_that_are_no_code_are_refused():
     spare = np.empty(1 << LOOKUP_BITS, np.int64), np.empty(18, np.int64), np.empty(18, np.int64)
     for counts in ([2, *[0] * 15], [0, 4, *[0] * 14], [0, 3, 2, *[0] * 13]):
         table = table_of(counts, [1] * sum(counts))

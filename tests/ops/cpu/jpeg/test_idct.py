@@ -1,7 +1,5 @@
 """The inverse transform of two blocks against the cosine transform in float64."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numba import njit
