@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 PICTURE = Path(__file__).resolve().parent / "images" / "report.webp"
-WIDTH, NUM_ROWS, NUM_COLORS = 1000, 1, 128
+WIDTH, NUM_ROWS, NUM_COLORS = 1000, 1, 48
 
 
 def draw(report: Path) -> None:
