@@ -47,7 +47,8 @@ def report(
     check_seed("--seed", seed)
     if bench and not Path(bench).is_file():
         raise invalid("--bench", "a file that fastcell bench --out wrote", bench, "Leave it out for none")
-    from fastcell.report.page import PageOptions, write_page
+    from fastcell.report.page import PageOptions
+    from fastcell.report.write_page import write_page
     from fastcell.system import library_settings
 
     library_settings.prepare_torch()

@@ -2,25 +2,20 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import nn
 
 from fastcell import __version__
-from fastcell.errors import DIVERGED_HINT, ArgumentError, DivergedError, invalid
+from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.batch import Batch, PlannedSteps
-from fastcell.models.decision_shift import DecisionShift, check_decision_shift
+from fastcell.models.decision_shift import check_decision_shift
 from fastcell.models.initialization import Init
-from fastcell.models.losses import LossName, cell_losses, own_cell_losses, probabilities, weighted_mean
+from fastcell.models.losses import LossName, weighted_mean
 from fastcell.models.metrics import OwnMetrics, RunningScores
-from fastcell.models.network_parts import ALL_BUT_HEAD, rates_by_name
-from fastcell.models.network_parts import freeze as freeze_parts
 from fastcell.models.optimization import (
     OptimizerName,
     check_optimization,
@@ -28,38 +23,20 @@ from fastcell.models.optimization import (
     parameter_groups,
     rate_function,
 )
-from fastcell.models.penultimate import SharedPenultimate, features_and_logits
 from fastcell.models.planned_training import PlannedTraining, can_replay
-from fastcell.models.registry import NETWORKS, create_network, may_draw
+from fastcell.models.registry import may_draw
 from fastcell.models.schedule import ScheduleName
-from fastcell.models.weight_average import WeightAverage
+from fastcell.models.scored_network import ScoredNetwork
 from fastcell.ops.step_seed import seed_generators, step_seed
 from fastcell.storage.formats import FORMATS
 from fastcell.system.lightning_internals import has_trainer
-from fastcell.system.own_parts import own_part, part_name, usable_part
+from fastcell.system.own_parts import own_part, usable_part
 
 CHECKPOINT_FORMAT = FORMATS["checkpoint"].number
-_FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 READ_EVERY = 50  # steps between two readings of the training scores; a reading waits for the device
 
 
-class Prediction(NamedTuple):
-    """Prediction for a batch, on the device of the batch.
-
-    Attributes:
-        probabilities: (B, K) float32; rows sum to 1, columns are in the order of the model's `classes`.
-        cell_ids: (B,) int64, row of the manifest.
-        weight: (B,) float32, 0 for padding and replaced cells.
-        features: (B, F) float32 penultimate activations; None in validation and test.
-    """
-
-    probabilities: torch.Tensor
-    cell_ids: torch.Tensor
-    weight: torch.Tensor
-    features: torch.Tensor | None = None
-
-
-class CellModule(pl.LightningModule):
+class CellModule(ScoredNetwork):
     """Classifier of single-cell images.
 
     Every hyper-parameter is a plain value. `classes` and `preprocessing` are hyper-parameters too, so that a checkpoint
@@ -105,8 +82,6 @@ class CellModule(pl.LightningModule):
     Raises:
         ArgumentError: a value is outside its range, or a name is unknown.
     """
-
-    _frozen: Sequence[nn.Module] = ()
 
     takes_padding = True
     """It weights the cells of a batch, so that batches may have their full size and padding of weight 0."""
@@ -170,30 +145,12 @@ class CellModule(pl.LightningModule):
         num_classes = len(self.classes)
         own_loss = own_part(loss, "loss")
         offered = {"num_classes": num_classes, "label_smoothing": label_smoothing}
-        self.own_loss: Callable[..., torch.Tensor] | None = None
+        self.own_loss = None
         if own_loss is not None:
             self.own_loss = usable_part(own_loss, "loss", offered)
         self.own_metrics = OwnMetrics(metrics, num_classes) if metrics else None
-        self.network = create_network(network, num_classes, int(self.preprocessing.get("image_size", 128)), init)
-        self._draws, self._seed = own_loss is not None or may_draw(network, self.network), 0
-        # With parameters, the gradient of the input of the first convolution would be needed.
-        norm = nn.BatchNorm2d(1, affine=False) if input_norm else nn.Identity()
-        if decision_shift:
-            self.network = nn.Sequential(norm, self.network, DecisionShift(decision_shift, num_classes))
-        elif input_norm:
-            self.network = nn.Sequential(norm, self.network)
-        if freeze:
-            self._frozen = freeze_parts(self.bare_network, num_classes, freeze)
-            if input_norm and ALL_BUT_HEAD in freeze:
-                self._frozen.append(self.network.get_submodule("0"))
-            self.train()  # the trainer keeps the mode of each layer
-        if part_learning_rates:
-            rates_by_name(self.bare_network, num_classes, part_learning_rates, learning_rate)  # checks the names
-        if channels_last:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = None if ema_decay is None else WeightAverage(self.network, ema_decay)
-        if compile_network:
-            self.network.compile()
+        self._assemble()
+        self._draws, self._seed = own_loss is not None or may_draw(network, self.bare_network), 0
         self.train_scores = RunningScores(num_classes)
         self.eval_scores = RunningScores(num_classes)
         self.last_scores: dict[str, float] = {}
@@ -205,81 +162,12 @@ class CellModule(pl.LightningModule):
         self._planned = PlannedTraining()
         self._unread = 0  # steps since the last reading
         self._steps_of_epoch = 0
-        self.evaluated_confusion: torch.Tensor | None = None
+        self.evaluated_confusion = None
         self.class_weights: torch.Tensor | None
         self.register_buffer("class_weights", None, persistent=False)  # moves to the device with the network
-        self.emphasis: torch.Tensor | None
         self.register_buffer("emphasis", None, persistent=False)
-        self.logit_shift: torch.Tensor | None
         self.register_buffer("logit_shift", None, persistent=False)
         self.balanced_scores = RunningScores(num_classes)  # with the classes as in training
-
-    @property
-    def has_small_network(self) -> bool:
-        """Whether the network is one of this package, whose activations are small."""
-        return isinstance(self.hparams["network"], str) and self.hparams["network"] in NETWORKS
-
-    @property
-    def network_name(self) -> str:
-        """Short name of the network for titles; for a user-defined network the name of its class."""
-        return part_name(self.hparams["network"])
-
-    @property
-    def bare_network(self) -> nn.Module:
-        """The network without input normalisation and shift, whose parameters have the names of `create_network`."""
-        wrapped = self.hparams["input_norm"] or self.hparams["decision_shift"]
-        return self.network[1] if wrapped else self.network  # type: ignore[index]
-
-    @property
-    def decision_layers(self) -> list[DecisionShift]:
-        """The layers of `decision_shift`, of the network and of its average; empty without a shift."""
-        return [layer for layer in self.modules() if isinstance(layer, DecisionShift)]
-
-    def train(self, mode: bool = True) -> "CellModule":
-        """Set training or evaluation mode; frozen parts stay in evaluation mode."""
-        super().train(mode)
-        for layer in self._frozen:
-            layer.eval()
-        return self
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, K) of images (B, 1, H, W); evaluation uses the averaged weights if there are any."""
-        return self._current_network()(self._in_memory_format(images))
-
-    def features_and_logits(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return penultimate activations (B, F) and logits (B, K), both float32, of images (B, 1, H, W).
-
-        One pass of the network in the order of the images, without flips; logits are those of `forward`. F is 64 for
-        CellNet and 0 for a network without a last fully connected layer (`fastcell.models.penultimate`).
-        """
-        features, logits = features_and_logits(self._current_network(), self._in_memory_format(images))
-        return features.float(), logits.float()
-
-    def shared_features_and_logits(self) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        """Return a function like `features_and_logits` that several threads can call at the same time."""
-        penultimate = SharedPenultimate(self._current_network())
-
-        def run(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            features, logits = penultimate(self._in_memory_format(images))
-            return features.float(), logits.float()
-
-        return run
-
-    def predict_probabilities(self, images: torch.Tensor) -> torch.Tensor:
-        """Return class probabilities (B, K) float32 of images (B, 1, H, W), averaged over four flips with `tta`."""
-        return self._evaluate(images)[1]
-
-    def features_and_probabilities(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the features of `features_and_logits` and the probabilities of `predict_probabilities`.
-
-        With `tta`, the features are those of the images without flips.
-        """
-        features, logits = self.features_and_logits(images)
-        found = [self._probabilities(logits)]
-        if self.hparams["tta"]:
-            flipped = [self(images.flip(axes)).float() for axes in _FLIPS[1:]]
-            found += [self._probabilities(logits) for logits in flipped]
-        return features, torch.stack(found).mean(dim=0) if len(found) > 1 else found[0]
 
     # -- training
 
@@ -442,24 +330,6 @@ class CellModule(pl.LightningModule):
         in_epoch = getattr(self.trainer.train_dataloader, "num_steps", 1 << 62)
         return int(min(batches * self.hparams["steps_per_call"], in_epoch))
 
-    # -- evaluation
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]
-        return Prediction(self._score(batch), batch.cell_ids, batch.weight)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]
-        return Prediction(self._score(batch), batch.cell_ids, batch.weight)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
-        features, predicted = self.features_and_probabilities(batch.images)
-        return Prediction(predicted, batch.cell_ids, batch.weight, features)
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_evaluation("valid")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_evaluation("test")
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fastcell_format"], checkpoint["fastcell_version"] = CHECKPOINT_FORMAT, __version__
         checkpoint["fastcell_decay_rises"] = self.average is None or self.average.decay_rises
@@ -481,55 +351,8 @@ class CellModule(pl.LightningModule):
         if self.average is not None:  # a resumed run of an earlier version continues without it
             self.average.decay_rises = bool(checkpoint.get("fastcell_decay_rises", False))
 
-    # -- parts
-
-    def _current_network(self) -> nn.Module:
-        return self.network if self.training or self.average is None else self.average.module
-
-    def _in_memory_format(self, images: torch.Tensor) -> torch.Tensor:
-        return images.contiguous(memory_format=torch.channels_last) if self.hparams["channels_last"] else images
-
-    def _targets(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        return batch.labels, batch.weight * (batch.labels >= 0)
-
-    def _evaluate(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits and probabilities; with `tta` their means over four flips."""
-        if not self.hparams["tta"]:
-            logits = self(images).float()
-            return logits, self._probabilities(logits)
-        flips = [self(images.flip(axes) if axes else images).float() for axes in _FLIPS]
-        of_flips = torch.stack([self._probabilities(logits) for logits in flips])
-        return torch.stack(flips).mean(dim=0), of_flips.mean(dim=0)
-
-    def _score(self, batch: Batch) -> torch.Tensor:
-        labels, weight = self._targets(batch)
-        logits, predicted = self._evaluate(batch.images)
-        losses = self._cell_losses(logits, labels)
-        if self.own_metrics is not None:
-            self.own_metrics.update(predicted, labels, weight)
-        self.eval_scores.update(predicted, labels, losses, weight)
-        if self.emphasis is not None:
-            if self.logit_shift is not None or self.hparams["decision_shift"]:
-                losses = self._cell_losses(self._as_trained(logits), labels)
-            self.balanced_scores.update(predicted, labels, losses, weight * self.emphasis[labels.clamp_min(0)])
-        return predicted
-
     def _is_softmax(self) -> bool:
         return self.own_loss is None and self.hparams["loss"] == "cross_entropy"
-
-    def _as_trained(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return the logits that the training loss compares with the labels (`class_balance.logit_shift`)."""
-        for layer in () if self.training else self.decision_layers[:1]:
-            logits = logits.float() - layer.shift
-        return logits if self.logit_shift is None else logits.float() + self.logit_shift
-
-    def _cell_losses(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-        if self.own_loss is not None:
-            return own_cell_losses(self.own_loss, logits, labels)
-        return cell_losses(self.hparams["loss"], logits, labels, label_smoothing)
-
-    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        return probabilities(self.hparams["loss"] if self.own_loss is None else "cross_entropy", logits)
 
     def _log_training(self) -> None:
         scores = self.train_scores.compute()
@@ -538,36 +361,6 @@ class CellModule(pl.LightningModule):
         self.last_scores = {name: float(scores[name]) for name in ("loss", "accuracy")}
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         self._to_logger({**{f"train_{name}": value for name, value in self.last_scores.items()}, "learning_rate": rate})
-
-    def _log_evaluation(self, part: str) -> None:
-        scores = self.eval_scores.compute()
-        self.eval_scores.reset()
-        self.evaluated_confusion = scores.pop("confusion")
-        if self.emphasis is not None:
-            scores["balanced_loss"] = self.balanced_scores.compute()["loss"]
-            self.balanced_scores.reset()
-        if self.own_metrics is not None:
-            scores |= self.own_metrics.compute()
-        named = {f"{part}_{name}": value for name, value in scores.items()}
-        self.log_dict(named, logger=False)
-        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            self._check_finite(scores | {"confusion": self.evaluated_confusion}, "validation")
-            self._to_logger({name: float(value) for name, value in named.items()})
-
-    def _check_finite(self, scores: Mapping[str, torch.Tensor], what: str) -> None:
-        """Raise a `DivergedError`, on all ranks alike, if a mean loss over all ranks is not finite."""
-        loss = float(scores["loss"])
-        if math.isfinite(loss) or not int(scores["confusion"].sum()):  # without cells the mean is NaN
-            return
-        steps = f"in the {self._unread:,} steps up to step" if what == "training" else "after step"
-        raise DivergedError(
-            f"the {what} loss must be finite, got {loss} {steps} {self.trainer.global_step:,}: training has diverged. "
-            f"{DIVERGED_HINT}."
-        )
-
-    def _to_logger(self, values: dict[str, float]) -> None:
-        for logger in self.loggers:
-            logger.log_metrics({"epoch": self.trainer.current_epoch, **values}, step=self.trainer.global_step)
 
     def _num_ranks(self) -> int:
         return self.trainer.world_size if has_trainer(self) else 1

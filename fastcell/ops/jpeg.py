@@ -11,15 +11,7 @@ from fastcell.errors import invalid
 from fastcell.ops.cpu.jpeg.decode import ZIGZAG, decode_range
 
 
-def decode_jpegs(
-    data: npt.NDArray[np.uint8],
-    starts: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int64],
-    heights: npt.NDArray[np.int32],
-    widths: npt.NDArray[np.int32],
-    out: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
-) -> npt.NDArray[np.bool_]:
+def decode_jpegs(*arrays: np.ndarray) -> npt.NDArray[np.bool_]:
     """Decode one-component JPEG cells with one baseline scan (ITU-T T.81) and skip all others.
 
     The pixels equal, bit for bit, those of libjpeg-turbo and of OpenCV's ``imdecode(data, IMREAD_GRAYSCALE)``: Huffman
@@ -29,7 +21,7 @@ def decode_jpegs(
     produces. On a big-endian processor all cells are skipped. The interpreter lock is released.
 
     Args:
-        data, starts, sizes, heights, widths, out, offsets: as for `unused_bits`.
+        *arrays: data, starts, sizes, heights, widths, out and offsets, in the order of `unused_bits`.
 
     Returns:
         (B,) bool, True for the cells that were decoded. The pixels of the other cells in `out` are undefined.
@@ -37,7 +29,7 @@ def decode_jpegs(
     Raises:
         ArgumentError: a cell extends beyond `data` or `out`, or an array has the wrong dtype, shape or layout.
     """
-    return unused_bits(data, starts, sizes, heights, widths, out, offsets) >= 0
+    return unused_bits(*arrays) >= 0
 
 
 def unused_bits(

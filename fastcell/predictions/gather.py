@@ -10,7 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from fastcell.models.lightning_module import Prediction
+from fastcell.models.scored_network import Prediction
 from fastcell.storage.whole_files import make_scratch_folder
 
 

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.inference.unlike.reasons import UnlikeScores
-from fastcell.models.lightning_module import Prediction
+from fastcell.models.scored_network import Prediction
 from fastcell.predictions.gather import counted_predictions
 from fastcell.predictions.saved_parts import PartStore
 from fastcell.predictions.unlike_scores import BatchScorer

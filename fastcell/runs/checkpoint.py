@@ -3,9 +3,7 @@
 import errno
 import logging
 import os
-import pickle
 import resource
-import struct
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -22,28 +20,12 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.models.own_code import changed_parts
 from fastcell.models.registry import is_network_name
 from fastcell.runs.shared_model import CODE_KEY, is_shared_model, read_shared_model
+from fastcell.runs.weight_files import DAMAGES
 from fastcell.storage.formats import check_format
 from fastcell.storage.whole_files import replace_file
 from fastcell.system.own_parts import check_trusted, import_trusted, own_part
 
 logger = logging.getLogger(__name__)
-
-# Exceptions that zipfile and torch raise on damaged or foreign files.
-_DAMAGES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-    zipfile.BadZipFile,
-)
 
 
 def load_classifier(path: str | Path, trust: Sequence[str] = ()) -> CellModule:
@@ -79,7 +61,7 @@ def load_classifier(path: str | Path, trust: Sequence[str] = ()) -> CellModule:
         _check_weights(weights, layout)
         model = CellModule(**hparams)
         model.load_state_dict(weights)
-    except (*_DAMAGES, FastcellError) as error:
+    except (*DAMAGES, FastcellError) as error:
         raise DataError(
             f"checkpoint {path} does not fit this version ({_first_line(error)}). Train again, or use its version."
         ) from error
@@ -142,7 +124,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
     except PermissionError:
         raise
-    except _DAMAGES as error:
+    except DAMAGES as error:
         raise DataError(f"checkpoint {path} cannot be read. It is damaged or no checkpoint; take another.") from error
     if not isinstance(content, dict) or "fastcell_format" not in content:
         raise DataError(f"checkpoint {path} was not written by fastcell fit. Give a run folder, or a checkpoint in it.")

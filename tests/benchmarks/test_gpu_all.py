@@ -20,7 +20,7 @@ WRITES = """\
 import json, pathlib
 folder = pathlib.Path(__file__).parent / "results"
 folder.mkdir(exist_ok=True)
-result = {"commit": "unknown", "columns": ["a"], "rows": [[1]]}
+result = {"commit": "unknown", "columns": {"a": [1]}}
 (folder / "kernel-cpu-2026-01-02-unknown.json").write_text(json.dumps(result))
 (folder / "kernel-cpu-2026-01-02-unknown.png").write_text("a picture")
 """
@@ -134,7 +134,7 @@ def test_a_second_start_goes_on_where_the_first_was_cut_off(checkout, tmp_path, 
     assert str(REPO_DIR / "fastcell") in (out / "gpu_all" / "baselines.log").read_text()
     assert parts["kernel"]["results"] == ["kernel-cpu-2026-01-02-abc1234.json", "kernel-cpu-2026-01-02-abc1234.png"]
     saved = json.loads((out / "kernel-cpu-2026-01-02-abc1234.json").read_text())
-    assert saved == {"commit": "abc1234", "columns": ["a"], "rows": [[1]]}
+    assert saved == {"commit": "abc1234", "columns": {"a": [1]}}
     assert list((checkout / "benchmarks" / "results").iterdir()) == []
     summary = (out / "gpu_all" / "summary.txt").read_text()
     assert "nothing is left to do" in summary

@@ -31,7 +31,7 @@ def test_rows_come_back_with_six_digits(result_files, tmp_path):
         {"name": "b", "value": math.inf, "nested": {"low": 1e-9}, "list": [], "flag": False},
     ]
     lines = path.read_text().splitlines()
-    assert lines[-6:-4] == ['"name": ["a","b"],', '"value": [0.333333,Infinity],']  # a line a column
+    assert lines[-7:-5] == ['"name": ["a","b"],', '"value": [0.333333,Infinity],']  # a line a column
     again = tmp_path / "y.json"
     result_files.write_result(again, found)
     assert again.read_bytes() == path.read_bytes()

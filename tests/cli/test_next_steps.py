@@ -167,7 +167,7 @@ def test_commands_that_take_long(place, monkeypatch, capsys):
     monkeypatch.setattr("fastcell.predictions.from_source.closing_lines", lambda *_: [])
     monkeypatch.setattr("fastcell.cli.bench._measure_latency", lambda *_: {})
     parts = SimpleNamespace(text="parts", where="here", settings={})
-    monkeypatch.setattr("fastcell.report.page.write_page", page)
+    monkeypatch.setattr("fastcell.report.write_page.write_page", page)
     monkeypatch.setattr("fastcell.inference.onnx.export.export", graph)
     monkeypatch.setattr("fastcell.bench.timed_parts.make_parts", lambda *_: parts)
     monkeypatch.setattr("fastcell.bench.measure.time_parts", lambda *_: [])

@@ -1,58 +1,15 @@
+"""Training steps: weights, shifts, ranks, optimizer steps in a call."""
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from fixtures.small_models import CLASSES, SIZE, Batches, fit, make_batch, make_model, make_trainer
 
 from fastcell.errors import ArgumentError
 from fastcell.loading.batch import Batch
 from fastcell.models.lightning_module import CellModule
 from fastcell.models.losses import cell_losses
-from fastcell.system.library_settings import quiet
-
-CLASSES = ["a", "b", "c"]
-SIZE = 16
-
-
-def make_batch(seed=0, cells=12):
-    """Cells whose class is the third of the square that is bright."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(cells) % 3
-    images = torch.rand(cells, 1, SIZE, SIZE, generator=generator)
-    for row, label in enumerate(labels.tolist()):
-        images[row, :, :, label * 5 : label * 5 + 5] += 2
-    return Batch(images, labels, torch.arange(cells), torch.ones(cells))
-
-
-class Batches:
-    """A loader of given batches."""
-
-    def __init__(self, *batches):
-        self.batches = batches
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __iter__(self):
-        return iter(self.batches)
-
-
-def make_model(**arguments):
-    torch.manual_seed(0)
-    return CellModule(classes=CLASSES, preprocessing={"image_size": SIZE}, **arguments)
-
-
-def make_trainer(tmp_path, **arguments):
-    quiet()
-    settings = {"max_steps": 4, "logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-    return pl.Trainer(
-        **{**settings, **arguments}, accelerator="cpu", enable_progress_bar=False, default_root_dir=tmp_path
-    )
-
-
-def fit(model, tmp_path, valid=None, **arguments):
-    trainer = make_trainer(tmp_path, **arguments)
-    trainer.fit(model, Batches(*(make_batch(seed) for seed in range(4))), valid)
-    return trainer
 
 
 def test_training_step_is_the_weighted_mean_and_padding_changes_nothing():
@@ -89,41 +46,6 @@ def test_class_weights_by_hand():
     losses = cell_losses("cross_entropy", model(batch.images), batch.labels)
     weight = torch.tensor([1.0, 2.0, 5.0])[batch.labels]
     assert found == pytest.approx(float(((losses * weight).sum() / weight.sum()).detach()), rel=1e-6)
-
-
-def test_the_balanced_validation_loss_by_hand(tmp_path):
-    """A validation cell counts as a training cell of its class; without emphasis there is no such loss."""
-    model, batch = make_model(), make_batch(9)
-    labels = batch.labels.clone()
-    labels[4] = -1
-    valid = batch._replace(labels=labels, weight=torch.tensor([0.0] + [1.0] * 11))
-
-    class Data(pl.LightningDataModule):
-        emphasis = None
-
-        def train_dataloader(self):
-            return Batches(*(make_batch(seed) for seed in range(4)))
-
-        def val_dataloader(self):
-            return Batches(valid)
-
-    data = Data()
-    trainer = make_trainer(tmp_path, max_steps=-1, max_epochs=2)
-    trainer.fit(make_model(), datamodule=data)
-    assert "valid_balanced_loss" not in trainer.callback_metrics
-    emphasis = torch.tensor([1.0, 3.0, 10.0])
-    data.emphasis = emphasis.numpy()
-    trainer = make_trainer(tmp_path, max_steps=-1, max_epochs=2)
-    trainer.fit(model, datamodule=data)
-    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    model.eval()
-    losses = cell_losses("cross_entropy", model(batch.images), batch.labels).detach()
-    counted = [row for row in range(12) if row not in (0, 4)]
-    weight = emphasis[batch.labels]
-    expected = float((losses * weight)[counted].sum() / weight[counted].sum())
-    assert found["valid_balanced_loss"] == pytest.approx(expected, rel=1e-5)
-    assert found["valid_loss"] == pytest.approx(float(losses[counted].mean()), rel=1e-5)
-    assert abs(found["valid_balanced_loss"] - found["valid_loss"]) > 1e-4
 
 
 def test_the_loss_sees_shifted_logits_and_the_scores_do_not(tmp_path):
@@ -243,37 +165,6 @@ def test_schedule_ends_at_the_final_rate(tmp_path):
 def test_schedule_of_a_run_without_end_is_refused(tmp_path):
     with pytest.raises(ArgumentError, match="schedule must be constant in a run without an end, got 'cosine'"):
         fit(make_model(schedule="cosine"), tmp_path, max_steps=-1, max_epochs=-1)
-
-
-def test_average_of_weights_evaluates(tmp_path):
-    model = make_model(ema_decay=0.5, learning_rate=1e-2)
-    start = model.network.classifier[-1].weight.detach().clone()
-    fit(model, tmp_path, max_steps=2)
-    after = model.average.module.classifier[-1].weight
-    assert not torch.equal(after, model.network.classifier[-1].weight)
-    assert not torch.equal(after, start)
-    images = make_batch().images
-    model.eval()
-    assert torch.equal(model(images), model.average.module(images.contiguous(memory_format=torch.channels_last)))
-
-
-def test_flips_are_averaged():
-    model = make_model(tta=True).eval()
-    images = make_batch().images
-    found = model.predict_probabilities(images)
-    views = [images, images.flip(2), images.flip(3), images.flip(2, 3)]
-    expected = torch.stack([model(view).softmax(1) for view in views]).mean(0)
-    assert torch.allclose(found, expected, atol=1e-6)
-    assert torch.allclose(model.predict_probabilities(images.flip(3)), found, atol=1e-6)
-
-
-def test_predict_step_gives_probabilities_ids_and_weight():
-    model = make_model().eval()
-    batch = make_batch()._replace(cell_ids=torch.arange(100, 112))
-    prediction = model.predict_step(batch, 0)
-    assert prediction.cell_ids.tolist() == list(range(100, 112))
-    assert torch.allclose(prediction.probabilities.sum(1), torch.ones(12))
-    assert prediction.weight.tolist() == [1.0] * 12
 
 
 @pytest.mark.parametrize(

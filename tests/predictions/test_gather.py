@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastcell.models.lightning_module import Prediction
+from fastcell.models.scored_network import Prediction
 from fastcell.predictions.gather import PredictionGatherer, counted_predictions
 
 

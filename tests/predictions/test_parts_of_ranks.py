@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from fastcell.dataset.corrupt_cells import CorruptCells
-from fastcell.models.lightning_module import Prediction
+from fastcell.models.scored_network import Prediction
 from fastcell.predictions import saved_parts as module
 from fastcell.predictions.parts_of_ranks import PredictionParts
 

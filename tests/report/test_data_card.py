@@ -1,7 +1,5 @@
 """The data card: cells, sizes, quarantine, splits and groups."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pytest
