@@ -21,7 +21,17 @@ from fastcell.errors import DataError, StrictError
 from fastcell.system.optional_packages import extra_for_driver, extra_for_gpu, install_hint
 
 HEAVY = ["torch", "nvidia.dali", "cupy", "pytorch_lightning", "lightning_fabric", "numpy", "pyarrow", "numba", "cv2"]
-PARTS = {"lightning_command", "lightning_options", "lightning_parser", "next_steps", "options", "slips"}
+PARTS = {
+    "lightning_cli",
+    "lightning_command",
+    "lightning_fit",
+    "lightning_scores",
+    "lightning_options",
+    "lightning_parser",
+    "next_steps",
+    "options",
+    "slips",
+}
 PARTS |= {"full_help", "help_page", "parser", "short_help", "signature", "trainer_names"}
 PARTS |= {"class_arguments", "class_paths", "trainer_options", "shorter_training", "fit_from_python"}
 PARTS |= {"predict_files", "quick_predict", "backend_of_ranks", "distill_from_python"}

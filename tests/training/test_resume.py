@@ -45,7 +45,7 @@ def test_a_killed_run_ends_as_the_unbroken_one(data, tmp_path, monkeypatch, argu
 def test_steps_in_a_call_that_a_machine_chose_are_kept_by_another(data, tmp_path, monkeypatch, planned):
     """As on a GPU, where a call makes several steps, on batches or planned ones; the other machine chooses one."""
     monkeypatch.setattr(lightning_module, "can_replay", lambda model: planned)
-    choose = "fastcell.cli.lightning_command.choose_steps_per_call"
+    choose = "fastcell.cli.lightning_fit.choose_steps_per_call"
     monkeypatch.setattr(choose, lambda settings: 3)
     whole = fit(data, tmp_path / "whole", "--data.store=bank")
     runs = tmp_path / "broken"
