@@ -227,21 +227,11 @@ class Graphed:
         return self.steps * len(self.batch.images)
 
 
-def make_trainer(steps: int, **more: Any) -> pl.Trainer:
-    """A trainer on one device that only trains."""
-    return pl.Trainer(
-        accelerator="auto",
-        devices=1,
-        benchmark=True if resources.has_gpu() else None,
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        **more,
-    )
+def make_trainer(steps: int = -1, **more: Any) -> pl.Trainer:
+    """A trainer on one device that only trains, unless `more` says otherwise."""
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    fast = {"benchmark": True if resources.has_gpu() else None, "num_sanity_val_steps": 0, "limit_val_batches": 0}
+    return pl.Trainer(**{"accelerator": "auto", "devices": 1, "max_steps": steps, **quiet, **fast, **more})
 
 
 class Trained:

@@ -430,19 +430,13 @@ def run_accuracy(data: Path, options: argparse.Namespace, save: Save) -> tuple[l
         torch.manual_seed(seed)
         model = make_model(module, settings["model"], steps_per_call=group)
         watch = Watch(options.to_accuracy)
-        trainer = pl.Trainer(
+        trainer = make_trainer(
+            steps,
             accelerator="gpu" if resources.has_gpu() else "cpu",
-            devices=1,
             precision="bf16-mixed" if resources.has_gpu() else "32-true",
-            benchmark=True if resources.has_gpu() else None,
             max_epochs=epochs,
-            max_steps=steps,
             val_check_interval=1.0 / options.checks,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
+            limit_val_batches=1.0,
             use_distributed_sampler=False,
             callbacks=[watch],
         )

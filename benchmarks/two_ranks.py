@@ -27,6 +27,7 @@ import pytorch_lightning as pl
 import torch
 from harness import Result
 from pytorch_lightning.strategies import DDPStrategy
+from step import make_trainer
 
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
@@ -113,17 +114,13 @@ def train(options: argparse.Namespace, folder: Path) -> None:
     model = CellModule(classes=data.classes, preprocessing=data.preprocessing.to_dict(), learning_rate=1e-4)
     torch.save(model.network.state_dict(), folder / f"start-{rank}.pt")
     throughput = Throughput()
-    trainer = pl.Trainer(
+    trainer = make_trainer(
         accelerator="gpu" if resources.has_gpu() else "cpu",
-        devices=1,
+        benchmark=None,
         num_nodes=num,
         strategy="auto" if num == 1 else DDPStrategy(process_group_backend="gloo"),
         max_epochs=options.epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
+        limit_val_batches=1.0,
         use_distributed_sampler=False,
         callbacks=[throughput],
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from fixtures.recorded_training import trainer as quiet_trainer
 
 from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
@@ -110,15 +111,11 @@ def test_training_waits_for_the_device_only_to_read_scores(cells):
             if trainer.global_step == last:
                 profiler.stop()
 
-    trainer = pl.Trainer(
+    trainer = quiet_trainer(
         accelerator="gpu",
         devices=1,
+        max_epochs=None,
         max_steps=2 * READ_EVERY,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
         limit_val_batches=0,
         callbacks=[Profile()],
     )

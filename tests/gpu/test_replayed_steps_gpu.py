@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import pytorch_lightning as pl
 import torch
+from fixtures.recorded_training import trainer as quiet_trainer
 
 from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
@@ -50,16 +51,12 @@ def fit(cells, precision, watch, **settings):
                             balance="none")  # fmt: skip
     described = {"classes": module.classes, "preprocessing": module.preprocessing.to_dict()}
     model = CellModule(steps_per_call=GROUP, learning_rate=1e-4, ema_decay=0.9, **described, **settings)
-    trainer = pl.Trainer(
+    trainer = quiet_trainer(
         accelerator="gpu",
         devices=1,
         precision=precision,
+        max_epochs=None,
         max_steps=15 * GROUP,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
         limit_val_batches=0,
         callbacks=[watch],
     )
