@@ -44,7 +44,7 @@ class Answer:
     note: str = ""
 
 
-def main() -> None:
+def main():
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jurkat", type=Path, help="folder of the Jurkat cells (part labels)")
@@ -63,7 +63,7 @@ def main() -> None:
 # -- labels
 
 
-def labels(folder: Path, jurkat: Path) -> list[Answer]:
+def labels(folder, jurkat):
     """Share of confident disagreement on the Jurkat cells, as they are and with swapped labels."""
     from fastcell.audit.confounds import image_features
     from fastcell.audit.label_noise import find_label_noise
@@ -73,7 +73,7 @@ def labels(folder: Path, jurkat: Path) -> list[Answer]:
     manifest = Manifest.open(pack_jurkat(folder, jurkat))
     sample = read_sample(manifest, choose_rows(manifest, 20_000, 0), 2)
     features, names = image_features(sample, 0), manifest.info.classes
-    cases: list[tuple[str, np.ndarray, np.ndarray]] = [("as they are", sample.labels, np.zeros(0, np.int64))]
+    cases = [("as they are", sample.labels, np.zeros(0, np.int64))]
     for share, one, other in SWAPPED:
         cases.append(
             (
@@ -110,7 +110,7 @@ def labels(folder: Path, jurkat: Path) -> list[Answer]:
     return rows
 
 
-def swap(given: np.ndarray, one: int, other: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+def swap(given, one, other, share):
     """Labels with a share of two classes swapped, and the cells whose labels are wrong."""
     rng, swapped = np.random.default_rng(1), given.copy()
     planted = []
@@ -122,7 +122,7 @@ def swap(given: np.ndarray, one: int, other: int, share: float) -> tuple[np.ndar
     return swapped, np.sort(np.concatenate(planted))
 
 
-def pack_jurkat(folder: Path, jurkat: Path) -> Path:
+def pack_jurkat(folder, jurkat):
     """The Jurkat cells as a data set, without a split."""
     from fastcell.packing.pack import pack
     from fastcell.splits.make_splits import SplitOptions
@@ -136,12 +136,12 @@ def pack_jurkat(folder: Path, jurkat: Path) -> Path:
 # -- copies
 
 
-def growth(folder: Path) -> list[Answer]:
+def growth(folder):
     """CPU time of the search on simulated cells, and its exponent over their number."""
     from fastcell.simulator.synth import synthesize
     from fastcell.splits.copies.near import near_copies
 
-    rows: list[Answer] = []
+    rows = []
     simulated = synthesize(folder / "simulated", max(SIZES), jobs=1)
     order, seconds = np.random.default_rng(0).permutation(len(simulated)), []
     near_copies(simulated, np.sort(order[:100]), jobs=1)  # compiles the kernels

@@ -23,8 +23,7 @@ import cv2
 import numpy as np
 from harness import Result
 
-from fastcell.audit.collect import Audit, audit
-from fastcell.dataset.manifest import Manifest
+from fastcell.audit.collect import audit
 from fastcell.packing.pack import pack
 from fastcell.simulator import cell_classes, simulate
 from fastcell.simulator.parameter_columns import F
@@ -86,7 +85,7 @@ class Row:
     details: dict[str, float]
 
 
-def make_cells(seed: int, num: int, design: str, spread: float) -> list[Cell]:
+def make_cells(seed, num, design, spread):
     """Simulated good cells of four classes in the bright optics.
 
     Args:
@@ -123,7 +122,7 @@ def make_cells(seed: int, num: int, design: str, spread: float) -> list[Cell]:
     return cells
 
 
-def write_set(folder: Path, cells: list[Cell], seed: int, plant: Plant | None = None, flipped: float = 0.0) -> Manifest:
+def write_set(folder, cells, seed, plant=None, flipped=0.0):
     """Write cells as files, group/class/number.jpg, and pack them. `flipped`: share that goes to a wrong class."""
     rng = np.random.default_rng([seed, 0xF11])
     names = cell_classes.CLASSES
@@ -139,10 +138,10 @@ def write_set(folder: Path, cells: list[Cell], seed: int, plant: Plant | None = 
     return pack(folder / "images", folder / "set", pattern="{group}/{class}/{name}", split=SplitOptions(), jobs=1)
 
 
-def background_plant(levels: float) -> Plant:
+def background_plant(levels):
     """Adds grey levels to what is well outside of the cells of the second class."""
 
-    def plant(cell: Cell, rng: np.random.Generator) -> Cell:
+    def plant(cell, rng):
         if cell.label != 1:
             return cell
         return replace(cell, pixels=_clip(cell.pixels + levels * _outside(cell)))
@@ -150,10 +149,10 @@ def background_plant(levels: float) -> Plant:
     return plant
 
 
-def gradient_plant(levels: float) -> Plant:
+def gradient_plant(levels):
     """Tilts the background of the second class from left to right."""
 
-    def plant(cell: Cell, rng: np.random.Generator) -> Cell:
+    def plant(cell, rng):
         if cell.label != 1:
             return cell
         slope = np.linspace(-0.5, 0.5, cell.pixels.shape[1]) * levels
@@ -162,10 +161,10 @@ def gradient_plant(levels: float) -> Plant:
     return plant
 
 
-def size_plant(pixels: int) -> Plant:
+def size_plant(pixels):
     """Frames of the second class are wider on both sides."""
 
-    def plant(cell: Cell, rng: np.random.Generator) -> Cell:
+    def plant(cell, rng):
         if cell.label != 1:
             return cell
         return replace(cell, pixels=cv2.copyMakeBorder(cell.pixels, 0, 0, pixels, pixels, cv2.BORDER_REFLECT_101))
@@ -173,27 +172,27 @@ def size_plant(pixels: int) -> Plant:
     return plant
 
 
-def quality_plant(quality: int) -> Plant:
+def quality_plant(quality):
     """Files of the second class are written with another JPEG quality."""
     return lambda cell, rng: replace(cell, quality=quality) if cell.label == 1 else cell
 
 
-def drift_plant(share: float) -> Plant:
+def drift_plant(share):
     """Light that rises steadily by that share from the first cell of every recording to the last."""
     return lambda cell, rng: replace(cell, pixels=_clip(cell.pixels * (1 + share * (cell.place - 0.5))))
 
 
-def focus_plant(sigma: float) -> Plant:
+def focus_plant(sigma):
     """Focus that is lost steadily, up to a blur of `sigma` pixels."""
 
-    def plant(cell: Cell, rng: np.random.Generator) -> Cell:
+    def plant(cell, rng):
         blur = max(sigma * cell.place, 0.05)
         return replace(cell, pixels=cv2.GaussianBlur(cell.pixels, (0, 0), blur))
 
     return plant
 
 
-def _outside(cell: Cell) -> np.ndarray:
+def _outside(cell):
     """(H, W) 0 or 1: farther from the cell's middle than 1.4 of its half axes."""
     height, width = cell.pixels.shape
     y, x = ((np.arange(height) + 0.5) / height)[:, None], ((np.arange(width) + 0.5) / width)[None]
@@ -202,20 +201,20 @@ def _outside(cell: Cell) -> np.ndarray:
     return (far > 1.4**2).astype(np.float32)
 
 
-def _clip(values: np.ndarray) -> np.ndarray:
+def _clip(values):
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def run(seed: int, num: int, design: str, spread: float, permutations: int, plant: Plant | None = None) -> Audit:
+def run(seed, num, design, spread, permutations, plant=None):
     """Make a set, audit it, throw it away."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_set(Path(folder), make_cells(seed, num, design, spread), seed, plant)
         return audit(manifest, permutations=permutations, jobs=1)
 
 
-def summarize(kind: str, what: str, audits: list[Audit], expected: str = "", allowed: tuple[str, ...] = ()) -> Row:
+def summarize(kind, what, audits, expected="", allowed=()):
     """One row; `allowed`: findings that may alarm without being false or expected."""
-    other: dict[str, int] = {}
+    other = {}
     found, numbers, chances, tests = 0, [], [], 0
     for one in audits:
         alarms = {finding.key for finding in one.findings if finding.verdict in ALARMS}
@@ -240,7 +239,7 @@ def summarize(kind: str, what: str, audits: list[Audit], expected: str = "", all
     return row
 
 
-def label_noise(seed: int, num: int, permutations: int, flipped: float) -> tuple[Audit, dict[str, float]]:
+def label_noise(seed, num, permutations, flipped):
     """A crossed set with wrong labels, and how many of them the candidates are."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_set(Path(folder), make_cells(seed, num, "crossed", 0.0), seed, flipped=flipped)
@@ -256,7 +255,7 @@ def label_noise(seed: int, num: int, permutations: int, flipped: float) -> tuple
     }  # fmt: skip
 
 
-PLANTS: list[tuple[str, Plant, str, tuple[str, ...]]] = [
+PLANTS = [
     ("background of one class + 1 grey level", background_plant(1), "class_from_background", ("class_from_intensity",)),
     (
         "background of one class + 2 grey levels",
@@ -287,7 +286,7 @@ PLANTS: list[tuple[str, Plant, str, tuple[str, ...]]] = [
 ]
 
 
-def main() -> None:
+def main():
     """Make, audit, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=20, help="clean sets (%(default)s)")
@@ -337,7 +336,7 @@ def main() -> None:
     print(f"{time.monotonic() - start:,.0f} s; wrote {Result(options.bench, 'synthetic cells', settings, rows).save()}")
 
 
-def real(folder: Path, permutations: int) -> list[Row]:
+def real(folder, permutations):
     """Audits of real cells: which findings alarm."""
     rows = []
     for name, pattern, expected in (

@@ -56,7 +56,7 @@ class BackendRow:
     load: float
 
 
-def measure(cells: str, run: Path) -> list[BackendRow]:
+def measure(cells, run):
     preparation = Preparation(find_checkpoint(run))
     backends = [(name, each) for name, offered in OFFERED.items() for each in offered if can_run(name, each, False)]
     if not set(cpu_features()) & set(HAS_BF16):
@@ -76,7 +76,7 @@ def measure(cells: str, run: Path) -> list[BackendRow]:
     return rows
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help="name of the data set, and a run trained on it")
     parser.add_argument("--work", type=Path, required=True, help="folder of finished runs, which are not repeated")
@@ -93,7 +93,7 @@ def main() -> None:
             print(number, row, flush=True)
     features = [name for name in INSTRUCTIONS if name in cpu_features()]
     loads = [row.load for row in rows]
-    settings: dict[str, object] = {
+    settings = {
         "instructions": " ".join(features) or "none of AVX-512, VNNI, bf16, AMX",
         "threads": 1,
     }

@@ -24,22 +24,20 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from harness import Contestant, Done, Result, Row, Turns, cpu_seconds, time_turns
+from harness import Contestant, Done, Result, Row, cpu_seconds, time_turns
 
-from fastcell.compare.baselines import BACKENDS, Backend, CellPCA, find_backend, make_baseline
+from fastcell.compare.baselines import BACKENDS, CellPCA, find_backend, make_baseline
 from fastcell.errors import ArgumentError
 from fastcell.system import library_settings
 
 SIMULATED, TEST_CELLS, SIZE = 3000, 1000, 64
-CHOICES: dict[str, dict[str, Any]] = {"knn": {"n_neighbors": 9}, "svm": {"C": 10.0, "gamma": 1.0}}
+CHOICES = {"knn": {"n_neighbors": 9}, "svm": {"C": 10.0, "gamma": 1.0}}
 REFERENCE = "sklearn"
 ONCE_ABOVE, MOST_VALUES = 5000, 2_500_000
 
@@ -99,11 +97,11 @@ class Step:
         cells: it is about.
     """
 
-    def __init__(self, call: Callable[[], Any], cells: int) -> None:
+    def __init__(self, call, cells):
         self.call, self.cells = call, cells
-        self.made: Any = None
+        self.made = None
 
-    def __call__(self) -> Done:
+    def __call__(self):
         start, before = time.perf_counter(), cpu_seconds()
         self.made = self.call()
         return Done(self.cells, time.perf_counter() - start, cpu_seconds() - before)
@@ -112,18 +110,18 @@ class Step:
 class Reduction(Step):
     """Components of the training cells, timed; then those of the test cells, not timed."""
 
-    def __init__(self, width: int, cells: np.ndarray, others: np.ndarray) -> None:
+    def __init__(self, width, cells, others):
         self.pca = CellPCA(width)
         self.test, self.others = others, others
         super().__init__(partial(self.pca.fit_transform, cells), len(cells))
 
-    def __call__(self) -> Done:
+    def __call__(self):
         done = super().__call__()
         self.others = np.ascontiguousarray(self.pca.transform(self.test))
         return done
 
 
-def main() -> None:
+def main():
     """Run the benchmark, print its tables and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -141,7 +139,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))[-options.threads :]
     os.sched_setaffinity(0, cores)
     backends, absent = find_backends()
-    rows: list[BaselineRow] = []
+    rows = []
     for count in sorted(options.cells):
         print(f"{count:,} cells", flush=True)
         widths = [width for width in options.features if width * count <= MOST_VALUES]
@@ -149,19 +147,19 @@ def main() -> None:
         rows += measure(data, count, widths, backends, rounds, len(cores))
     growth = growth_rows(rows)
     print_tables(rows, growth)
-    settings: dict[str, object] = {"test cells": TEST_CELLS, "side": SIZE, "threads": len(cores)}
+    settings = {"test cells": TEST_CELLS, "side": SIZE, "threads": len(cores)}
     for bench, table in (("baselines", rows), ("baselines-growth", growth)):
         if table:  # no growth from one number of cells
             result = Result(bench, "synthetic cells", settings, table, absent=absent, packages=versions())
             print(f"wrote {result.save()}")
 
 
-def numbers(text: str) -> list[int]:
+def numbers(text):
     """Whole numbers with commas between them."""
     return [int(part) for part in text.split(",")]
 
 
-def find_backends() -> tuple[list[Backend], dict[str, str]]:
+def find_backends():
     """Libraries that work here, scikit-learn first, and why the others do not."""
     found, absent = [], {}
     for name in [REFERENCE, *(name for name in BACKENDS if name not in ("auto", REFERENCE))]:
@@ -173,7 +171,7 @@ def find_backends() -> tuple[list[Backend], dict[str, str]]:
     return found, absent
 
 
-def make_cells(folder: Path, count: int) -> Path:
+def make_cells(folder, count):
     """Write train (N, P) and test (M, P) float32 images and their labels; returns the file."""
     import torch
 
@@ -193,7 +191,7 @@ def make_cells(folder: Path, count: int) -> Path:
     pool = make_pool(list(read_cells(manifest, order)))
     labels = manifest.labels[order]
 
-    def images(index: np.ndarray, augmentation: Augmentation | None) -> np.ndarray:
+    def images(index, augmentation):
         made = transform(
             pool,
             torch.from_numpy(index),
@@ -217,15 +215,13 @@ def make_cells(folder: Path, count: int) -> Path:
     return path
 
 
-def measure(
-    data: dict[str, np.ndarray], count: int, features: list[int], backends: list[Backend], rounds: int, threads: int
-) -> list[BaselineRow]:
+def measure(data, count, features, backends, rounds, threads):
     """All methods and libraries on the first `count` cells."""
     cells, labels = data["train"][:count], data["train_labels"][:count]
-    contestants: dict[str, Contestant] = {}
-    keys: dict[str, tuple[str, str, str, int]] = {}
+    contestants = {}
+    keys = {}
 
-    def add(method: str, step: str, backend: str, width: int, work: Step) -> Step:
+    def add(method, step, backend, width, work):
         name = f"{backend}: {method} {step}, {width} of {count:,}"
         device = "cuda:0" if backend == "cuml" else "cpu"
         contestants[name] = Contestant(step, work, "synthetic", SIZE, dtype="float32", device=device, threads=threads)
@@ -245,25 +241,18 @@ def measure(
     return [make_row(turns, contestants, keys, name, count, data["test_labels"]) for name in contestants]
 
 
-def fit_one(method: str, choice: dict[str, Any], backend: Backend, reduction: Reduction, labels: np.ndarray) -> Any:
+def fit_one(method, choice, backend, reduction, labels):
     """A classifier of the components of this round, as `fastcell.compare.baselines` makes it."""
     return make_baseline(method)._make(backend, choice, reduction.made).fit(reduction.made, labels)
 
 
-def predict_all(fitted: Step, reduction: Reduction) -> np.ndarray:
+def predict_all(fitted, reduction):
     """(m,) classes by what the step before has fitted."""
     assert fitted.made is not None
     return np.asarray(fitted.made.predict(reduction.others))
 
 
-def make_row(
-    turns: Turns,
-    contestants: dict[str, Contestant],
-    keys: dict[str, tuple[str, str, str, int]],
-    name: str,
-    count: int,
-    labels: np.ndarray,
-) -> BaselineRow:
+def make_row(turns, contestants, keys, name, count, labels):
     """The row of one contestant, with what its predictions are worth."""
     method, step, backend, features = keys[name]
     twins = {key: other for other, key in keys.items()}
@@ -285,9 +274,9 @@ def make_row(
     )
 
 
-def growth_rows(rows: list[BaselineRow]) -> list[GrowthRow]:
+def growth_rows(rows):
     """Exponents over the numbers of cells, for all that was measured at two or more."""
-    series: dict[tuple[str, str, str, int], list[tuple[int, float]]] = {}
+    series = {}
     for row in rows:
         series.setdefault((row.method, row.step, row.backend, row.features), []).append((row.num_train, row.seconds))
     found = []
@@ -301,7 +290,7 @@ def growth_rows(rows: list[BaselineRow]) -> list[GrowthRow]:
     return found
 
 
-def versions() -> dict[str, str]:
+def versions():
     """Of the libraries."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -314,7 +303,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def print_tables(rows: list[BaselineRow], growth: list[GrowthRow]) -> None:
+def print_tables(rows, growth):
     """Print both tables."""
     print(f"\n{'step':<14}{'library':<11}{'cells':>8}{'features':>9}{'s':>10}{'x sklearn':>11}  accuracy    same")
     for row in rows:

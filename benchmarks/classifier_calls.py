@@ -8,11 +8,8 @@ result, because a shared machine moves the wall clock.
     python benchmarks/classifier_calls.py            # 2 minutes
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +17,7 @@ from harness import Contestant, Result, print_rows, time_turns
 
 from fastcell.inference.backends.pytorch import TorchNetwork
 from fastcell.inference.classifier import CHUNK, Classifier
-from fastcell.inference.grey_cells import GreyCells, grey_cells
+from fastcell.inference.grey_cells import grey_cells
 from fastcell.inference.unlike.fit_training_cells import fit_training_cells
 from fastcell.inference.unlike.image_features import network_image_features
 from fastcell.loading.preprocessing import Preprocessing
@@ -31,7 +28,7 @@ NUM_CALLS = {1: 200, 1024: 1}
 """Calls of a round, by the number of cells in a call."""
 
 
-def make_classifier(size: int, cells: Sequence[np.ndarray] = ()) -> Classifier:
+def make_classifier(size, cells=()):
     """Return a classifier of random weights; with statistics of the training cells `cells` if there are any."""
     torch.manual_seed(0)
     preprocessing = Preprocessing(image_size=size)
@@ -45,16 +42,16 @@ def make_classifier(size: int, cells: Sequence[np.ndarray] = ()) -> Classifier:
     return Classifier(network, list("abcd"), preprocessing, "cross_entropy", known=known, threads=1)
 
 
-def alone(classifier: Classifier, pools: list[GreyCells]) -> None:
+def alone(classifier, pools):
     """Transform and network, without anything around them."""
     for pool in pools:
         images = pool.images(classifier.preprocessing, None, 1)
         with torch.inference_mode():
-            classifier.backend.module(torch.from_numpy(images))  # type: ignore[attr-defined]
+            classifier.backend.module(torch.from_numpy(images))
 
 
-def repeated(call: Callable[[], object], num: int, cells: int) -> Callable[[], int]:
-    def work() -> int:
+def repeated(call, num, cells):
+    def work():
         for _ in range(num):
             call()
         return num * cells
@@ -62,7 +59,7 @@ def repeated(call: Callable[[], object], num: int, cells: int) -> Callable[[], i
     return work
 
 
-def run(size: int, num_rounds: int) -> None:
+def run(size, num_rounds):
     torch.set_num_threads(1)
     every = [np.ascontiguousarray(cell.pixels) for cell in itertools.islice(simulate(1024, seed=1), 1024)]
     classifier, whole = make_classifier(size), make_classifier(size, every[:400])
@@ -72,7 +69,7 @@ def run(size: int, num_rounds: int) -> None:
         pools = [grey_cells(cells[i : i + CHUNK], classifier.preprocessing, None) for i in range(0, count, CHUNK)]
         of_call = f"{count:,} cell{'s' * (count > 1)} a call"
         reference = f"transform + network, {of_call}"
-        ways: dict[str, tuple[str, Callable[[], object]]] = {
+        ways = {
             reference: ("compiled loops and torch, cells in a pool", lambda pools=pools: alone(classifier, pools)),
             f"predict, {of_call}": ("list of arrays in, answers out", lambda cells=cells: classifier.predict(cells)),
             f"predict with unlike cells, {of_call}": ("and their flags", lambda cells=cells: whole.predict(cells)),
@@ -90,7 +87,7 @@ def run(size: int, num_rounds: int) -> None:
     print(f"wrote {Result('classifier-calls', 'simulated cells', {'size': size, 'cores': 1}, rows).save()}")
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=128, help="side of the images [px]")
     parser.add_argument("--rounds", type=int, default=9)

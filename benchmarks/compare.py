@@ -54,7 +54,7 @@ class Score:
     num_seeds: int
 
 
-def main() -> None:
+def main():
     """Run the comparison, which prints its tables, and write its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", default="compare", help="name of the result (%(default)s)")
@@ -80,13 +80,13 @@ def main() -> None:
     print(f"wrote {Result(options.bench, data, settings, rows).save()}")
 
 
-def describe_intervals(out: Path) -> str:
+def describe_intervals(out):
     """Return what the intervals of the test scores are by, e.g. ``by group (6)``."""
     row = next(row for row in read_csv(out / "accuracy.csv") if row["part"] == "test")
     return f"by {row['by']} ({int(row['num_units']):,})" + (f", {row['note']}" if row["note"] else "")
 
 
-def read_scores(out: Path) -> list[Score]:
+def read_scores(out):
     """The test scores of every method at the largest volume, from the tables of ``fastcell compare``."""
     entries = [row for row in read_csv(out / "accuracy.csv") if row["part"] == "test"]
     largest = max(float(row["volume"]) for row in entries)
@@ -95,7 +95,7 @@ def read_scores(out: Path) -> list[Score]:
     first = method_name(entries[0]["method"])
     differences = read_csv(out / "differences.csv")
     gains = {row["second"]: _difference(row) for row in differences if (row["what"], row["first"]) == (what, first)}
-    across: dict[str, dict[str, float | str]] = {}
+    across = {}
     for row in differences:
         if row["what"] == SCHEMES:  # the second scheme's stand first
             across.setdefault(row["first"].rpartition(", ")[0], _difference(row))
@@ -116,15 +116,15 @@ def read_scores(out: Path) -> list[Score]:
     ]
 
 
-def _interval(row: dict[str, str], name: str, prefix: str) -> dict[str, float]:
+def _interval(row, name, prefix):
     return {"value": float(row[name]), "low": float(row[f"{prefix}low"]), "high": float(row[f"{prefix}high"])}
 
 
-def _difference(row: dict[str, str]) -> dict[str, float | str]:
+def _difference(row):
     return {key: float(row[key]) for key in ("value", "low", "high")} | {"verdict": row["verdict"]}
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
+def read_csv(path):
     """Rows by column."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

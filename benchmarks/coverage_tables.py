@@ -1,15 +1,12 @@
 """Tables of coverage for `table.py`: least and mean coverage by number of groups, and what falls below the target."""
 
-from __future__ import annotations
-
 import math
 import statistics
-from typing import Any
 
 TARGET, MOST_FALSE, MOST_WIDER = 0.93, 0.06, 1.1
 
 
-def coverages(rows: list[dict[str, Any]]) -> list[str]:
+def coverages(rows):
     groups = sorted({row["groups"] for row in rows})
     if groups == [0]:
         return _coverages_by_cell(rows)
@@ -25,7 +22,7 @@ def coverages(rows: list[dict[str, Any]]) -> list[str]:
     return [*lines, *_against_target(rows)]
 
 
-def widths(rows: list[dict[str, Any]]) -> list[str]:
+def widths(rows):
     """Median width / that of the trial (largest ratio in a setting), by score and number of groups."""
     groups = sorted({row["groups"] for row in rows})
     heads = ["by cell" if not num else f"{num} group{'s' * (num > 1)}" for num in groups]
@@ -45,7 +42,7 @@ def widths(rows: list[dict[str, Any]]) -> list[str]:
     return [*lines, "", f"{said} is the target.{f' Above it: {len(wide)} entries.' if wide else ''}"]
 
 
-def _coverages_by_cell(rows: list[dict[str, Any]]) -> list[str]:
+def _coverages_by_cell(rows):
     cells = list(dict.fromkeys(row["cells"] for row in rows))
     lines = [f"| cells | {' | '.join(cells)} |", f"|---|{'--:|' * len(cells)}"]
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -55,7 +52,7 @@ def _coverages_by_cell(rows: list[dict[str, Any]]) -> list[str]:
     return [*lines, *_against_target(rows)]
 
 
-def _coverage(rows: list[dict[str, Any]]) -> str:
+def _coverage(rows):
     """Least / mean coverage (median width), or largest / mean share of verdicts."""
     if not rows:
         return "-"
@@ -66,7 +63,7 @@ def _coverage(rows: list[dict[str, Any]]) -> str:
     return f"{min(shares):.3f} / {mean:.3f} ({statistics.median(row['width'] for row in rows):.2f})"
 
 
-def _against_target(rows: list[dict[str, Any]]) -> list[str]:
+def _against_target(rows):
     """Return sentences: settings whose coverage is below the target less two standard errors, and false verdicts."""
     ours = [row for row in rows if row["method"] == "interval"]
     covered = [row for row in ours if "verdicts" not in row["score"]]
@@ -89,16 +86,16 @@ def _against_target(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _least(row: dict[str, Any]) -> float:
+def _least(row):
     return TARGET - (2 * math.sqrt(TARGET * (1 - TARGET) / row["sets"]) if row["sets"] else 0.0)
 
 
-def _groups(row: dict[str, Any]) -> str:
+def _groups(row):
     num = row["groups"]
     return f"{num} group{'s' * (num > 1)}" if num else "by cell"
 
 
-def _shares_below(covered: list[dict[str, Any]], low: list[dict[str, Any]]) -> list[str]:
+def _shares_below(covered, low):
     counts = []
     for score in dict.fromkeys(row["score"] for row in low):
         num, of = (sum(row["score"] == score for row in some) for some in (low, covered))

@@ -1,15 +1,9 @@
 """Index files for DALI's own `readers.webdataset`, which the contestants that read by it need."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 
-from fastcell.dataset.manifest import Manifest
 
-
-def write_dali_index(manifest: Manifest, index_dir: Path) -> dict[str, list[str]]:
+def write_dali_index(manifest, index_dir):
     """Write one index (format of wds2idx, version 1.2) per shard over all its cells.
 
     Args:
@@ -21,7 +15,7 @@ def write_dali_index(manifest: Manifest, index_dir: Path) -> dict[str, list[str]
     """
     index_dir.mkdir(parents=True, exist_ok=True)
     offsets, sizes = manifest.column("offset"), manifest.column("bytes")
-    files: dict[str, list[str]] = {"paths": [], "index_paths": []}
+    files = {"paths": [], "index_paths": []}
     for number in range(len(manifest.info.shards)):
         path = manifest.shard_path(number)
         rows = np.flatnonzero(manifest.shard_index == number)

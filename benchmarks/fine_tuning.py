@@ -26,7 +26,7 @@ import torch
 from harness import Result
 
 from fastcell.cli.main import main as fastcell
-from fastcell.compare.image_array import CellImages, make_images
+from fastcell.compare.image_array import make_images
 from fastcell.compare.split_schemes import SplitManifest
 from fastcell.compare.train_network import classify, make_data
 from fastcell.dataset.manifest import Manifest
@@ -34,7 +34,7 @@ from fastcell.errors import FastcellError
 from fastcell.stats.paired_difference import compare_paired
 from fastcell.system import library_settings
 from fastcell.training.fit import train_recipe
-from fastcell.training.recipe import Recipe, read_recipe
+from fastcell.training.recipe import read_recipe
 from fastcell.training.start_weights import SHARE_OF_EPOCHS, start_from
 
 SIZE = 32  # side of the images [px]; most T cells have 18
@@ -78,7 +78,7 @@ class Way:
     num_seeds: int
 
 
-def main() -> None:
+def main():
     """Train what is missing, compare, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tcell", type=Path, required=True, help="folder of the T cells, DONOR/CLASS/NAME.png")
@@ -123,14 +123,14 @@ def main() -> None:
     print(f"wrote {Result('fine-tuning', data, settings, rows).save()}")
 
 
-def make_set(out: Path, command: list[str], extra: list[str]) -> Path:
+def make_set(out, command, extra):
     """Pack or simulate a data set, unless it is there."""
     if not (out / "dataset.json").exists() and fastcell([*command, str(out), *extra]):
         raise FastcellError(f"{out} could not be made.")
     return out
 
 
-def start_network(work: Path, name: str, command: list[str], extra: list[str]) -> Path:
+def start_network(work, name, command, extra):
     """Train the network whose weights others start from, unless it is there; return its run folder."""
     runs = work / f"runs-{name}"
     if not any(path.is_file() for path in runs.glob("*/metrics.json")):
@@ -141,7 +141,7 @@ def start_network(work: Path, name: str, command: list[str], extra: list[str]) -
     return next(path.parent for path in sorted(runs.glob("*/metrics.json")))
 
 
-def draw_cells(labels: np.ndarray, rows: np.ndarray, num: int, seed: int) -> np.ndarray:
+def draw_cells(labels, rows, num, seed):
     """Return `num` of the rows at random, with two or more cells of each class."""
     rng = np.random.default_rng([seed, num])
     while True:
@@ -150,16 +150,7 @@ def draw_cells(labels: np.ndarray, rows: np.ndarray, num: int, seed: int) -> np.
             return np.sort(drawn)
 
 
-def train_once(
-    manifest: SplitManifest,
-    images: CellImages,
-    recipe: Recipe,
-    donor: str,
-    num: int,
-    seed: int,
-    start: Path | None,
-    frozen: list[str] | None,
-) -> dict[str, int]:
+def train_once(manifest, images, recipe, donor, num, seed, start, frozen):
     """Train on cells of the other donors; return 1 for each cell of the donor that is called right, by cell_id."""
     test = np.flatnonzero(manifest.groups == donor)
     train = draw_cells(manifest.labels, np.flatnonzero(manifest.groups != donor), num, seed)
@@ -183,12 +174,12 @@ def train_once(
     return {str(row): int(value) for row, value in zip(test.tolist(), right.tolist(), strict=True)}
 
 
-def compare_ways(manifest: Manifest, answers: list[dict]) -> list[Way]:
+def compare_ways(manifest, answers):
     """Return a row for each way and number of labelled cells, from seeds whose trainings are complete."""
     donors, labels = manifest.groups, manifest.labels
     rows = []
     for num in NUM_CELLS:
-        right: dict[tuple[str, int], np.ndarray] = {}
+        right = {}
         for answer in (one for one in answers if one["num"] == num):
             found = right.setdefault((answer["way"], answer["seed"]), np.full(len(manifest), -1))
             found[[int(row) for row in answer["right"]]] = list(answer["right"].values())

@@ -6,16 +6,11 @@ Reads the pictures of `tests/fixtures/picture_matrix.py` as `pack` does, and wri
     python benchmarks/formats.py [--hits 200]
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
 
 from fastcell.dataset.decode import decode_levels
 from fastcell.dataset.decoder_messages import DecoderMessages
@@ -25,7 +20,7 @@ from fastcell.errors import BadCell
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from fixtures.picture_matrix import Damage, damage, outcome, pictures  # noqa: E402
+from fixtures.picture_matrix import damage, outcome, pictures  # noqa: E402
 
 PAGE = ROOT / "docs" / "reference" / "formats-matrix.md"
 HEAD = """\
@@ -64,7 +59,7 @@ changes the number of decoded bytes is always seen.
 """
 
 
-def read(data: bytes, channel: int | None) -> np.ndarray | str:
+def read(data, channel):
     """Grey levels of a file as `pack` reads it, or the reason why it is refused."""
     try:
         with DecoderMessages() as messages:
@@ -75,7 +70,7 @@ def read(data: bytes, channel: int | None) -> np.ndarray | str:
     return grey
 
 
-def matrix_lines(found: dict[tuple[str, str, str], Counter[str]]) -> Iterator[str]:
+def matrix_lines(found):
     """Rows of the table of pictures."""
     for (container, kind, pixels), counts in found.items():
         right, wrong = counts["right"], counts["wrong"]
@@ -83,7 +78,7 @@ def matrix_lines(found: dict[tuple[str, str, str], Counter[str]]) -> Iterator[st
         yield f"| {container} | {kind} | {pixels} | {counts.total()} | {right} | {wrong} | {reasons} |"
 
 
-def damage_lines(found: list[Damage]) -> Iterator[str]:
+def damage_lines(found):
     """Rows of the table of damage."""
     for each in found:
         share = f"{100 * each.wrong / each.hits:.0f}"
@@ -91,12 +86,12 @@ def damage_lines(found: list[Damage]) -> Iterator[str]:
         yield f"| {' | '.join(map(str, words))} |"
 
 
-def main() -> None:
+def main():
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hits", type=int, default=200, help="random hits for each file (%(default)s)")
     options = parser.parse_args()
-    found: dict[tuple[str, str, str], Counter[str]] = {}
+    found = {}
     for picture in pictures():
         found.setdefault(picture.row, Counter())[outcome(picture, read)] += 1
     total = sum(found.values(), Counter())

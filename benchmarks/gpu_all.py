@@ -18,8 +18,6 @@ checkout; outside of git, the variable FASTCELL_COMMIT's.
 nothing worth keeping.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import os
@@ -31,9 +29,8 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from types import FrameType
 
-from gpu_parts import BENCHMARKS_DIR, PARTS, REPO_DIR, Part
+from gpu_parts import BENCHMARKS_DIR, PARTS, REPO_DIR
 from gpu_state import ARCHIVE, COMMIT_VARIABLE, Outcome, State, collect, snapshot, unpack, write_archive
 
 GRACE_S = 5.0  # between being asked to end and being made to
@@ -46,7 +43,7 @@ class StopRequest(Exception):  # noqa: N818, nothing is wrong
     """The command was asked to end."""
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv=None):
     """Run what is left to do; returns the exit code."""
     options = parse(argv)
     has_gpu = find_gpu() if options.device != "cpu" else False
@@ -64,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     archive = options.out / ARCHIVE
     name = find_commit()
-    identity: dict[str, object] = {"commit": name, "gpu": has_gpu, "small": options.small}
+    identity = {"commit": name, "gpu": has_gpu, "small": options.small}
     if options.again:
         (folder / "state.json").unlink(missing_ok=True)
     elif archive.exists() and not (folder / "state.json").exists():
@@ -85,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     return exit_code(parts, state)
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -112,16 +109,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def run_parts(
-    parts: list[Part],
-    state: State,
-    out: Path,
-    budget_s: float,
-    slack: float,
-    small: bool,
-    has_gpu: bool,
-    archive: Path | None = None,
-) -> None:
+def run_parts(parts, state, out, budget_s, slack, small, has_gpu, archive=None):
     """Run the parts that are left, one after the other; `archive` holds all of `out` behind each of them."""
     end = time.monotonic() + budget_s
     for number, part in enumerate(parts, 1):
@@ -175,7 +163,7 @@ def run_parts(
             return
 
 
-def choose(part: Part, small: bool, left_s: float, slack: float = 1) -> tuple[list[str] | None, float, str]:
+def choose(part, small, left_s, slack=1):
     """Arguments for the interpreter, time limit [s], and what is worth saying; None where the part cannot run."""
     program = part.command[0]
     if program.endswith(".py") and not (REPO_DIR / program).is_file():
@@ -190,7 +178,7 @@ def choose(part: Part, small: bool, left_s: float, slack: float = 1) -> tuple[li
     return [program, *part.small], least_s, "" if small else f"in small: {left_s:.0f} s of the budget were left"
 
 
-def gpu_tests(report: Path) -> list[str]:
+def gpu_tests(report):
     """Arguments of pytest: the files with GPU tests, without what the project's settings ask of other plug-ins."""
     files = [
         str(path.relative_to(REPO_DIR))
@@ -201,7 +189,7 @@ def gpu_tests(report: Path) -> list[str]:
     return [*settings, "-m", "gpu", "-q", "-rs", f"--junitxml={report}", *files]
 
 
-def run(arguments: list[str], limit_s: float, log: Path) -> int | None:
+def run(arguments, limit_s, log):
     """Run the interpreter in the checkout, output into `log`; its exit code, None where it took too long."""
     paths = [str(REPO_DIR), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
@@ -224,12 +212,12 @@ def run(arguments: list[str], limit_s: float, log: Path) -> int | None:
             end_group(process)
 
 
-def die_with_parent() -> None:
+def die_with_parent():
     """In a child: be killed when its parent ends, even by SIGKILL, so that it does not disturb the next start."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
+def end_group(process):
     """End what is left of a part: its process and those that it has started."""
     for number, wait_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
         try:
@@ -242,7 +230,7 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     process.poll()
 
 
-def judge(code: int | None, limit_s: float) -> Outcome:
+def judge(code, limit_s):
     """What an exit code means."""
     if code is None:
         return Outcome("timed out", reason=f"took more than {limit_s:.0f} s")
@@ -251,7 +239,7 @@ def judge(code: int | None, limit_s: float) -> Outcome:
     return Outcome("failed", reason=f"signal {-code}" if code < 0 else f"exit code {code}")
 
 
-def judge_tests(report: Path, code: int, has_gpu: bool) -> Outcome:
+def judge_tests(report, code, has_gpu):
     """What pytest's report means: on a GPU machine tests that were skipped have not passed."""
     try:
         suite = ElementTree.parse(report).getroot().find("testsuite")
@@ -270,7 +258,7 @@ def judge_tests(report: Path, code: int, has_gpu: bool) -> Outcome:
     return Outcome("failed" if has_gpu else "skipped", reason=f"{counts}: {why}")
 
 
-def find_commit() -> str:
+def find_commit():
     """The checkout's commit as results name it, else the variable's value, else ``unknown``."""
     sys.path.insert(0, str(BENCHMARKS_DIR))
     sys.path.insert(1, str(REPO_DIR))
@@ -280,23 +268,23 @@ def find_commit() -> str:
     return os.environ.get(COMMIT_VARIABLE, name) if name == "unknown" else name
 
 
-def find_gpu() -> bool:
+def find_gpu():
     """Whether torch can use a GPU; asked in another process, so that this one holds no GPU memory."""
     code = "import torch; raise SystemExit(not torch.cuda.is_available())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-def stop(number: int, frame: FrameType | None) -> None:
+def stop(number, frame):
     """Handle SIGTERM."""
     raise StopRequest
 
 
-def tail(path: Path, lines: int = 15) -> list[str]:
+def tail(path, lines=15):
     """The last lines of a log."""
     return path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
 
 
-def print_plan(parts: list[Part], small: bool, budget_s: float, slack: float) -> None:
+def print_plan(parts, small, budget_s, slack):
     """List what would be run, in order."""
     print(f"{budget_s:.0f} s for all; in this order, as far as it goes:")
     for part in parts:
@@ -305,7 +293,7 @@ def print_plan(parts: list[Part], small: bool, budget_s: float, slack: float) ->
         print(f"  {part.name:<10} {part.what}: {command}")
 
 
-def summarize(parts: list[Part], state: State, folder: Path) -> str:
+def summarize(parts, state, folder):
     """A line for each part; also written to ``summary.txt``."""
     lines = [f"{'part':<11}{'status':<13}{'s':>6}  reason, results"]
     missing = Outcome("not run", later=True)
@@ -320,7 +308,7 @@ def summarize(parts: list[Part], state: State, folder: Path) -> str:
     return "\n" + text
 
 
-def exit_code(parts: list[Part], state: State) -> int:
+def exit_code(parts, state):
     """0, or 1 where a part has failed or timed out."""
     bad = ("failed", "timed out")
     return int(any(state.outcomes[part.name].status in bad for part in parts if part.name in state.outcomes))

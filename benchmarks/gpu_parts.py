@@ -29,9 +29,7 @@ class Part:
     small_limit_s: float
 
 
-def benchmark(
-    name: str, what: str, limit_s: float, full: str, small_limit_s: float, small: str, program: str = ""
-) -> Part:
+def benchmark(name, what, limit_s, full, small_limit_s, small, program=""):
     """A program of this folder."""
     path = f"benchmarks/{program or name}.py"
     return Part(name, what, (path, *full.split()), tuple(small.split()), limit_s, small_limit_s)

@@ -7,7 +7,6 @@ import os
 import shutil
 import tarfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from result_files import read_result, write_result
 
@@ -44,9 +43,9 @@ class State:
         identity: what a run must have in common with the one that wrote the file; other runs start afresh.
     """
 
-    def __init__(self, path: Path, identity: dict[str, object]) -> None:
+    def __init__(self, path, identity):
         self.path, self.identity = path, identity
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes = {}
         self.note = ""
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
@@ -60,7 +59,7 @@ class State:
         except (ValueError, KeyError, TypeError) as error:
             self.note = f"{path} cannot be read ({error!r}): starting afresh"
 
-    def set(self, name: str, outcome: Outcome) -> None:
+    def set(self, name, outcome):
         """Record an outcome."""
         self.outcomes[name] = outcome
         parts = {name: asdict(value) for name, value in self.outcomes.items()}
@@ -68,12 +67,12 @@ class State:
         fresh.write_text(json.dumps({"identity": self.identity, "parts": parts}, indent=1) + "\n", encoding="utf-8")
         fresh.replace(self.path)
 
-    def done(self, name: str) -> bool:
+    def done(self, name):
         """Whether a part has ended."""
         return name in self.outcomes and not self.outcomes[name].later
 
 
-def write_archive(archive: Path, work: Path) -> None:
+def write_archive(archive, work):
     """Write all of the working folder as one file, whole or not at all."""
     fresh = archive.with_suffix(".new")
     with tarfile.open(fresh, "w:gz") as tar:
@@ -81,7 +80,7 @@ def write_archive(archive: Path, work: Path) -> None:
     fresh.replace(archive)
 
 
-def unpack(archive: Path, work: Path) -> None:
+def unpack(archive, work):
     """Put back what an earlier start has kept; a file that cannot be read is said and left."""
     try:
         with tarfile.open(archive) as tar:
@@ -90,12 +89,12 @@ def unpack(archive: Path, work: Path) -> None:
         print(f"{archive} cannot be read ({error}): starting afresh")
 
 
-def snapshot(folder: Path) -> dict[str, int]:
+def snapshot(folder):
     """Time of change of each result."""
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*") if path.is_file() and path.suffix != ".new"}
 
 
-def collect(folder: Path, before: dict[str, int], out: Path) -> list[str]:
+def collect(folder, before, out):
     """Move the results written since `before` to `out`, with the commit by variable where git does not know it."""
     names = []
     commit = os.environ.get(COMMIT_VARIABLE, "")

@@ -31,7 +31,7 @@ class Package:
     installed_mb: float
 
 
-def main() -> None:
+def main():
     """Measure, print and write the result."""
     extras = asked_by_extras()
     found = [
@@ -48,9 +48,9 @@ def main() -> None:
     print(f"wrote {Result('installation', 'packages of a new environment', {}, rows).save()}")
 
 
-def asked_by_extras() -> dict[str, str]:
+def asked_by_extras():
     """Return the extra of each package that only extras of fastcell ask for."""
-    found: dict[str, str] = {}
+    found = {}
     for line in importlib.metadata.requires("fastcell") or []:
         extra = re.search(r"extra == ['\"](\w+)['\"]", line)
         name = normal(re.split(r"[^\w.-]", line)[0])
@@ -59,12 +59,12 @@ def asked_by_extras() -> dict[str, str]:
     return found
 
 
-def normal(name: str) -> str:
+def normal(name):
     """Return the name of a package as indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def size(one: importlib.metadata.Distribution) -> float:
+def size(one):
     """Return the size of a package's files [MB]."""
     places = (Path(str(one.locate_file(file))) for file in one.files or [])
     return sum(place.stat().st_size for place in places if place.is_file()) / 1e6

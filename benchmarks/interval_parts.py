@@ -1,8 +1,5 @@
 """The simulated parts of `intervals.py`: settings of each score, and how often its intervals contain the truth."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -59,7 +56,7 @@ MIXTURES = ((0.25, 0.25, 0.25, 0.25), (0.4, 0.3, 0.2, 0.1), (0.9, 0.05, 0.045, 0
 RECORDINGS = [*product((1, 2, 3, 5, 8, 20), (0.0, 0.5, 0.8), MIXTURES)]
 
 
-def accuracy(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+def accuracy(sets, rng):
     """Accuracy by group over the whole range of the assumption."""
     for groups, deviation, truth, kind in ACCURACY:
         hits, cells = draw_hits(kind, (sets, groups), deviation, truth, rng)
@@ -73,7 +70,7 @@ def accuracy(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
         yield row
 
 
-def beyond(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+def beyond(sets, rng):
     """Accuracy by group where groups differ by more than is assumed, one in six is bad, or size goes with accuracy."""
     for groups, truth, kind in product((2, 3, 5, 6, 8, 20, 40), (0.8, 0.9, 0.95), ("60", "1000")):
         cells = draw_sizes(kind, (sets, groups), rng)
@@ -97,7 +94,7 @@ def beyond(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
         yield setting("accuracy, larger groups are better", groups, "log-normal, median 60", 0.6, float(mean), bounds)
 
 
-def by_cell(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+def by_cell(sets, rng):
     """Shares by cell: exact sums over all outcomes."""
     for num, truth in CELLS:
         hits = np.arange(num + 1)
@@ -112,7 +109,7 @@ def by_cell(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
             yield Coverage("accuracy", method, 0, str(num), 0.0, truth, 0, float(chance @ inside), width)
 
 
-def scores(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+def scores(sets, rng):
     """Recall, precision, F and balanced accuracy of two classes, by cell and by group."""
     for groups, prevalence, recall, deviation, kind in SCORES:
         shape = (sets, max(groups, 1))
@@ -134,7 +131,7 @@ def scores(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
             yield setting(name, groups, kind, deviation, truth, bounds)
 
 
-def ranking(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+def ranking(sets, rng):
     """ROC area and average precision of normal scores whose classes are shifted from group to group."""
     for groups, ups, downs, area, shift in RANKING:
         spread = np.sqrt(1 + shift**2)
@@ -155,7 +152,7 @@ def ranking(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
             yield setting("average precision", groups, cells, shift, truth, stacked(precisions))
 
 
-def errors_of_calibration(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+def errors_of_calibration(sets, rng):
     """Expected calibration error of two classes whose log odds are too large by a factor."""
     choices = [*product((0,), (1, 3, 10, 50, 300, 1000), (1.0, 2.0), (0.0,))]
     choices += [*product((2, 3, 5, 8, 20), (20, 100), (1.0, 2.0), (0.0, 0.5))]
@@ -177,7 +174,7 @@ def errors_of_calibration(sets: int, rng: np.random.Generator) -> Iterator[Cover
         yield setting("calibration error", groups, str(size), deviation, truth, stacked(found))
 
 
-def paired(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+def paired(sets, rng):
     """Difference of two methods, and false verdicts where both are equally good."""
     for groups, truth, gap, own, kind in PAIRED:
         shared, shape = SHARED * (groups > 0), (sets, max(groups, 1))
@@ -207,7 +204,7 @@ def paired(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
         yield Coverage(name, "percentile bootstrap", groups, "60", 0.6, 0.0, BOOTSTRAP_SETS, said, 0.0)
 
 
-def counts_of_recordings(sets: int, rng: np.random.Generator) -> Iterator[Coverage]:
+def counts_of_recordings(sets, rng):
     """Cells of each class in a new recording; recordings are confused differently. The row is the worst class."""
     for groups, deviation, mixture in RECORDINGS:
         truth = 1000 * np.array(mixture)

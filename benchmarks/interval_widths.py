@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import interval_parts
 import numpy as np
@@ -50,7 +46,7 @@ class Widths:
     where: str
 
 
-def compare_widths(trial: Path, sets: int, rng: np.random.Generator) -> Iterator[Widths]:
+def compare_widths(trial, sets, rng):
     """Simulate all settings.
 
     Args:
@@ -59,7 +55,7 @@ def compare_widths(trial: Path, sets: int, rng: np.random.Generator) -> Iterator
         rng: of the draws.
     """
     module = load_module(trial)
-    parts: dict[str, Callable[[ModuleType, int, np.random.Generator], Iterator[Setting]]] = {
+    parts = {
         "accuracy": _accuracy,
         "F": _f_score,
         "balanced accuracy": _balanced,
@@ -73,7 +69,7 @@ def compare_widths(trial: Path, sets: int, rng: np.random.Generator) -> Iterator
         yield from summarize(score, sets, [*_recordings(module, sets, deviation, rng)])
 
 
-def load_module(path: Path) -> ModuleType:
+def load_module(path):
     """Return the module in a file."""
     spec = importlib.util.spec_from_file_location("trial_of_intervals", path)
     assert spec is not None
@@ -84,7 +80,7 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
-def summarize(score: str, sets: int, settings: Sequence[Setting]) -> Iterator[Widths]:
+def summarize(score, sets, settings):
     """Return a row for each number of groups; sets without interval are left out."""
     for groups in sorted({one[0] for one in settings}):
         mine = [one for one in settings if one[0] == groups]
@@ -98,7 +94,7 @@ def summarize(score: str, sets: int, settings: Sequence[Setting]) -> Iterator[Wi
         )  # fmt: skip
 
 
-def _both(bounds: Any, theirs: Sequence[Any]) -> tuple[Floats, Floats]:
+def _both(bounds, theirs):
     """Return the widths of arrays of intervals and of the trial's, where both have one."""
     ours = bounds.high - bounds.low
     other = np.array([one.high - one.low for one in theirs])
@@ -106,7 +102,7 @@ def _both(bounds: Any, theirs: Sequence[Any]) -> tuple[Floats, Floats]:
     return ours[there], other[there]
 
 
-def _accuracy(trial: ModuleType, sets: int, rng: np.random.Generator) -> Iterator[Setting]:
+def _accuracy(trial, sets, rng):
     for groups, deviation, truth, kind in interval_parts.ACCURACY:
         hits, cells = draw_hits(kind, (sets, groups), deviation, truth, rng)
         theirs = [trial.proportion(*one) for one in zip(hits, cells, strict=True)]
@@ -119,7 +115,7 @@ def _accuracy(trial: ModuleType, sets: int, rng: np.random.Generator) -> Iterato
         yield 0, f"cells: {num}, truth {truth:g}", *_both(bounds, theirs)
 
 
-def _f_score(trial: ModuleType, sets: int, rng: np.random.Generator) -> Iterator[Setting]:
+def _f_score(trial, sets, rng):
     for groups, where, (hits, support, alarms, _) in _two_classes(sets, rng):
         theirs = [
             trial.f_score(tp, fp, num - tp, groups > 0) for tp, fp, num in zip(hits, alarms, support, strict=True)
@@ -127,7 +123,7 @@ def _f_score(trial: ModuleType, sets: int, rng: np.random.Generator) -> Iterator
         yield groups, where, *_both(score_intervals.f_score(hits, support, hits + alarms, groups > 0), theirs)
 
 
-def _balanced(trial: ModuleType, sets: int, rng: np.random.Generator) -> Iterator[Setting]:
+def _balanced(trial, sets, rng):
     for groups, where, (hits, support, alarms, cells) in _two_classes(sets, rng):
         four = [hits, support - hits, alarms, cells - support - alarms]
         tables = np.stack(four, axis=-1).reshape(*hits.shape, 2, 2)
@@ -135,14 +131,14 @@ def _balanced(trial: ModuleType, sets: int, rng: np.random.Generator) -> Iterato
         yield groups, where, *_both(score_intervals.mean_recall(tables, groups > 0), theirs)
 
 
-def _two_classes(sets: int, rng: np.random.Generator) -> Iterator[tuple[int, str, tuple[Any, ...]]]:
+def _two_classes(sets, rng):
     for groups, prevalence, recall, deviation, kind in interval_parts.SCORES:
         where = f"cells: {kind}, deviation {deviation:g}, recall {recall:g}, share of the class {prevalence:g}"
         shape = (sets, max(groups, 1))
         yield groups, where, draw_two_classes(kind, shape, prevalence, recall, deviation, rng)
 
 
-def _roc_area(trial: ModuleType, sets: int, rng: np.random.Generator) -> Iterator[Setting]:
+def _roc_area(trial, sets, rng):
     for groups, ups, downs, area, shift in interval_parts.RANKING:
         widths = []
         for _ in range(sets):
@@ -153,7 +149,7 @@ def _roc_area(trial: ModuleType, sets: int, rng: np.random.Generator) -> Iterato
         yield groups, where, *np.array(widths).T
 
 
-def _difference(trial: ModuleType, sets: int, rng: np.random.Generator) -> Iterator[Setting]:
+def _difference(trial, sets, rng):
     for groups, truth, gap, own, kind in interval_parts.PAIRED:
         shared, shape = interval_parts.SHARED * (groups > 0), (sets, max(groups, 1))
         counts, _ = draw_pairs(kind, shape, shared, own, (truth, truth - gap), rng)
@@ -169,7 +165,7 @@ def _difference(trial: ModuleType, sets: int, rng: np.random.Generator) -> Itera
         yield groups, where, *np.array(widths).T
 
 
-def _recordings(trial: ModuleType, sets: int, deviation: float, rng: np.random.Generator) -> Iterator[Setting]:
+def _recordings(trial, sets, deviation, rng):
     """Yield a setting for each class, as shares of the cells."""
     for groups, spread, mixture in interval_parts.RECORDINGS:
         if spread != deviation:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ import percentile_bootstrap
 from harness import Result
 from interval_widths import compare_widths
 from scipy import stats
-from simulated_groups import BASE, Coverage
+from simulated_groups import BASE
 
 from fastcell.stats import (
     calibration,
@@ -42,7 +42,7 @@ from fastcell.stats import (
 )
 from fastcell.stats.scores import describe_unit, summarize
 
-PARTS: dict[str, Callable[[int, np.random.Generator], Iterator[Coverage]]] = {
+PARTS = {
     "accuracy": interval_parts.accuracy,
     "beyond": interval_parts.beyond,
     "cell": interval_parts.by_cell,
@@ -86,7 +86,7 @@ class Cost:
     peak_mb: float
 
 
-def costs() -> list[Cost]:
+def costs():
     """Time and memory of a million cells of four classes in 10,000 groups."""
     rng = np.random.default_rng(0)
     num = 1_000_000
@@ -96,7 +96,7 @@ def costs() -> list[Cost]:
     first, second = (called == labels).astype(int), (rng.random(num) < 0.6).astype(int)
     tables = np.array([[rng.multinomial(60, p) for p in BASE] for _ in range(10_000)])
     confusion = confusion_correction.Confusion(list("abcd"), tables)
-    works: dict[str, Callable[[], object]] = {
+    works = {
         "all scores of `summarize`": lambda: summarize(labels, called, list("abcd"), groups),
         "ROC area": lambda: ranking_intervals.roc_area(probabilities[:, 0], labels == 0, groups),
         "average precision": lambda: ranking_intervals.average_precision(probabilities[:, 0], labels == 0, groups),
@@ -120,11 +120,11 @@ def costs() -> list[Cost]:
     return found
 
 
-def examples() -> list[Example]:
+def examples():
     """Single numbers before and after."""
     rng = np.random.default_rng(0)
 
-    def text(low: float, high: float) -> str:
+    def text(low, high):
         return f"{low:.3f}..{high:.3f}"
 
     found = []
@@ -155,7 +155,7 @@ def examples() -> list[Example]:
     return found
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--parts", default=",".join([*PARTS, "examples", "cost"]), help="of the simulation (%(default)s)"
@@ -169,7 +169,7 @@ def main() -> None:
     for part in options.parts.split(","):
         start = time.process_time()
         rows: Sequence[object]
-        settings: dict[str, object] = {}
+        settings = {}
         if part == "examples":
             rows = examples()
             print(*(f"{one.example}: {one.replaced} -> {one.interval}" for one in rows), sep="\n")
@@ -191,7 +191,7 @@ def main() -> None:
         print(f"{part}: {len(rows)} rows, {spent:.0f} CPU s, wrote {saved}", flush=True)
 
 
-def print_worst(rows: list[Coverage]) -> None:
+def print_worst(rows):
     """Print least, mean coverage and median width by score, method and number of groups."""
     keys = dict.fromkeys((row.score, row.method, row.groups) for row in rows)
     for key in keys:

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import Contestant, Done, Result, Row, Turns, time_turns
-from kernel_rivals import SIDE, Case, Cells, DaliNormalize, DaliTransform, TorchNormalize, TorchTransform, make_cells
+from harness import Contestant, Done, Result, Row, time_turns
+from kernel_rivals import SIDE, Case, DaliNormalize, DaliTransform, TorchNormalize, TorchTransform, make_cells
 
 from fastcell.ops.augmentation import Augmentation
 from fastcell.ops.normalize import normalize
@@ -103,13 +103,13 @@ class Plan:
     least_cells: int
     graph_pool: Any = None
 
-    def num_calls(self, who: str) -> int:
+    def num_calls(self, who):
         """Batches that a contestant takes turns with: fewer for the slow ones of a GPU, so that a round stays short."""
         most = {"DALI": 4, "torch": 16}.get(who, self.num_batches)
         return self.num_batches if self.device.type == "cpu" else min(most, self.num_batches)
 
 
-def main() -> None:
+def main():
     """Run the benchmark, print its table and write its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
@@ -127,11 +127,11 @@ def main() -> None:
     turns, differences, bytes_per_cell = run(cases, plan, rounds, absent)
     rows = make_rows(turns, differences, bytes_per_cell)
     print_table(rows)
-    settings: dict[str, object] = {"batch": plan.batch, "threads": 1, "rounds": rounds}
+    settings = {"batch": plan.batch, "threads": 1, "rounds": rounds}
     print(f"wrote {Result('kernel', 'white noise', settings, rows, absent=absent).save()}")
 
 
-def make_plan(batch: int | None, quick: bool) -> Plan:
+def make_plan(batch, quick):
     """One core, or one GPU with more cells than its L2 holds."""
     if resources.has_gpu():
         batch = batch or 1024
@@ -145,7 +145,7 @@ def make_plan(batch: int | None, quick: bool) -> Plan:
     return Plan(torch.device("cpu"), batch, 16, 1 << 27, 2 * batch if quick else 4 * batch)
 
 
-def missing_dali() -> dict[str, str]:
+def missing_dali():
     """DALI with the reason, where it cannot take part."""
     try:
         import nvidia.dali  # noqa: F401
@@ -155,7 +155,7 @@ def missing_dali() -> dict[str, str]:
     return {}
 
 
-def make_cases(batch: int, full: bool, quick: bool) -> list[Case]:
+def make_cases(batch, full, quick):
     """Every stage at 128 px in float32; then the other sides and types for nothing and for everything."""
     types = list(BOUNDS)
     if full:
@@ -172,9 +172,7 @@ def make_cases(batch: int, full: bool, quick: bool) -> list[Case]:
     return cases + [Case("normalize", mode, "square", SIDE, dtype, batch) for mode, dtype in modes]
 
 
-def run(
-    cases: list[Case], plan: Plan, rounds: int, absent: dict[str, str]
-) -> tuple[Turns, dict[str, float], dict[str, float]]:
+def run(cases, plan, rounds, absent):
     """Compare, then time all contestants of all cases, and the limits.
 
     Args:
@@ -193,12 +191,12 @@ def run(
     buffer = torch.zeros(plan.out_bytes, dtype=torch.uint8, device=plan.device)
     copied, written = plan.out_bytes // 2 // COPY_CELL, plan.out_bytes // 4 // COPY_CELL
     half, words = buffer.view(2, -1), buffer.view(torch.float32)
-    limits: dict[str, tuple[str, Callable[[], object], int]] = {
+    limits = {
         COPY: ("half of the memory onto the other half", lambda: half[0].copy_(half[1]), copied),
         WRITE: ("one constant into the batches", lambda: words.fill_(1.0), written),
     }
-    contestants: dict[str, Contestant] = {}
-    differences: dict[str, float] = {}
+    contestants = {}
+    differences = {}
     bytes_per_cell = {COPY: 2.0 * COPY_CELL, WRITE: 4.0 * COPY_CELL}
     device = "cpu" if plan.device.type == "cpu" else "cuda:0"
     for name, (what, call, count) in limits.items():
@@ -225,15 +223,15 @@ Call = Callable[..., torch.Tensor]
 """``call(number, out, noise=True)``: batch `number` of the cells as (B, 1, S, S), in `out` or in its own memory."""
 
 
-def make_calls(case: Case, cells: Cells, num_dali_batches: int) -> dict[str, tuple[str, Call]]:
+def make_calls(case, cells, num_dali_batches):
     """Name to (description, call): the kernel, and what it replaces; without DALI where that gets no batches."""
     if case.kernel == "normalize":
         images = cells.pool.pixels.view(cells.num_batches, case.batch, 1, SIDE, SIDE)
 
-        def fused(number: int, out: torch.Tensor, noise: bool = True) -> torch.Tensor:
+        def fused(number, out, noise=True):
             return normalize(images[number], case.stages, case.dtype, out)
 
-        calls: dict[str, tuple[str, Call]] = {
+        calls = {
             "fastcell": ("fastcell.ops.normalize", fused),
             "torch": ("float, mean, divide", TorchNormalize(case, images)),
         }
@@ -244,7 +242,7 @@ def make_calls(case: Case, cells: Cells, num_dali_batches: int) -> dict[str, tup
     quiet = Augmentation(**{**augmentation.to_dict(), "noise_std": 0.0})
     clock = make_clock(SEED, EPOCH).to(cells.index.device)
 
-    def fused_transform(number: int, out: torch.Tensor, noise: bool = True) -> torch.Tensor:
+    def fused_transform(number, out, noise=True):
         return transform(
             cells.pool,
             cells.index[number],
@@ -266,7 +264,7 @@ def make_calls(case: Case, cells: Cells, num_dali_batches: int) -> dict[str, tup
     return calls
 
 
-def compare(case: Case, cells: Cells, calls: dict[str, tuple[str, Call]]) -> tuple[dict[str, float], dict[str, str]]:
+def compare(case, cells, calls):
     """Hold the rivals' images against the kernel's.
 
     Where torch's differ it may be the kernel that is wrong, and the program ends.
@@ -278,7 +276,7 @@ def compare(case: Case, cells: Cells, calls: dict[str, tuple[str, Call]]) -> tup
     expression = calls["torch"][1]
     std = expression.std[0] if isinstance(expression, TorchTransform) else None
 
-    def images(who: str, noise: bool) -> torch.Tensor:
+    def images(who, noise):
         out = torch.empty(shape, dtype=case.dtype, device=cells.index.device)
         return calls[who][1](0, out, noise).float().clone()
 
@@ -304,13 +302,13 @@ def compare(case: Case, cells: Cells, calls: dict[str, tuple[str, Call]]) -> tup
     return found, faults
 
 
-def rotating(call: Call, case: Case, plan: Plan, buffer: torch.Tensor, who: str) -> list[Callable[[], object]]:
+def rotating(call, case, plan, buffer, who):
     """Calls of one contestant on other cells and with another place for the images each time."""
     size = case.batch * case.size**2 * case.dtype.itemsize
     places = buffer[: len(buffer) // size * size].view(-1, size)
     count = plan.num_calls(who)
 
-    def one(number: int) -> Callable[[], object]:
+    def one(number):
         # Places lie as far from each other as they can, so that small images rotate through all of the memory.
         place = places[number * max(1, len(places) // count) % len(places)]
         out = place.view(case.dtype).view(case.batch, 1, case.size, case.size)
@@ -333,12 +331,10 @@ class Timed:
         captured: whether a CUDA graph can hold the calls.
     """
 
-    def __init__(
-        self, plan: Plan, buffer: torch.Tensor, calls: list[Callable[[], object]], cells: int, captured: bool
-    ) -> None:
+    def __init__(self, plan, buffer, calls, cells, captured):
         self.calls, self.cells, self.on_gpu = calls, cells, plan.device.type == "cuda"
         self.at, self.count = 0, max(plan.least_cells // plan.batch, 1)
-        self.graph: Any = None
+        self.graph = None
         self.graph_pool = plan.graph_pool
         if not self.on_gpu:
             return
@@ -346,7 +342,7 @@ class Timed:
         if captured:
             self.graph = self._capture()
 
-    def _capture(self) -> Any:
+    def _capture(self):
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -361,11 +357,11 @@ class Timed:
                 call()
         return graph
 
-    def _all(self) -> None:
+    def _all(self):
         for call in self.calls:
             call()
 
-    def __call__(self) -> Done:
+    def __call__(self):
         start, before = time.perf_counter(), time.process_time()
         if not self.on_gpu:
             for _ in range(self.count):
@@ -388,7 +384,7 @@ class Timed:
         return Done(repeats * len(self.calls) * self.cells, milliseconds / 1e3, time.process_time() - before)
 
 
-def make_rows(turns: Turns, differences: dict[str, float], bytes_per_cell: dict[str, float]) -> list[KernelRow]:
+def make_rows(turns, differences, bytes_per_cell):
     """One row per contestant and case, and one per limit."""
     rows = []
     for name in turns.names:
@@ -421,7 +417,7 @@ def make_rows(turns: Turns, differences: dict[str, float], bytes_per_cell: dict[
     return rows
 
 
-def print_table(rows: list[KernelRow]) -> None:
+def print_table(rows):
     """Print every contestant of every case."""
     print(
         f"\n{'case':<46}{'who':<10}{'cells/s':>12}{'us/batch':>11}{'GB/s':>8}{'of copy':>9}{'kernel x':>10}{'95 %':>14}"

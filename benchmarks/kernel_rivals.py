@@ -7,13 +7,13 @@ time includes its draw; cells that are only resized go through ``interpolate`` a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from fastcell.ops.augmentation import Augmentation, Draw, draw
+from fastcell.ops.augmentation import draw
 from fastcell.ops.constants import EPS
 from fastcell.ops.matrices import matrices
 from fastcell.ops.transform import CellPool
@@ -43,7 +43,7 @@ class Case:
     batch: int
 
     @property
-    def name(self) -> str:
+    def name(self):
         """As rows and logs show it."""
         return f"{self.kernel} {self.stages}, {self.data}, {self.size} px, {str(self.dtype).removeprefix('torch.')}"
 
@@ -67,11 +67,11 @@ class Cells(NamedTuple):
     offsets: np.ndarray
 
     @property
-    def num_batches(self) -> int:
+    def num_batches(self):
         """R."""
         return len(self.index)
 
-    def views(self, number: int) -> list[torch.Tensor]:
+    def views(self, number):
         """(H, W, 1) uint8 of each cell of a batch."""
         columns = (self.offsets[number], self.heights[number], self.widths[number])
         return [
@@ -80,7 +80,7 @@ class Cells(NamedTuple):
         ]
 
 
-def make_cells(data: str, num_batches: int, batch: int, device: torch.device, seed: int = 0) -> Cells:
+def make_cells(data, num_batches, batch, device, seed=0):
     """White noise: square cells of 128 x 128, or ragged ones of 20 to 60 by 60 to 440 pixels, in a random order."""
     rng = np.random.default_rng(seed)
     count, ragged = num_batches * batch, data == "ragged"
@@ -116,7 +116,7 @@ class TorchTransform:
         seed, epoch: of the draw.
     """
 
-    def __init__(self, case: Case, cells: Cells, augmentation: Augmentation, seed: int, epoch: int) -> None:
+    def __init__(self, case, cells, augmentation, seed, epoch):
         self.case, self.cells = case, cells
         self.device = cells.index.device
         self.moves = _moves(augmentation)
@@ -135,20 +135,20 @@ class TorchTransform:
         loops = case.data == "ragged" and self.device.type == "cpu"
         self.views = [[view[None, None, :, :, 0] for view in cells.views(n)] for n in range(len(cells.index)) if loops]
 
-    def __call__(self, number: int, out: torch.Tensor, noise: bool = True) -> torch.Tensor:
+    def __call__(self, number, out, noise=True):
         """Write batch `number` into `out` (B, 1, S, S)."""
         images, std = self.grey(number), self.std[number]
         if noise and std is not None:
             images = images + std * torch.randn_like(images)
         return out.copy_(images / images.mean((1, 2, 3), keepdim=True).clamp(min=EPS))
 
-    def grey(self, number: int) -> torch.Tensor:
+    def grey(self, number):
         """(B, 1, S, S) float32 grey levels, before noise."""
         images = self._sample(number)
         taps = self.taps[number]
         return images if taps is None else blur(images, taps)
 
-    def _sample(self, number: int) -> torch.Tensor:
+    def _sample(self, number):
         size, index = self.case.size, self.cells.index[number]
         shape = [len(index), 1, size, size]
         if self.case.data == "square":
@@ -163,7 +163,7 @@ class TorchTransform:
         grid = functional.affine_grid(self.grids[number], shape, align_corners=False)
         return torch.cat([_grid_sample(view.float(), grid[n : n + 1]) for n, view in enumerate(self.views[number])])
 
-    def _gather(self, number: int, size: int) -> torch.Tensor:
+    def _gather(self, number, size):
         """Bilinear samples of all cells at a time, by index into the pool."""
         pool, index = self.cells.pool, self.cells.index[number]
         maps = self.maps[number][:, :, :, None, None]
@@ -175,14 +175,14 @@ class TorchTransform:
         share_x, share_y = x - left, y - top
         right, bottom = torch.minimum(left + 1, width - 1), torch.minimum(top + 1, height - 1)
 
-        def level(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        def level(row, column):
             return pool.pixels[offset + row * width + column].float()
 
         upper = torch.lerp(level(top, left), level(top, right), share_x)
         lower = torch.lerp(level(bottom, left), level(bottom, right), share_x)
         return torch.lerp(upper, lower, share_y)[:, None]
 
-    def _send(self, values: np.ndarray) -> torch.Tensor:
+    def _send(self, values):
         return torch.from_numpy(np.asarray(values, np.float32)).to(self.device)
 
 
@@ -200,9 +200,7 @@ class DaliTransform:
         num_batches: the first of `cells`, which can be asked for.
     """
 
-    def __init__(
-        self, case: Case, cells: Cells, augmentation: Augmentation, seed: int, epoch: int, num_batches: int
-    ) -> None:
+    def __init__(self, case, cells, augmentation, seed, epoch, num_batches):
         self.case, self.cells, self.on_gpu = case, cells, cells.index.is_cuda
         self.moves = _moves(augmentation)
         self.inputs = []
@@ -219,28 +217,28 @@ class DaliTransform:
         self.views = views if self.on_gpu else [[view.numpy() for view in batch] for batch in views]
         self.pipeline = self._build()
 
-    def __call__(self, number: int, out: torch.Tensor, noise: bool = True) -> torch.Tensor:
+    def __call__(self, number, out, noise=True):
         """Make batch `number`; it comes back, `out` is used for bfloat16 alone."""
         columns = self.inputs[number]
         if "std" in columns and not noise:
             columns = columns | {"std": np.zeros_like(columns["std"])}
         for name, value in columns.items():
             self.pipeline.feed_input(name, value)
-        cells: Any = self.views[number]
+        cells = self.views[number]
         if self.on_gpu and self.case.data == "square":
             cells = self.cells.pool.pixels.view(-1, SIDE, SIDE, 1)[self.cells.index[number]]
         self.pipeline.feed_input("cells", cells, **_stream(self.on_gpu))
         return _output(self.pipeline, self.on_gpu, out)
 
-    def _build(self) -> Any:
+    def _build(self):
         from nvidia.dali import fn, types
 
         size, columns = self.case.size, self.inputs[0]
 
-        def column(name: str, ndim: int, dtype: Any = types.FLOAT) -> Any:
+        def column(name, ndim, dtype=types.FLOAT):
             return fn.external_source(name=name, ndim=ndim, dtype=dtype)
 
-        def graph(cells: Any) -> Any:
+        def graph(cells):
             if self.moves:
                 warp = {"matrix": column("matrix", 2), "size": (size, size), "inverse_map": True}
                 images = fn.warp_affine(cells, dtype=types.FLOAT, **warp)
@@ -260,10 +258,10 @@ class DaliTransform:
 class TorchNormalize:
     """``x / mean`` or ``(x - mean) / deviation`` of a batch of square images."""
 
-    def __init__(self, case: Case, images: torch.Tensor) -> None:
+    def __init__(self, case, images):
         self.case, self.images = case, images
 
-    def __call__(self, number: int, out: torch.Tensor, noise: bool = True) -> torch.Tensor:
+    def __call__(self, number, out, noise=True):
         """Write batch `number` into `out`."""
         images = self.images[number].float()
         if self.case.stages == "divide":
@@ -275,26 +273,26 @@ class TorchNormalize:
 class DaliNormalize:
     """DALI's ``fn.normalize``, or a division by ``fn.reductions.mean``; feeding the batch is part of it."""
 
-    def __init__(self, case: Case, images: torch.Tensor) -> None:
+    def __init__(self, case, images):
         from nvidia.dali import fn
 
         self.case, self.images, self.on_gpu = case, images, images.is_cuda
 
-        def graph(cells: Any) -> Any:
+        def graph(cells):
             if case.stages == "divide":
                 return cells / fn.reductions.mean(cells)
             return fn.normalize(cells, axes=(0, 1), ddof=0)
 
         self.pipeline = _pipeline(graph, case, self.on_gpu)
 
-    def __call__(self, number: int, out: torch.Tensor, noise: bool = True) -> torch.Tensor:
+    def __call__(self, number, out, noise=True):
         """Make batch `number`; it comes back, `out` is used for bfloat16 alone."""
         images = self.images[number].reshape(-1, SIDE, SIDE, 1)
         self.pipeline.feed_input("cells", images if self.on_gpu else images.numpy(), **_stream(self.on_gpu))
         return _output(self.pipeline, self.on_gpu, out)
 
 
-def blur(images: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
+def blur(images, taps):
     """Convolve (B, 1, S, S) by rows and columns with (B, 2 R + 1) taps, mirrored about the outermost pixel centres."""
     radius, count = taps.shape[1] // 2, len(images)
     padded = functional.pad(images.transpose(0, 1), (radius,) * 4, mode="reflect")
@@ -302,7 +300,7 @@ def blur(images: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
     return functional.conv2d(rows, taps[:, None, :, None], groups=count).transpose(0, 1)
 
 
-def _taps(sigma: np.ndarray) -> np.ndarray:
+def _taps(sigma):
     """(B, 2 R + 1) float32 of (B,) deviations [px]: each of radius ceil(3 sigma), R the widest of them; 0 beyond it."""
     radius = np.ceil(3 * sigma)
     at = np.arange(-radius.max(), radius.max() + 1)
@@ -312,29 +310,27 @@ def _taps(sigma: np.ndarray) -> np.ndarray:
     return (taps / taps.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _moves(augmentation: Augmentation) -> bool:
+def _moves(augmentation):
     flips = augmentation.flip_horizontal or augmentation.flip_vertical
     return flips or augmentation.rotation_deg > 0 or augmentation.translation > 0 or augmentation.scale > 0
 
 
-def _draw(
-    case: Case, cells: Cells, augmentation: Augmentation, seed: int, epoch: int, number: int
-) -> tuple[Draw, np.ndarray]:
+def _draw(case, cells, augmentation, seed, epoch, number):
     """The draw of a batch, and its (B, 2, 3) float64 maps."""
     drawn = draw(augmentation, seed, epoch, cells.position[number].cpu().numpy())
     moved = drawn if _moves(augmentation) else None
     return drawn, matrices(cells.heights[number], cells.widths[number], case.size, draw=moved)
 
 
-def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
+def _resize(images, size):
     return functional.interpolate(images, (size, size), mode="bilinear", align_corners=False)
 
 
-def _grid_sample(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+def _grid_sample(images, grid):
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _pipeline(graph: Any, case: Case, on_gpu: bool) -> Any:
+def _pipeline(graph, case, on_gpu):
     """A built pipeline of ``graph(cells)``, of float16 for that, else of float32."""
     from nvidia.dali import fn, types
     from nvidia.dali.pipeline import Pipeline
@@ -351,11 +347,11 @@ def _pipeline(graph: Any, case: Case, on_gpu: bool) -> Any:
     return pipeline
 
 
-def _stream(on_gpu: bool) -> dict[str, Any]:
+def _stream(on_gpu):
     return {"cuda_stream": torch.cuda.current_stream().cuda_stream} if on_gpu else {}
 
 
-def _output(pipeline: Any, on_gpu: bool, out: torch.Tensor) -> torch.Tensor:
+def _output(pipeline, on_gpu, out):
     (output,) = pipeline.run(torch.cuda.current_stream().cuda_stream) if on_gpu else pipeline.run()
     images = torch.from_dlpack(output.as_tensor()).reshape(out.shape)
     return out.copy_(images) if out.dtype == torch.bfloat16 else images

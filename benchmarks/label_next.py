@@ -35,7 +35,7 @@ from fastcell.stats.confusion import confusion_per_group
 from fastcell.stats.recall_difference import recall_difference
 from fastcell.stats.score_intervals import mean_recall
 
-WAYS: tuple[ChoiceName, ...] = get_args(ChoiceName)
+WAYS = get_args(ChoiceName)
 TEST_SHARE = 0.35
 PIXEL_COMPONENTS = 50
 SIDE = 32  # of the cells of quality+pixels [px]
@@ -62,7 +62,7 @@ class Step:
     rarest: float
 
 
-def main() -> None:
+def main():
     """Run all ways and seeds, print a table, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="packed data set with classes")
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=400, help="labels in all (%(default)s)")
     options = parser.parse_args()
     manifest = Manifest.open(options.data)
-    rows: list[Step] = []
+    rows = []
     for name, values in embeddings(manifest).items():
         for step in steps(manifest.labels.astype(np.int64), name, values, options):
             rows.append(step)
@@ -85,7 +85,7 @@ def main() -> None:
     Result("label-next", f"{manifest.info.name}, {len(manifest):,} cells", settings, rows).save()
 
 
-def embeddings(manifest: Manifest) -> dict[str, np.ndarray]:
+def embeddings(manifest):
     """Return embeddings of N cells that no label was used for, (N, D) float32 each."""
     from sklearn.decomposition import PCA
 
@@ -99,7 +99,7 @@ def embeddings(manifest: Manifest) -> dict[str, np.ndarray]:
     return {"quality": quality, "quality+pixels": np.concatenate([quality, pixels], 1).astype(np.float32)}
 
 
-def steps(labels: np.ndarray, name: str, values: np.ndarray, options: argparse.Namespace) -> list[Step]:
+def steps(labels, name, values, options):
     """Return the rows of one embedding: all ways, each at all numbers of labels."""
     num_classes = int(labels.max()) + 1
     size = options.first, options.batch, options.most
@@ -127,16 +127,14 @@ def steps(labels: np.ndarray, name: str, values: np.ndarray, options: argparse.N
     return rows
 
 
-def test_cells(labels: np.ndarray, seed: int) -> np.ndarray:
+def test_cells(labels, seed):
     """Return the test cells of a seed."""
     rng = np.random.default_rng([seed, 1])
     parts = [rng.permutation(np.flatnonzero(labels == label)) for label in range(int(labels.max()) + 1)]
     return np.concatenate([part[: max(1, round(TEST_SHARE * len(part)))] for part in parts])
 
 
-def one_curve(
-    labels: np.ndarray, values: np.ndarray, way: ChoiceName, seed: int, first: int, batch: int, most: int
-) -> list[tuple[np.ndarray, int]]:
+def one_curve(labels, values, way, seed, first, batch, most):
     """Return the classes called on the test cells after each batch, and the labels of the class that has fewest."""
     num_classes = int(labels.max()) + 1
     test = test_cells(labels, seed)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class LatencyRow:
     max_us: float
 
 
-def run(model: CellModule, calls: int, threads: int) -> None:
+def run(model, calls, threads):
     """Check that all ways give the same classes, time them, print, write the result."""
     torch.set_num_threads(threads)
     cells = [np.ascontiguousarray(cell.pixels) for cell in itertools.islice(simulate(CELLS, seed=1), CELLS)]
@@ -88,14 +88,14 @@ def run(model: CellModule, calls: int, threads: int) -> None:
     print_latency(rows)
     for name, reason in absent.items():
         print(f"without {name}: {reason}")
-    settings: dict[str, object] = {"network": str(model.hparams["network"]), "size": model.preprocessing["image_size"]}
+    settings = {"network": str(model.hparams["network"]), "size": model.preprocessing["image_size"]}
     settings |= {"calls": rows[0].num_calls, "block": BLOCK, "threads": threads}
     print(f"wrote {Result('latency', 'simulated cells', settings, rows, absent=absent).save()}")
 
 
-def spread_classes(model: CellModule, cells: Sequence[np.ndarray]) -> None:
+def spread_classes(model, cells):
     """Shift the last bias so that random weights call every class: else any two ways would agree."""
-    logits: list[torch.Tensor] = []
+    logits = []
     watch = model.register_forward_hook(lambda _, __, output: logits.append(output))
     way = ByTorch(model)
     for cell in cells:
@@ -106,11 +106,11 @@ def spread_classes(model: CellModule, cells: Sequence[np.ndarray]) -> None:
         last.bias -= torch.cat(logits).median(dim=0).values
 
 
-def make_ways(model: CellModule, threads: int, folder: Path) -> tuple[dict[str, tuple[str, Classify]], dict[str, str]]:
+def make_ways(model, threads, folder):
     """What there is on this machine, by name with a description; and what there is not, with the reason."""
-    ways: dict[str, tuple[str, Classify]] = {}
-    absent: dict[str, str] = {}
-    makers: dict[str, tuple[str, Callable[[], Classify]]] = {
+    ways = {}
+    absent = {}
+    makers = {
         "CPU, eager": ("fused pass, torch, channels last", lambda: ByTorch(_copy(model))),
         "CPU, torch.compile": ("fused pass, network by inductor", lambda: ByTorch(_copy(model, compiled=True))),
         "CPU, ONNX Runtime": ("one graph, preprocessing inside", lambda: ByOnnx(_copy(model), threads, folder)),
@@ -141,7 +141,7 @@ def make_ways(model: CellModule, threads: int, folder: Path) -> tuple[dict[str, 
     return ways, absent
 
 
-def _copy(model: CellModule, compiled: bool = False) -> CellModule:
+def _copy(model, compiled=False):
     hparams = {**model.hparams, "compile_network": compiled}
     made = CellModule(**hparams)
     made.load_state_dict(model.state_dict())
@@ -151,11 +151,11 @@ def _copy(model: CellModule, compiled: bool = False) -> CellModule:
 class ByTorch:
     """The engine's pass over the cell, then the network, on the CPU."""
 
-    def __init__(self, model: CellModule) -> None:
+    def __init__(self, model):
         self.model, self.preprocessing = model, Preprocessing.from_dict(model.preprocessing)
         self.zero, self.clock = torch.zeros(1, dtype=torch.int64), make_clock(0, 0)
 
-    def __call__(self, cell: np.ndarray) -> int:
+    def __call__(self, cell):
         height, width = (torch.tensor([side], dtype=torch.int32) for side in cell.shape)
         pool = CellPool(torch.from_numpy(cell.reshape(-1)), self.zero, height, width)
         values = self.preprocessing
@@ -169,7 +169,7 @@ class ByTorch:
 class ByOnnx:
     """The file of `fastcell export` in ONNX Runtime."""
 
-    def __init__(self, model: CellModule, threads: int, folder: Path) -> None:
+    def __init__(self, model, threads, folder):
         import onnxruntime
 
         from fastcell.inference.onnx import graph as onnx_graph
@@ -180,7 +180,7 @@ class ByOnnx:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, cell: np.ndarray) -> int:
+    def __call__(self, cell):
         (chances,) = self.session.run(["probabilities"], {"cell": cell[None, None]})
         return int(chances[0].argmax())
 
@@ -195,7 +195,7 @@ class ByGpu:
         half: the network under autocast to bfloat16.
     """
 
-    def __init__(self, model: CellModule, graph: bool, half: bool = False) -> None:
+    def __init__(self, model, graph, half=False):
         self.model, self.half = model.cuda(), half
         self.preprocessing = Preprocessing.from_dict(model.preprocessing)
         self.pixels = torch.zeros(_MOST_PIXELS, dtype=torch.uint8).pin_memory()
@@ -204,7 +204,7 @@ class ByGpu:
         self._pixels, self._sides = self.pixels.cuda(), self.sides.cuda()
         self._zero, self._clock = torch.zeros(1, dtype=torch.int64).cuda(), make_clock(0, 0).cuda()
         self._host, self._host_sides = self.pixels.numpy(), self.sides.numpy()
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.graph = None
         if not graph:
             return
         stream = torch.cuda.Stream()
@@ -217,7 +217,7 @@ class ByGpu:
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self._work()
 
-    def _work(self) -> None:
+    def _work(self):
         values = self.preprocessing
         self._pixels.copy_(self.pixels, non_blocking=True)
         self._sides.copy_(self.sides, non_blocking=True)
@@ -228,7 +228,7 @@ class ByGpu:
             )
             self.answer.copy_(self.model(images).argmax(dim=1), non_blocking=True)
 
-    def __call__(self, cell: np.ndarray) -> int:
+    def __call__(self, cell):
         self._host[: cell.size] = cell.reshape(-1)
         self._host_sides[:] = cell.shape
         if self.graph is None:
@@ -242,16 +242,16 @@ class ByGpu:
 class ByClassifier:
     """The classifier that `fastcell.load` gives, on a device."""
 
-    def __init__(self, model: CellModule, device: str) -> None:
+    def __init__(self, model, device):
         network = TorchNetwork(model, torch.device(device))
         preprocessing = Preprocessing.from_dict(model.preprocessing)
         self.classifier = Classifier(network, model.classes, preprocessing, model.hparams["loss"], threads=1)
 
-    def __call__(self, cell: np.ndarray) -> int:
+    def __call__(self, cell):
         return int(self.classifier.predict_proba(cell).argmax())
 
 
-def compare(ways: Mapping[str, tuple[str, Classify]], cells: Sequence[np.ndarray]) -> None:
+def compare(ways, cells):
     """Stop unless the ways agree on 99 % of the cells (bfloat16: 90 %): random weights leave some near a draw."""
     found = {name: np.array([way(cell) for cell in cells]) for name, (_, way) in ways.items()}
     first = next(iter(found.values()))
@@ -264,7 +264,7 @@ def compare(ways: Mapping[str, tuple[str, Classify]], cells: Sequence[np.ndarray
             raise SystemExit("classes differ: nothing timed")
 
 
-def time_calls(ways: Mapping[str, Classify], cells: Sequence[np.ndarray], num_blocks: int) -> dict[str, np.ndarray]:
+def time_calls(ways, cells, num_blocks):
     """Time of every call [us], (blocks, calls of a block), the ways in turns block by block."""
     spent = {name: np.zeros((num_blocks, BLOCK)) for name in ways}
     for way in ways.values():
@@ -281,7 +281,7 @@ def time_calls(ways: Mapping[str, Classify], cells: Sequence[np.ndarray], num_bl
     return spent
 
 
-def keep_awake(way: Classify, cells: Sequence[np.ndarray]) -> None:
+def keep_awake(way, cells):
     """Make calls that are not timed: a GPU lowers its clocks while the ways of the CPU have their turn."""
     end = time.perf_counter() + AWAKE_S
     for cell in itertools.cycle(cells):
@@ -290,7 +290,7 @@ def keep_awake(way: Classify, cells: Sequence[np.ndarray]) -> None:
             return
 
 
-def summarize(name: str, what: str, device: str, threads: int, spent: np.ndarray) -> LatencyRow:
+def summarize(name, what, device, threads, spent):
     """Percentiles of (blocks, calls) times [us] with their intervals."""
     points, low, high = percentiles(spent)
     pairs = zip(("p50", "p99", "p999"), points, low, high, strict=True)
@@ -302,7 +302,7 @@ def summarize(name: str, what: str, device: str, threads: int, spent: np.ndarray
     return LatencyRow(name, what, device, threads, spent.size, len(spent), max_us=float(spent.max()), **values)
 
 
-def percentiles(spent: np.ndarray, num_resamples: int = 1_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def percentiles(spent, num_resamples=1_000):
     """p50, p99 and p99.9 of (blocks, calls) times, (3,), and the bounds of their 95 % bootstrap intervals by block."""
     ranks = [50.0, 99.0, 99.9]
     rng = np.random.default_rng(0)
@@ -312,7 +312,7 @@ def percentiles(spent: np.ndarray, num_resamples: int = 1_000) -> tuple[np.ndarr
     return np.percentile(spent, ranks), low, high
 
 
-def print_latency(rows: Sequence[LatencyRow]) -> None:
+def print_latency(rows):
     """A line for each way."""
     print(f"\n{'[us]':<28}{'p50':>24}{'p99':>24}{'p99.9':>24}{'max':>10}{'n':>8}")
     for row in rows:

@@ -23,7 +23,6 @@ from planted import write_planted
 
 from fastcell.cli.compare import main as compare
 from fastcell.compare.runner import method_name
-from fastcell.dataset.manifest import Manifest
 from fastcell.errors import FastcellError
 
 
@@ -51,7 +50,7 @@ class Protocol:
     num_images: int
 
 
-def main() -> None:
+def main():
     """Make both sets, run the study on each, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=20_000, help="(%(default)s)")
@@ -61,7 +60,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="(%(default)s)")
     parser.add_argument("--size", type=int, default=64, help="side of the images [px] (%(default)s)")
     options = parser.parse_args()
-    rows: list[Protocol] = []
+    rows = []
     sets = [(f"background + {options.background:g}", options.background, "cnn,frame"), ("as simulated", 0.0, "frame")]
     with tempfile.TemporaryDirectory() as scratch:
         for number, (name, background, methods) in enumerate(sets):
@@ -85,7 +84,7 @@ def main() -> None:
     print(f"wrote {Result('leakage', 'synthetic cells with planted faults', settings, rows).save()}")
 
 
-def read_protocols(out: Path, data: str, manifest: Manifest) -> list[Protocol]:
+def read_protocols(out, data, manifest):
     """The rows of a study's folder, orders as its report has them, from the leakiest on."""
     entries = [row for row in read_csv(out / "accuracy.csv") if row["part"] == "test"]
     schemes = json.loads((out / "study.json").read_text(encoding="utf-8"))["schemes"]
@@ -113,7 +112,7 @@ def read_protocols(out: Path, data: str, manifest: Manifest) -> list[Protocol]:
     ]
 
 
-def _interval(row: dict[str, str], name: str) -> dict[str, float]:
+def _interval(row, name):
     return {"value": float(row[name]), "low": float(row["low"]), "high": float(row["high"])}
 
 

@@ -35,7 +35,6 @@ import signal
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,7 +103,7 @@ REFERENCES = {
     "loader-formats": ["stream + fused, ragged JPEG"],
     "loader-threads": ["webdataset + OpenCV, 1 core"],
 }
-PARTS: dict[str, dict[str, dict[str, Entry]]] = {
+PARTS = {
     "decode": {
         "loader": {
             "fastcell, stream + fused": Entry("as `fit` sets it up; one pass behind the decoder", "stream-fused"),
@@ -190,7 +189,7 @@ PARTS: dict[str, dict[str, dict[str, Entry]]] = {
 }
 
 
-def by_threads(most: int) -> dict[str, dict[str, Entry]]:
+def by_threads(most):
     """The part `threads`: contestants of `decode` with 1, 2, 4, ... logical cores. All live at once: not too many."""
     decoding = PARTS["decode"]["loader"]
     names = ("fastcell, stream + fused", "webdataset + OpenCV", "DALI alone", "FFCV, JPEG", "threads + simplejpeg")
@@ -205,7 +204,7 @@ def by_threads(most: int) -> dict[str, dict[str, Entry]]:
     }
 
 
-def main() -> None:
+def main():
     """Run the parts, print their tables and write their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=(*PARTS, "threads", "all"), default="decode", help="(%(default)s)")
@@ -241,10 +240,10 @@ class Data:
         num_cells: of the synthetic set.
     """
 
-    def __init__(self, folder: Path, num_cells: int) -> None:
+    def __init__(self, folder, num_cells):
         self.folder, self.num_cells = folder / f"cells-{num_cells}", num_cells
 
-    def manifest(self, form: str) -> Manifest:
+    def manifest(self, form):
         """The packed set of a form, a key of `DATA`."""
         path = self.folder / form
         if not (path / "dataset.json").exists():
@@ -252,14 +251,14 @@ class Data:
             self._make(form, path)
         return Manifest.open(path)
 
-    def source(self) -> Path:
+    def source(self):
         """The JPEG files as peers take them."""
         folder = self.folder / "source"
         if not (folder / "cells.npy").exists():
             write_source(self.manifest("jpeg"), folder)
         return folder
 
-    def _make(self, form: str, path: Path) -> None:
+    def _make(self, form, path):
         whole = SplitOptions((1.0, 0.0, 0.0))
         if form == "jpeg":
             synth([str(path), "--cells", str(self.num_cells), "--seed", "0", "--split", "100/0/0"])
@@ -276,13 +275,13 @@ class Data:
         pack(tar, path, layout="block" if form in ("block", "square") else "cell", split=whole)
         tar.unlink()
 
-    def references(self, rows: np.ndarray) -> np.ndarray:
+    def references(self, rows):
         """What images of JPEG rows must be, (n, 1, 128, 128) float32: decoded, resized, divided by the mean."""
         jpeg = self.manifest("jpeg")
         images = [resize(cell).astype(np.float32) for cell in read_cells(jpeg, rows)]
         return np.stack([image / image.mean() for image in images])[:, None]
 
-    def jpeg_rows(self, form: str) -> np.ndarray:
+    def jpeg_rows(self, form):
         """(N,) the row in the JPEG set of every cell of a form."""
         manifest = self.manifest(form)
         if form == "jpeg":
@@ -290,18 +289,18 @@ class Data:
         return np.array([int(Path(key).stem) for key in manifest.column("key")])
 
 
-def resize(cell: np.ndarray) -> np.ndarray:
+def resize(cell):
     """(H, W) uint8 to (128, 128) uint8."""
     return cv2.resize(cell, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
 
 
-def _npy(cell: np.ndarray) -> tuple[str, bytes]:
+def _npy(cell):
     out = io.BytesIO()
     np.save(out, cell)
     return "npy", out.getvalue()
 
 
-ENCODERS: dict[str, Callable[[np.ndarray], tuple[str, bytes]]] = {
+ENCODERS = {
     "png": lambda cell: ("png", cv2.imencode(".png", cell)[1].tobytes()),
     "raw": _npy,
     "block": _npy,
@@ -313,7 +312,7 @@ ENCODERS: dict[str, Callable[[np.ndarray], tuple[str, bytes]]] = {
 }
 
 
-def run(tables: dict[str, dict[str, Entry]], data: Data, options: argparse.Namespace) -> None:
+def run(tables, data, options):
     """One part: start, compare, time in turns, write one result for each table."""
     asked = tuple(options.only or [""])
     entries = {
@@ -322,8 +321,8 @@ def run(tables: dict[str, dict[str, Entry]], data: Data, options: argparse.Names
     # There it is what `auto` takes: once is enough.
     usual = "stream-fused-threads" if options.device == "cpu" else "stream-fused-dali"
     entries = {name: entry for name, entry in entries.items() if entry.mode != usual}
-    workers: dict[str, Worker] = {}
-    absent: dict[str, str] = {}
+    workers = {}
+    absent = {}
     try:
         for name, entry in entries.items():
             try:
@@ -337,7 +336,7 @@ def run(tables: dict[str, dict[str, Entry]], data: Data, options: argparse.Names
         for worker in workers.values():
             worker.close()
     cores = max(entry.threads or options.threads for entry in entries.values())
-    settings: dict[str, object] = {"cells": options.cells, "batch": BATCH, "size": SIZE, "cores": cores}
+    settings = {"cells": options.cells, "batch": BATCH, "size": SIZE, "cores": cores}
     packages = versions(entries, workers)
     for bench, table in tables.items():
         names = [name for name in table if name in workers]
@@ -353,9 +352,9 @@ def run(tables: dict[str, dict[str, Entry]], data: Data, options: argparse.Names
         print(f"wrote {result.save()}")
 
 
-def versions(entries: dict[str, Entry], workers: dict[str, Worker]) -> dict[str, str]:
+def versions(entries, workers):
     """Of the peers' packages, and of what else their environments have in another version than this one."""
-    found: dict[str, str] = {}
+    found = {}
     for name, worker in workers.items():
         program = entries[name].program
         for package, version in worker.packages.items():
@@ -366,7 +365,7 @@ def versions(entries: dict[str, Entry], workers: dict[str, Worker]) -> dict[str,
     return found
 
 
-def installed(package: str) -> str | None:
+def installed(package):
     """Its version in this environment."""
     try:
         return importlib.metadata.version(package)
@@ -384,7 +383,7 @@ TITLES = {
 }
 
 
-def start(name: str, entry: Entry, data: Data, options: argparse.Namespace) -> Worker:
+def start(name, entry, data, options):
     """A contestant that has run its first epoch and whose images are right.
 
     Raises:
@@ -421,7 +420,7 @@ def start(name: str, entry: Entry, data: Data, options: argparse.Namespace) -> W
     return worker
 
 
-def find_python(entry: Entry) -> str:
+def find_python(entry):
     """The Python that has what an entry needs: the one named for its program, or this one.
 
     Raises:
@@ -440,7 +439,7 @@ def find_python(entry: Entry) -> str:
     return sys.executable
 
 
-def compare(name: str, entry: Entry, worker: Worker, data: Data) -> None:
+def compare(name, entry, worker, data):
     """Hold images of a contestant against the reference, cell by cell.
 
     Raises:
@@ -459,7 +458,7 @@ def compare(name: str, entry: Entry, worker: Worker, data: Data) -> None:
         raise WorkerError(f"its images differ by up to {worst:.2f}, on average {average:.3f} grey levels; {bounds}")
 
 
-def contestant(name: str, entry: Entry, worker: Worker, options: argparse.Namespace) -> Contestant:
+def contestant(name, entry, worker, options):
     """How it takes its turns; a limit has no first batch, and its memory says nothing."""
     limit = name.startswith(LIMIT)
     return Contestant(

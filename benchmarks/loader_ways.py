@@ -28,13 +28,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
 from dali_index import write_dali_index
-from serve import Batches, Way, serve
+from serve import Way, serve
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
@@ -42,10 +41,6 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.ops.augmentation import Augmentation
 from fastcell.system import library_settings
-
-if TYPE_CHECKING:
-    from fastcell.loading.loader import BatchLoader
-    from fastcell.loading.settings import LoaderSettings
 
 SIZE, BATCH = 128, 256
 AFFINE = Augmentation(blur_sigma=0.0, noise_std=0.0)
@@ -61,9 +56,8 @@ class FastcellWay(Way):
         "fastcell.loading.stores.stream",
         "nvidia.dali.fn",
     )
-    loader: BatchLoader
 
-    def open(self) -> None:
+    def open(self):
         """The data module as a user sets it up."""
         options = self.options
         augmentation = AFFINE if options.augment else None
@@ -78,7 +72,7 @@ class FastcellWay(Way):
             self.decoder,
         )
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """The last batch is padded with cells of weight 0."""
         self.loader.set_epoch(number)
         for index, batch in enumerate(self.loader, start=1):
@@ -88,27 +82,20 @@ class FastcellWay(Way):
                 there = batch.weight > 0
                 yield batch.images[there], batch.cell_ids[there]
 
-    def in_order(self) -> Batches:
+    def in_order(self):
         """Numbers of cells as an array."""
         for images, rows in self.epoch(0):
             yield images, torch.as_tensor(rows).cpu().numpy()
 
 
-def fastcell_way(store: str, transform: str, decoder: str) -> type[FastcellWay]:
+def fastcell_way(store, transform, decoder):
     """A class for one combination."""
     return type("FastcellWay", (FastcellWay,), {"store": store, "transform": transform, "decoder": decoder})
 
 
 def training_loader(
-    path: Path,
-    store: str,
-    transform: str = "fused",
-    threads: int = 1,
-    augmentation: Augmentation | None = None,
-    device: torch.device | None = None,
-    batch: int = BATCH,
-    decoder: str = "auto",
-) -> BatchLoader:
+    path, store, transform="fused", threads=1, augmentation=None, device=None, batch=BATCH, decoder="auto"
+):
     """The engine's loader as a user would set it up, on a device of which no trainer tells it."""
     # Here, as peers and limits do without Lightning.
     from fastcell.loading.datamodule import CellDataModule
@@ -117,7 +104,7 @@ def training_loader(
     device = device or torch.device("cpu")
 
     class OnDevice(CellDataModule):
-        def _config(self) -> LoaderSettings:
+        def _config(self):
             return replace(super()._config(), device=device)
 
     module = OnDevice(
@@ -142,7 +129,7 @@ class Packed(Way):
     """A way over a packed data set."""
 
     @cached_property
-    def manifest(self) -> Manifest:
+    def manifest(self):
         """Of SOURCE."""
         return Manifest.open(self.options.source)
 
@@ -154,16 +141,16 @@ class WebDataset(Packed):
     modules = ("webdataset",)
     decoder = "opencv"
 
-    def open(self) -> None:
+    def open(self):
         """The loader; its workers are kept."""
         self.loader = webdataset_loader(self.options.source, self.options.workers, self.decoder, self.options.batch)
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """The key travels in the label's place."""
         for images, keys in self.loader:
             yield torch.as_tensor(images), keys
 
-    def in_order(self) -> Batches:
+    def in_order(self):
         """Rows of the keys."""
         row_of = {Path(key).with_suffix("").as_posix(): row for row, key in enumerate(self.manifest.column("key"))}
         for images, keys in self.epoch(0):
@@ -178,7 +165,7 @@ class WebDatasetPillow(WebDataset):
     decoder = "pillow"
 
 
-def webdataset_loader(data: Path, workers: int, decoder: str = "opencv", batch: int = BATCH) -> Any:
+def webdataset_loader(data, workers, decoder="opencv", batch=BATCH):
     """Webdataset as its documentation advises; batches of (images (B, 1, 128, 128), keys)."""
     import webdataset
 
@@ -191,16 +178,16 @@ def webdataset_loader(data: Path, workers: int, decoder: str = "opencv", batch: 
         .map_tuple(decode)
         .batched(batch)
     )
-    more: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if workers else {}
+    more = {"prefetch_factor": 4, "persistent_workers": True} if workers else {}
     return webdataset.WebLoader(source, batch_size=None, num_workers=workers, **more)
 
 
-def to_image(jpeg: bytes) -> np.ndarray:
+def to_image(jpeg):
     """What a user would write: decode, resize, divide by the mean; (1, 128, 128) float32."""
     return square(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE))
 
 
-def pillow_to_image(jpeg: bytes) -> np.ndarray:
+def pillow_to_image(jpeg):
     """The same with Pillow as decoder. Its own resize takes an average where a side shrinks, so cv2 does that."""
     import io
 
@@ -209,7 +196,7 @@ def pillow_to_image(jpeg: bytes) -> np.ndarray:
     return square(np.asarray(Image.open(io.BytesIO(jpeg)).convert("L")))
 
 
-def square(image: np.ndarray) -> np.ndarray:
+def square(image):
     """(H, W) uint8 to (1, 128, 128) float32, divided by its mean."""
     image = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR).astype(np.float32)
     return (image / image.mean())[None]
@@ -220,20 +207,20 @@ class Dali(Packed):
 
     modules = ("nvidia.dali.fn", "nvidia.dali.plugin.pytorch")
 
-    def prepare(self) -> None:
+    def prepare(self):
         """Write the index files."""
         self.files = write_dali_index(self.manifest, self.options.folder / "index")
 
-    def open(self) -> None:
+    def open(self):
         """Pipeline and iterator, which go on from epoch to epoch."""
         self.iterator = dali_iterator(self.files, self.options.threads, self.options.device, self.options.batch)
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """The iterator starts anew by itself."""
         for batch in self.iterator:
             yield batch[0]["images"], None
 
-    def in_order(self) -> Batches:
+    def in_order(self):
         """A second pipeline, which does not shuffle: its order is the manifest's."""
         begin, options = 0, self.options
         for batch in dali_iterator(self.files, options.threads, options.device, options.batch, shuffle=False):
@@ -242,13 +229,7 @@ class Dali(Packed):
             begin += len(images)
 
 
-def dali_iterator(
-    files: dict[str, list[str]],
-    threads: int,
-    device: torch.device | None = None,
-    batch: int = BATCH,
-    shuffle: bool = True,
-) -> Any:
+def dali_iterator(files, threads, device=None, batch=BATCH, shuffle=True):
     """DALI's own operators end to end, as in its documentation; batches of ``[{"images": (B, 1, 128, 128)}]``."""
     from nvidia.dali import fn, pipeline_def, types
     from nvidia.dali.plugin.pytorch import DALIGenericIterator, LastBatchPolicy
@@ -272,7 +253,7 @@ def dali_iterator(
 class Resized(Packed):
     """Resized cells in one array: (N, 1, 128, 128) uint8, a file of its own."""
 
-    def prepare(self) -> None:
+    def prepare(self):
         """Write the array."""
         self.path = self.options.folder / "pixels.npy"
         if not self.path.exists() or len(np.load(self.path, mmap_mode="r")) != len(self.manifest):
@@ -280,7 +261,7 @@ class Resized(Packed):
             np.save(self.path, np.stack(cells)[:, None])
 
 
-def resize(cell: np.ndarray) -> np.ndarray:
+def resize(cell):
     """(H, W) uint8 to (128, 128) uint8."""
     return cv2.resize(cell, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
 
@@ -288,7 +269,7 @@ def resize(cell: np.ndarray) -> np.ndarray:
 class Memmap(Resized):
     """torch DataLoader over a memory-mapped array."""
 
-    def open(self) -> None:
+    def open(self):
         """Map the file."""
         self.loader = DataLoader(
             _Mapped(self.path),
@@ -300,7 +281,7 @@ class Memmap(Resized):
             pin_memory=self.options.device.type == "cuda",
         )
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """uint8 to the device, where it is divided."""
         for pixels, rows in self.loader:
             images = pixels.to(self.options.device, non_blocking=True).float()
@@ -310,41 +291,41 @@ class Memmap(Resized):
 class _Mapped(Dataset):
     """Whole batches at a time, as torch fetches them where `__getitems__` is there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path):
         self.path = path
         self.num_cells = len(np.load(path, mmap_mode="r"))
 
-    def __len__(self) -> int:
+    def __len__(self):
         return self.num_cells
 
     @cached_property
-    def pixels(self) -> np.ndarray:
+    def pixels(self):
         """Mapped where it is read: in the worker."""
         return np.load(self.path, mmap_mode="r")
 
-    def __getitems__(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitems__(self, rows):
         return torch.from_numpy(self.pixels[rows]), torch.tensor(rows)
 
 
 class Tensor(Resized):
     """The whole set as one uint8 tensor on the device."""
 
-    def open(self) -> None:
+    def open(self):
         """Load it."""
         self.pool = torch.from_numpy(np.load(self.path)).to(self.options.device)
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """A random permutation, a batch of it at a time."""
         for rows in torch.randperm(len(self.pool), device=self.pool.device).split(self.options.batch):
             yield gather(self.pool, rows, self.options.augment), rows
 
-    def in_order(self) -> Batches:
+    def in_order(self):
         """Numbers of cells as an array."""
         for images, rows in self.epoch(0):
             yield images, torch.as_tensor(rows).cpu().numpy()
 
 
-def gather(pool: torch.Tensor, rows: torch.Tensor, affine: bool = False) -> torch.Tensor:
+def gather(pool, rows, affine=False):
     """Some cells of a uint8 pool (N, 1, 128, 128) as a batch, augmented by grid_sample where asked for."""
     images = pool[rows].float()
     if affine:
@@ -352,13 +333,13 @@ def gather(pool: torch.Tensor, rows: torch.Tensor, affine: bool = False) -> torc
     return images / images.mean((1, 2, 3), keepdim=True)
 
 
-def sample(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+def sample(images, maps):
     """Bilinear sample of (B, 1, S, S) at (B, 2, 3) maps in grid_sample's coordinates, -1..1."""
     grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def random_maps(count: int) -> torch.Tensor:
+def random_maps(count):
     """Flips, rotation, magnification and shift of `AFFINE`, in grid_sample's coordinates."""
     angle = torch.empty(count).uniform_(-1, 1) * np.deg2rad(AFFINE.rotation_deg)
     magnify = torch.empty(count).uniform_(1 / (1 + AFFINE.scale), 1 + AFFINE.scale)
@@ -372,7 +353,7 @@ def random_maps(count: int) -> torch.Tensor:
 class ReadAlone(Packed):
     """The bytes of the tars, page cache to process."""
 
-    def epoch(self, number: int) -> int:
+    def epoch(self, number):
         """In pieces."""
         piece = bytearray(1 << 20)
         for shard in self.manifest.info.shards:
@@ -385,19 +366,19 @@ class ReadAlone(Packed):
 class DecodeAlone(Packed):
     """cv2.imdecode of every cell, bytes already in memory."""
 
-    def open(self) -> None:
+    def open(self):
         """Read them."""
         tars = {shard["name"]: (self.manifest.path / shard["name"]).read_bytes() for shard in self.manifest.info.shards}
         columns = (self.manifest.column(name) for name in ("shard", "offset", "bytes"))
         self.cells = [tars[shard][offset : offset + size] for shard, offset, size in zip(*columns, strict=True)]
 
-    def epoch(self, number: int) -> int:
+    def epoch(self, number):
         """A part for each thread."""
         threads = self.options.threads
         with ThreadPoolExecutor(threads) as pool:
             return sum(pool.map(self._decode, [self.cells[start::threads] for start in range(threads)]))
 
-    def _decode(self, cells: list[Any]) -> int:
+    def _decode(self, cells):
         for jpeg in cells:
             cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
         return len(cells)
@@ -406,13 +387,13 @@ class DecodeAlone(Packed):
 class DecodeOwn(DecodeAlone):
     """The engine's loops for grey JPEG, a batch in a call, into memory of its own."""
 
-    def open(self) -> None:
+    def open(self):
         """Read them; their sides are in the manifest."""
         super().open()
         heights, widths = (self.manifest.column(name).tolist() for name in ("height", "width"))
         self.cells = list(zip(self.cells, heights, widths, strict=True))
 
-    def _decode(self, cells: list[Any]) -> int:
+    def _decode(self, cells):
         from fastcell.ops.jpeg import decode_jpegs
 
         for begin in range(0, len(cells), self.options.batch):
@@ -429,16 +410,16 @@ class DecodeOwn(DecodeAlone):
 class CopyAlone(Packed):
     """Decoded pixels in random order into a batch of their own, nothing computed."""
 
-    def open(self) -> None:
+    def open(self):
         """Decode."""
         self.cells = [np.ascontiguousarray(cell).reshape(-1) for cell in read_cells(self.manifest, self._rows())]
         most = sum(sorted(map(len, self.cells))[-self.options.batch :])
         self.batch = torch.empty(most, dtype=torch.uint8, pin_memory=self.options.device.type == "cuda")
 
-    def _rows(self) -> range:
+    def _rows(self):
         return range(len(self.manifest))
 
-    def epoch(self, number: int) -> int:
+    def epoch(self, number):
         """A batch at a time, one thread."""
         order, out = np.random.default_rng(number).permutation(len(self.cells)).tolist(), self.batch.numpy()
         for begin in range(0, len(order), self.options.batch):
@@ -454,12 +435,12 @@ class CopyAlone(Packed):
 class WriteAlone(Packed):
     """What every way has to do at least: write the batch."""
 
-    def open(self) -> None:
+    def open(self):
         """Where it goes."""
         size = self.options.size
         self.batch = torch.empty((self.options.batch, 1, size, size), device=self.options.device)
 
-    def epoch(self, number: int) -> int:
+    def epoch(self, number):
         """One constant, one thread."""
         num_batches = -(-len(self.manifest) // self.options.batch)
         for value in range(num_batches):
@@ -467,7 +448,7 @@ class WriteAlone(Packed):
         return num_batches * self.options.batch
 
 
-WAYS: dict[str, type[Way]] = {
+WAYS = {
     **{
         f"{store}-{how}": fastcell_way(store, how, decoder)
         for store in ("stream", "bank")

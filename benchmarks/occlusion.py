@@ -6,17 +6,14 @@ second; 100 maps are what the command draws.
     python benchmarks/occlusion.py [--network cellnet] [--size 128] [--threads 2] [--rounds 5]
 """
 
-from __future__ import annotations
-
 import argparse
-from collections.abc import Callable
 
 from fastcell.system import library_settings, resources
 
 library_settings.limit_spinning()
 
 import torch
-from harness import Result, Work, print_rows, time_turns
+from harness import Result, print_rows, time_turns
 
 from fastcell.explain.occlusion import POSITIONS, occlusion_maps
 from fastcell.models.registry import create_network
@@ -24,7 +21,7 @@ from fastcell.models.registry import create_network
 WHOLE = "covered images whole"
 
 
-def main() -> None:
+def main():
     """Run the benchmark, print its table and write its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="cellnet", help="cellnet, cellnet-wide or gao (%(default)s)")
@@ -37,13 +34,13 @@ def main() -> None:
     device = torch.device("cuda" if resources.has_gpu() else "cpu")
     torch.manual_seed(0)
     network = create_network(options.network, 4, options.size).to(device, memory_format=torch.channels_last)
-    contestants: dict[str, tuple[str, Work]] = {
+    contestants = {
         WHOLE: ("batches of 256, channels last", maps(network, options.size, device, 1, by_parts=False)),
         "only what changes": ("windows around the square", maps(network, options.size, device, 4, by_parts=True)),
     }
     rows = time_turns(contestants, options.rounds).rows(WHOLE)
     print_rows(rows, WHOLE)
-    settings: dict[str, object] = {
+    settings = {
         "network": options.network,
         "size": options.size,
         "places": POSITIONS**2,
@@ -52,12 +49,12 @@ def main() -> None:
     print(f"wrote {Result('occlusion', 'white noise', settings, rows).save()}")
 
 
-def maps(network: torch.nn.Module, size: int, device: torch.device, num: int, by_parts: bool) -> Callable[[], int]:
+def maps(network, size, device, num, by_parts):
     """Make the maps of `num` images."""
     images = torch.rand(num, 1, size, size, device=device) * 2
     labels = torch.zeros(num, dtype=torch.int64, device=device)
 
-    def work() -> int:
+    def work():
         occlusion_maps(network, images, labels, by_parts=by_parts)  # ends on the CPU: the device is waited for
         return num
 

@@ -1,7 +1,5 @@
 """The percentile bootstrap: what the intervals of fastcell are compared with, for many simulated sets at once."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 
@@ -9,9 +7,7 @@ Floats = npt.NDArray[np.float64]
 NUM_DRAWS = 500
 
 
-def share_by_group(
-    hits: npt.NDArray[np.int64], cells: npt.NDArray[np.int64], rng: np.random.Generator
-) -> tuple[Floats, Floats]:
+def share_by_group(hits, cells, rng):
     """Return the limits (sets,) of the share of hits, (sets, groups); whole groups are drawn."""
     drawn = _times(hits.shape, rng)
     shares = (drawn @ hits[:, :, None])[..., 0] / (drawn @ cells[:, :, None])[..., 0]
@@ -19,16 +15,14 @@ def share_by_group(
     return low, high
 
 
-def mean_by_group(values: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def mean_by_group(values, rng):
     """Return the limits (sets,) of the mean of values, (sets, groups)."""
     means = (_times(values.shape, rng) @ values[:, :, None])[..., 0] / values.shape[1]
     low, high = np.quantile(means, [0.025, 0.975], axis=1)
     return low, high
 
 
-def corrected_counts(
-    called: npt.NDArray[np.int64], tables: npt.NDArray[np.int64], rng: np.random.Generator
-) -> tuple[Floats, Floats]:
+def corrected_counts(called, tables, rng):
     """Return the limits (K,) of corrected counts from posterior draws; groups are weighted at random from 5 on.
 
     Rows of the confusion rates are drawn from the Dirichlet distribution of their counts (Jeffreys' prior), the called
@@ -47,7 +41,7 @@ def corrected_counts(
     return low, high
 
 
-def _times(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+def _times(shape, rng):
     """Draw how often each group occurs, (sets, draws, groups)."""
     sets, groups = shape
     return rng.multinomial(groups, np.full(groups, 1 / groups), (sets, NUM_DRAWS)).astype(np.float64)

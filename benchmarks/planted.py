@@ -11,17 +11,13 @@ classes makes many copies of each, and augmenting before splitting puts them on 
         --data.image_size 64
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
 from audit import background_plant, make_cells, write_set
 
-from fastcell.dataset.manifest import Manifest
 
-
-def main() -> None:
+def main():
     """Write the images and the packed set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder for images/ and set/")
@@ -37,7 +33,7 @@ def main() -> None:
     print(f"wrote {manifest.path}: {len(manifest):,} cells, {what}")
 
 
-def write_planted(out: Path, num_cells: int, background: float, num_rare: int, seed: int) -> Manifest:
+def write_planted(out, num_cells, background, num_rare, seed):
     """Images in ``out/images`` and the packed set in ``out/set``.
 
     Args:

@@ -17,10 +17,8 @@ import contextlib
 import io
 import itertools
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fastcell.system import library_settings, resources
 
@@ -29,10 +27,9 @@ library_settings.limit_spinning()  # before torch is there, as the command line 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from harness import Contestant, Result, Row, Turns, print_rows, time_turns
+from harness import Contestant, Result, print_rows, time_turns
 from linked_rows import SHARD_CELLS, make_rows
 
-from fastcell.dataset.manifest import Manifest
 from fastcell.loading.bank_loader import BankLoader
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.order import StoredOrder
@@ -53,7 +50,7 @@ WAYS = {
 }
 
 
-def main() -> None:
+def main():
     """Run a part, print its table and write its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("rates", "latency"), default="rates", help="(%(default)s)")
@@ -80,18 +77,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = run_rates(Path(folder), cells, options.rows, options.network, options.size, batch, options.rounds)
     print_rows(rows, "cell layout")
-    settings: dict[str, object] = {"network": options.network, "size": options.size, "batch": batch, "cells": cells}
+    settings = {"network": options.network, "size": options.size, "batch": batch, "cells": cells}
     settings["rows"] = options.rows or cells
     settings["precision"] = precision()
     print(f"wrote {Result('predict', 'synthetic cells', settings, rows).save()}")
 
 
-def precision() -> str:
+def precision():
     """As `fastcell predict` chooses it."""
     return "32-true" if not resources.has_gpu() else "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
-def make_model(network: str, size: int) -> CellModule:
+def make_model(network, size):
     """A classifier of the simulator's classes with random weights: they cost what trained ones cost."""
     torch.manual_seed(0)
     classes = ["MB231", "MCF7", "PBMC", "THP1"]
@@ -99,9 +96,7 @@ def make_model(network: str, size: int) -> CellModule:
     return CellModule(network, classes=classes, preprocessing=preprocessing).eval()
 
 
-def run_rates(
-    folder: Path, cells: int, num_rows: int | None, network: str, size: int, batch: int, rounds: int
-) -> list[Row]:
+def run_rates(folder, cells, num_rows, network, size, batch, rounds):
     """Make data and checkpoint, time everything in turns, name what binds."""
     checkpoint = folder / "model.ckpt"
     trainer = make_trainer()
@@ -115,9 +110,9 @@ def run_rates(
             sets[way] = make_rows(sets[way], folder / f"{layout}-rows", num_rows, min(cells, SHARD_CELLS))
     sets["bank"] = sets["block layout"]
     kept = Kept()
-    common: dict[str, Any] = {"size": size, "batch": batch, "device": "cuda:0" if resources.has_gpu() else "cpu"}
+    common = {"size": size, "batch": batch, "device": "cuda:0" if resources.has_gpu() else "cpu"}
     common["threads"] = resources.num_cpus()
-    contestants: dict[str, Contestant] = {}
+    contestants = {}
     for way, what in WAYS.items():
         module = lambda way=way: make_module(sets[way], checkpoint, batch, kept if way == "bank" else None)  # noqa: E731
         work = Command(module, checkpoint, folder / "predictions.parquet")
@@ -129,7 +124,7 @@ def run_rates(
     return name_limits(turns)
 
 
-def name_limits(turns: Turns) -> list[Row]:
+def name_limits(turns):
     """Rows of all contestants; those of whole ways say which of their limits is the lower one."""
     rows = {row.contestant: row for row in turns.rows("cell layout")}
     for way in WAYS:
@@ -150,11 +145,11 @@ class Kept:
 class InMemory(CellDataModule):
     """Prediction from a bank: what several models on the same cells, or flips, would do."""
 
-    def __init__(self, path: str, kept: Kept, **options: Any) -> None:
+    def __init__(self, path, kept, **options):
         super().__init__(path, **options)
         self.kept = kept
 
-    def predict_dataloader(self) -> BankLoader:
+    def predict_dataloader(self):
         view, config = self.view("predict"), self._config()
         assert view is not None
         if self.kept.bank is None:
@@ -172,21 +167,21 @@ class InMemory(CellDataModule):
         return BankLoader(self.kept.bank, view, order, self.preprocessing, config, labels=self._labels())
 
 
-def make_module(manifest: Manifest, checkpoint: Path, batch: int, kept: Kept | None) -> CellDataModule:
+def make_module(manifest, checkpoint, batch, kept):
     """The data as the command presents them; from memory with `kept`."""
     path, model = str(manifest.path), load_classifier(checkpoint)
-    options: dict[str, Any] = {"eval_batch_size": batch}
+    options = {"eval_batch_size": batch}
     module = CellDataModule(path, **options) if kept is None else InMemory(path, kept, **options)
     module.use_preprocessing(Preprocessing.from_dict(model.preprocessing), model.classes)
     return module
 
 
-def make_trainer(*callbacks: pl.Callback) -> pl.Trainer:
+def make_trainer(*callbacks):
     """As the command makes it."""
     return pl.Trainer(
         accelerator="gpu" if resources.has_gpu() else "cpu",
         devices=1,
-        precision=precision(),  # type: ignore[arg-type]
+        precision=precision(),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -199,10 +194,10 @@ def make_trainer(*callbacks: pl.Callback) -> pl.Trainer:
 class Command:
     """One run of the command behind its imports."""
 
-    def __init__(self, module: Callable[[], CellDataModule], checkpoint: Path, out: Path) -> None:
+    def __init__(self, module, checkpoint, out):
         self.module, self.checkpoint, self.out = module, checkpoint, out
 
-    def __call__(self) -> int:
+    def __call__(self):
         throughput = Throughput()
         trainer = make_trainer(throughput)
         data, model = self.module(), load_classifier(self.checkpoint)
@@ -215,10 +210,10 @@ class Command:
 class Loading:
     """The batches of a run, which nobody looks at."""
 
-    def __init__(self, module: Callable[[], CellDataModule]) -> None:
+    def __init__(self, module):
         self.module = module
 
-    def __call__(self) -> int:
+    def __call__(self):
         data = self.module()
         data.trainer = make_trainer()  # tells it the device
         data.setup("predict")
@@ -231,14 +226,14 @@ class Loading:
 class Looping:
     """The network on one batch, as often as the cells take."""
 
-    def __init__(self, data: CellDataModule, checkpoint: Path, cells: int) -> None:
+    def __init__(self, data, checkpoint, cells):
         data.trainer = trainer = make_trainer()
         data.setup("predict")
         self.batch = next(iter(data.predict_dataloader()))
         self.model = load_classifier(checkpoint).to(self.batch.images.device)
         self.context, self.steps = trainer.precision_plugin, -(-cells // len(self.batch.images))
 
-    def __call__(self) -> int:
+    def __call__(self):
         for _ in itertools.repeat(None, self.steps):
             with torch.inference_mode(), self.context.forward_context():
                 last = self.model.predict_probabilities(self.batch.images)
@@ -246,7 +241,7 @@ class Looping:
         return self.steps * len(self.batch.images)
 
 
-def synchronize(device: torch.device) -> None:
+def synchronize(device):
     """Wait for a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -6,17 +6,12 @@ which other work on the machine changes least. Beside each backend stands the sh
     python benchmarks/predict_backends.py "T cells, CellNet 128 px=RUN=DATA" ... [--rounds 3]
 """
 
-from __future__ import annotations
-
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 from backends import INSTRUCTIONS
-from harness import Contestant, Done, Result, Row, cpu_seconds, print_rows, time_turns
+from harness import Contestant, Done, Result, cpu_seconds, print_rows, time_turns
 
 from fastcell.cli.main import main as fastcell
 from fastcell.inference.backends.programs import can_run, versions
@@ -27,13 +22,13 @@ REFERENCE = ("torch", "fp32")
 BACKENDS = (REFERENCE, ("torch", "bf16"), ("onnxruntime", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
 
 
-def measure(case: str, rounds: int, scratch: Path) -> list[Row]:
+def measure(case, rounds, scratch):
     """Return a row for each backend of one case."""
     name, run, data = case.split("=")
     outs = {pair: scratch / f"{'-'.join(pair)}.parquet" for pair in BACKENDS if can_run(*pair, False)}
 
-    def predicted(pair: tuple[str, str]) -> Callable[[], Done]:
-        def work() -> Done:
+    def predicted(pair):
+        def work():
             outs[pair].unlink(missing_ok=True)
             begun = cpu_seconds()
             words = ["--backend", pair[0], "--precision", pair[1]]
@@ -54,17 +49,17 @@ def measure(case: str, rounds: int, scratch: Path) -> list[Row]:
     return rows
 
 
-def classes_in(table: Path) -> np.ndarray:
+def classes_in(table):
     """Return the classes (N,) in a file of predictions, in the order of the cells."""
     return pq.read_table(table).sort_by("key").column("class").to_numpy(zero_copy_only=False)
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="+", metavar="NAME=RUN=DATA")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    rows: list[Row] = []
+    rows = []
     for case in arguments.cases:
         with scratch_folder() as scratch:
             rows += measure(case, arguments.rounds, scratch)

@@ -10,8 +10,6 @@ Twenty pairs in turns, each of the same work on the same cells, on one core; the
     python benchmarks/price.py [--cells 4000] [--pairs 20]
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
@@ -36,7 +34,7 @@ EVERY_MINUTES = 5.0
 READINGS = 5  # epochs of reading in one turn: one alone is a fifth of a second
 
 
-def main() -> None:
+def main():
     """Run the benchmark, print its table and write its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=4_000, help="synthetic cells (%(default)s)")
@@ -64,7 +62,7 @@ def main() -> None:
         loader = module.train_dataloader()
         assert isinstance(loader, CellLoader)
         turns = time_turns(contestants, options.pairs)
-    settings: dict[str, object] = {"cells": options.cells, "pairs": options.pairs, "cores": 1}
+    settings = {"cells": options.cells, "pairs": options.pairs, "cores": 1}
     rows = []
     for name in ("reading", "training"):
         checked, plain = (turns.cpu_us[:, turns.names.index(each)] for each in (f"{name}, checked", name))
@@ -78,7 +76,7 @@ def main() -> None:
     print("wrote", Result("price", "synthetic cells", settings, rows).save())
 
 
-def read(loader: CellLoader, hashed: bool) -> int:
+def read(loader, hashed):
     """Some epochs of the stream; hashed as in the first, or not, as in all later ones."""
     cells = 0
     for epoch in range(READINGS):
@@ -88,7 +86,7 @@ def read(loader: CellLoader, hashed: bool) -> int:
     return cells
 
 
-def train(data: Path, points: Path, checked: bool) -> int:
+def train(data, points, checked):
     """One epoch of training; without checks the hashes count as taken."""
     pl.seed_everything(0)
     shutil.rmtree(points, ignore_errors=True)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from harness import Result, Work, print_rows, time_turns
+from harness import Result, print_rows, time_turns
 
 from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import Manifest
@@ -91,7 +91,7 @@ class Dropped:
     most: str
 
 
-def main() -> None:
+def main():
     """Run the parts, print their tables and write their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=4096, help="cells in one round (%(default)s)")
@@ -112,7 +112,7 @@ def main() -> None:
         print(
             f"{row.kind:<10} {row.faults:<11} {row.num:>6}  {row.recall:.4f} ({row.low:.4f}..{row.high:.4f})  {at_even}"
         )
-    settings: dict[str, object] = {"cells": options.found_cells, "seed": SEED, "kept": KEPT}
+    settings = {"cells": options.found_cells, "seed": SEED, "kept": KEPT}
     print(f"wrote {Result('quality-found', 'simulated cells, half of them with a fault', settings, found).save()}")
     with tempfile.TemporaryDirectory() as folder:
         rows = time_turns(stages(Path(folder), options.cells), options.rounds).rows(DECODE)
@@ -121,7 +121,7 @@ def main() -> None:
     print(f"wrote {Result('quality', 'simulated ATOM frames', settings, rows).save()}")
 
 
-def drop(source: Path) -> Dropped:
+def drop(source):
     """Pack a set of real cells and assess it."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = pack(source, Path(folder) / "cells", pattern=REAL[source.name], split=SplitOptions(None), jobs=1)
@@ -143,7 +143,7 @@ def drop(source: Path) -> Dropped:
     return row
 
 
-def find(num_cells: int, milder: bool) -> list[Found]:
+def find(num_cells, milder):
     """Score simulated cells and count what is found, by kind."""
     rows = simulate.draw_parameters(np.arange(num_cells), SEED + milder, 0.5)
     if milder:
@@ -163,7 +163,7 @@ def find(num_cells: int, milder: bool) -> list[Found]:
     return found
 
 
-def drawn(rows: np.ndarray) -> list[np.ndarray]:
+def drawn(rows):
     """Features of cells with these parameters, stored as JPEG, some hundred at a time."""
     import cv2
 
@@ -175,7 +175,7 @@ def drawn(rows: np.ndarray) -> list[np.ndarray]:
     return parts
 
 
-def weaken(rows: np.ndarray) -> None:
+def weaken(rows):
     """Make the faults milder, in place."""
     fields = parameter_columns.F
     share = np.random.default_rng(SEED).random(len(rows))
@@ -199,7 +199,7 @@ def weaken(rows: np.ndarray) -> None:
                 row[one], row[other] = middle - half, middle + half
 
 
-def stages(folder: Path, num_cells: int) -> dict[str, tuple[str, Work]]:
+def stages(folder, num_cells):
     """What is timed."""
     sets = {layout: synthesize(folder / layout, num_cells, 1, layout=layout, jobs=1) for layout in ("cell", "block")}
     files = [cell.encode() for cell in simulate.simulate(num_cells, 1)]
@@ -209,17 +209,17 @@ def stages(folder: Path, num_cells: int) -> dict[str, tuple[str, Work]]:
     pool, offsets = np.concatenate([cell.ravel() for cell in cells]), np.cumsum(area) - area
     mean = f"{np.mean(area):,.0f} pixels a cell on average"
 
-    def decoding() -> int:
+    def decoding():
         for file in files:
             decode(file, "jpg")
         return num_cells
 
-    def measuring() -> int:
+    def measuring():
         cell_features(pool, offsets, heights, widths)
         return num_cells
 
-    def whole(path: Path) -> Work:
-        def work() -> int:
+    def whole(path):
+        def work():
             manifest = Manifest.open(path)
             features = measure_cells(manifest, jobs=1)
             found = assess(manifest, features)

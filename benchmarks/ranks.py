@@ -20,10 +20,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from harness import Contestant, Done, Result, print_rows, time_turns
@@ -51,7 +50,7 @@ class Costs:
     cell_bytes: float
     bandwidth: float
 
-    def rate(self, num_ranks: int, threads: int) -> float:
+    def rate(self, num_ranks, threads):
         """Cells/s of that many processes of that many threads, each with a core."""
         alone = num_ranks / (self.single_us * 1e-6)
         cores = num_ranks * threads / ((self.single_us + self.shared_us) * 1e-6)
@@ -66,7 +65,7 @@ class _Turn(NamedTuple):
     cpu_s: float
 
 
-def run(base: Manifest, rounds: int) -> None:
+def run(base, rounds):
     """Measure on the stored set, print, write the result `scale-ranks`."""
     cores = sorted(os.sched_getaffinity(0))
     workers = [Worker(base.path, rank) for rank in range(2)]
@@ -75,8 +74,8 @@ def run(base: Manifest, rounds: int) -> None:
         print("one core only: two processes share it")
     places = [[cores[0]], [cores[-1]]]
 
-    def together(which: str, num_ranks: int, threads: int) -> Callable[[], Done]:
-        def work() -> Done:
+    def together(which, num_ranks, threads):
+        def work():
             for rank, worker in enumerate(workers[:num_ranks]):
                 worker.send([which, rank, num_ranks, threads, cores if threads > 1 else places[rank]])
             done = [_Turn(*worker.answer()) for worker in workers[:num_ranks]]
@@ -94,7 +93,7 @@ def run(base: Manifest, rounds: int) -> None:
             name = f"{which}, {num_ranks} x {threads}"
             told = f"{what}: {num_ranks} process{'es' * (num_ranks > 1)}, {threads} thread{'s' * (threads > 1)} each"
             work = together(which, num_ranks, threads)
-            options: dict[str, Any] = {"size": SIZE, "batch": BATCH, "dtype": "float32"}
+            options = {"size": SIZE, "batch": BATCH, "dtype": "float32"}
             contestants[name] = Contestant(
                 told, work, data="synthetic JPEG cells", threads=num_ranks * threads, **options
             )
@@ -107,7 +106,7 @@ def run(base: Manifest, rounds: int) -> None:
     finally:
         for worker in workers:
             worker.close()
-    settings: dict[str, object] = {"cells": len(base)}
+    settings = {"cells": len(base)}
     rows = []
     for which in ("stream", "bank"):
         reference = f"{which}, 1 x 1"
@@ -125,7 +124,7 @@ def run(base: Manifest, rounds: int) -> None:
     print(f"wrote {Result('scale-ranks', 'synthetic cells', settings, rows).save()}", flush=True)
 
 
-def make_costs(total_us: float, single_us: float, base: Manifest, decoded: bool, bandwidth: float) -> Costs:
+def make_costs(total_us, single_us, base, decoded, bandwidth):
     """Costs of a cell.
 
     Args:
@@ -140,7 +139,7 @@ def make_costs(total_us: float, single_us: float, base: Manifest, decoded: bool,
     return Costs(single_us, max(total_us - single_us, 0.0), traffic + 4 * SIZE**2, bandwidth)
 
 
-def describe(which: str, costs: Costs, measured: dict[str, float]) -> list[str]:
+def describe(which, costs, measured):
     """The model beside what was measured, and what it says of 16 cores."""
     work = f"single {costs.single_us:.1f} us, shared {costs.shared_us:.1f} us"
     lines = [f"{which}: {work}, {costs.cell_bytes:,.0f} bytes a cell, copies {costs.bandwidth / 1e9:.1f} GB/s"]
@@ -156,32 +155,31 @@ def describe(which: str, costs: Costs, measured: dict[str, float]) -> list[str]:
 class Worker:
     """A process that makes batches when it is told to."""
 
-    def __init__(self, path: Path, rank: int) -> None:
+    def __init__(self, path, rank):
         command = [sys.executable, __file__, str(path)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.rank = rank
 
-    def send(self, order: Sequence[object]) -> None:
+    def send(self, order):
         """Tell it what to do."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
 
-    def answer(self) -> list[Any]:
+    def answer(self):
         """What it measured."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f"rank {self.rank} ended with status {self.process.wait()}")
-        found: list[Any] = json.loads(line)
-        return found
+        return json.loads(line)
 
-    def ask(self, order: Sequence[object]) -> list[Any]:
+    def ask(self, order):
         """Both."""
         self.send(order)
         return self.answer()
 
-    def close(self) -> None:
+    def close(self):
         """End it."""
         assert self.process.stdin is not None
         self.process.stdin.close()
@@ -195,21 +193,21 @@ class Loaders:
         manifest: whose cells, all of them.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest):
         from fastcell.dataset.views import ViewConfig, select
 
         self.view = select(manifest, ViewConfig())
-        self._made: dict[tuple[str, int, int, int], Any] = {}
+        self._made = {}
         self._epoch = 0
 
-    def loader(self, which: str, rank: int, num_ranks: int, threads: int) -> Any:
+    def loader(self, which, rank, num_ranks, threads):
         """The loader of a rank, shuffled, not augmented."""
         key = (which, rank, num_ranks, threads)
         if key not in self._made:
             self._made[key] = self._make(*key)
         return self._made[key]
 
-    def _make(self, which: str, rank: int, num_ranks: int, threads: int) -> Any:
+    def _make(self, which, rank, num_ranks, threads):
         from fastcell.loading.bank_loader import BankLoader
         from fastcell.loading.loader import CellLoader
         from fastcell.loading.order import BankOrder
@@ -228,7 +226,7 @@ class Loaders:
         bank.fill()
         return BankLoader(bank, self.view, order, preprocessing, config)
 
-    def epoch(self, which: str, rank: int, num_ranks: int, threads: int) -> _Turn:
+    def epoch(self, which, rank, num_ranks, threads):
         """One epoch from the tars, eight from memory, which are short."""
         loader = self.loader(which, rank, num_ranks, threads)
         cells = 0
@@ -239,7 +237,7 @@ class Loaders:
             cells += sum(len(batch.images) for batch in loader)
         return _Turn(cells, time.perf_counter() - start, time.process_time() - cpu)
 
-    def single(self, which: str) -> float:
+    def single(self, which):
         """CPU time of a cell that one process does one cell after another [s]."""
         loader = self.loader(which, 0, 1, 1)
         start = time.process_time()
@@ -260,7 +258,7 @@ class Loaders:
         return (time.process_time() - start) / int(edges[-1])
 
 
-def copy_bandwidth(size: int = 1 << 28) -> float:
+def copy_bandwidth(size=1 << 28):
     """Bytes read and written per second by a copy of `size` bytes; the best of five."""
     source, target = np.ones(size, np.uint8), np.empty(size, np.uint8)
     best = 0.0
@@ -271,7 +269,7 @@ def copy_bandwidth(size: int = 1 << 28) -> float:
     return best
 
 
-def main() -> None:
+def main():
     """The worker: takes orders as JSON lines, answers likewise."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("data", type=Path)
@@ -292,7 +290,7 @@ def main() -> None:
         print(json.dumps(loaders.epoch(*which)), flush=True)
 
 
-def _pin(cores: Sequence[int]) -> None:
+def _pin(cores):
     """Give all threads of this process these cores."""
     for task in os.listdir("/proc/self/task"):
         os.sched_setaffinity(int(task), cores)

@@ -47,13 +47,13 @@ class Step:
     test_accuracy_before: float | None = None
 
 
-def main() -> None:
+def main():
     """Run the commands of both checkouts, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tcell", type=Path, help="folder of the T cells, DONOR/CLASS/IMAGE")
     parser.add_argument("--before", type=Path, help="an earlier checkout")
     options = parser.parse_args()
-    steps: dict[str, Step] = {}
+    steps = {}
     for checkout in [HERE, *([options.before.resolve()] if options.before else [])]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -78,17 +78,17 @@ def main() -> None:
     print(f"wrote {saved}")
 
 
-def head_of(checkout: Path) -> str:
+def head_of(checkout):
     """Return the short hash of a checkout's commit."""
     words = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def run_commands(folder: Path, checkout: Path) -> list[tuple[str, int, float | None]]:
+def run_commands(folder, checkout):
     """Run all commands in a folder with ``images/CLASS/RECORDING_NAME``: each with its exit code and test accuracy."""
-    found: list[tuple[str, int, float | None]] = []
+    found = []
 
-    def run(command: str, *words: str) -> int:
+    def run(command, *words):
         environment = {**os.environ, "PYTHONPATH": str(checkout)}
         done = subprocess.run([sys.executable, "-m", "fastcell", *words], cwd=folder, env=environment, check=False)
         runs = sorted(folder.glob("runs/*/metrics.json")) if words[0] == "fit" and done.returncode == 0 else []
@@ -117,7 +117,7 @@ def run_commands(folder: Path, checkout: Path) -> list[tuple[str, int, float | N
     return found
 
 
-def write_recordings(folder: Path, num: int = 60) -> None:
+def write_recordings(folder, num=60):
     """Write images of two classes that look alike, of one recording each; the recordings differ in brightness."""
     rng = np.random.default_rng(0)
     for name, recording, level in (("alive", "rec1", 80), ("dead", "rec2", 110)):
@@ -128,7 +128,7 @@ def write_recordings(folder: Path, num: int = 60) -> None:
             cv2.imwrite(str(folder / name / f"{recording}_{number:03d}.png"), image)
 
 
-def copy_donors(cells: Path, folder: Path) -> None:
+def copy_donors(cells, folder):
     """Copy the quiescent cells of donor 1 and the activated cells of donor 4."""
     for name, donor in (("quiescent", "donor_1"), ("activated", "donor_4")):
         (folder / name).mkdir(parents=True)

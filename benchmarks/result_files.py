@@ -5,20 +5,16 @@ compress better. Six significant digits are more than any spread between rounds 
 more than `MOST_BYTES` is compressed; ``xzcat`` shows it.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import lzma
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 DIGITS = 6
 MOST_BYTES = 1_000
 
 
-def write_result(path: Path, result: Mapping[str, Any]) -> Path:
+def write_result(path, result):
     """Write a result whose ``rows`` are mappings of the same keys; the file appears whole or not at all.
 
     Args:
@@ -51,26 +47,26 @@ def write_result(path: Path, result: Mapping[str, Any]) -> Path:
     return path
 
 
-def read_result(path: Path) -> dict[str, Any]:
+def read_result(path):
     """Return the result in a file, with ``rows`` as dictionaries."""
     content = path.read_bytes()
     decompress = {".xz": lzma.decompress, ".gz": gzip.decompress}.get(path.suffix, bytes)
-    result: dict[str, Any] = json.loads(decompress(content))
+    result = json.loads(decompress(content))
     columns = result.pop("columns")
     result["rows"] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return result
 
 
-def result_paths(folder: Path, pattern: str = "*") -> list[Path]:
+def result_paths(folder, pattern="*"):
     """Return the result files of a folder whose names without ``.json`` match `pattern`, sorted by name."""
     return sorted(path for end in (".json", ".json.xz", ".json.gz") for path in folder.glob(pattern + end))
 
 
-def _dump(value: Any) -> str:
+def _dump(value):
     return json.dumps(_rounded(value), ensure_ascii=False, separators=(",", ":"))
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value):
     """Round floats, also within lists and dictionaries."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")

@@ -20,12 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -76,7 +74,7 @@ class Measured:
     num_rounds: int
 
 
-def main() -> None:
+def main():
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="cells of the set (%(default)s)")
@@ -95,13 +93,13 @@ def main() -> None:
             Measured(name, what, rounds[0][name][1], float(np.median(values)), min(values), max(values), len(values))
         )
         print(f"{name:15} {rows[-1].value:10.3f} ({min(values):.3f} to {max(values):.3f}) {rows[-1].unit}")
-    settings: dict[str, object] = {"rows": options.rows, "stored": options.stored, "side_px": SIDE}
+    settings = {"rows": options.rows, "stored": options.stored, "side_px": SIDE}
     print(f"wrote {Result('review', 'rows that share stored synthetic cells', settings, rows).save()}")
 
 
-def one_round(data: Path) -> dict[str, tuple[float, str]]:
+def one_round(data):
     """Return each quantity with its unit, of one start of server and browser."""
-    found: dict[str, tuple[float, str]] = {}
+    found = {}
     with served(data) as (process, url, start_s):
         found["start"] = start_s, "s"
         found["memory, start"] = resident_mb(process.pid), "MB"
@@ -124,7 +122,7 @@ def one_round(data: Path) -> dict[str, tuple[float, str]]:
 
 
 @contextmanager
-def served(data: Path) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
+def served(data):
     """Start the command; give its process, the address of the page, and the time until it was printed [s]."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "fastcell", "review", str(data)]
@@ -138,7 +136,7 @@ def served(data: Path) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
 
 
 @contextmanager
-def opened(url: str) -> Iterator[tuple[Any, float]]:
+def opened(url):
     """Open a page in a new browser; give it, and the time to the first drawn cells [s]."""
     from playwright.sync_api import sync_playwright
 
@@ -159,23 +157,23 @@ DRAWN = """() => {
 }"""
 
 
-def drawn(page: Any) -> bool:
+def drawn(page):
     """Return whether every cell in sight has its picture and its words."""
     return bool(page.evaluate(DRAWN))
 
 
-def filtered(page: Any) -> bool:
+def filtered(page):
     """Return whether a part of the cells is shown, and drawn."""
     return " of " in page.inner_text("#count") and drawn(page)
 
 
-def at_the_end(page: Any) -> bool:
+def at_the_end(page):
     """Return whether the last cell is in sight, and drawn."""
     num = int(page.inner_text("#count").split()[0].replace(",", ""))
     return page.locator(f"#cell-{num - 1}").count() > 0 and drawn(page)
 
 
-def seconds(act: Callable[[], Any], page: Any, until: Callable[[Any], bool] = drawn) -> float:
+def seconds(act, page, until=drawn):
     """Do something with a page; return the time until it shows what it should [s]."""
     start = time.perf_counter()
     act()
@@ -199,7 +197,7 @@ FRAMES = """() => {
 }"""
 
 
-def frames_while_scrolling(page: Any) -> tuple[float, float]:
+def frames_while_scrolling(page):
     """Turn the mouse wheel; return frames in a second, and the longest time between two of them [s]."""
     page.mouse.move(900, 500)
     before = page.evaluate(FRAMES)
@@ -213,7 +211,7 @@ def frames_while_scrolling(page: Any) -> tuple[float, float]:
     return float((len(times) - 1) / (times[-1] - times[0])), float(np.diff(times).max())
 
 
-def thumbnails_per_s(host: str, cookie: str) -> float:
+def thumbnails_per_s(host, cookie):
     """Return the number of thumbnails that come in a second."""
     asked = http.client.HTTPConnection(host)
     headers = {"cookie": cookie, "content-type": "application/json"}
@@ -221,7 +219,7 @@ def thumbnails_per_s(host: str, cookie: str) -> float:
     view = json.loads(asked.getresponse().read())
     blocks = np.random.default_rng(os.getpid()).permutation(view["count"] // 64)[: SHEETS * CONNECTIONS]
 
-    def fetch(part: np.ndarray) -> None:
+    def fetch(part):
         connection = http.client.HTTPConnection(host)
         for block in part.tolist():
             path = f"/sheet/{view['view']}/{block}?size=128&stretch=0&common=0"
@@ -234,7 +232,7 @@ def thumbnails_per_s(host: str, cookie: str) -> float:
     return len(blocks) * 64 / (time.perf_counter() - start)
 
 
-def resident_mb(pid: int) -> float:
+def resident_mb(pid):
     """Return the resident memory of a process [MB]."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 

@@ -21,16 +21,15 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import torch
 
-Batches: TypeAlias = Iterator[tuple[torch.Tensor, "np.ndarray | None"]]
+Batches = Iterator[tuple[torch.Tensor, "np.ndarray | None"]]
 """Images (B, 1, S, S) float32 on the device, divided by their mean, and the rows of their cells (B,) where known."""
 
 
@@ -57,7 +56,7 @@ class Options:
     augment: bool
 
     @property
-    def workers(self) -> int:
+    def workers(self):
         """Processes of a torch DataLoader: one for each core, none on one core, where they would only add copies."""
         return self.threads if self.threads > 1 else 0
 
@@ -73,32 +72,32 @@ class Way(ABC):
     packages: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options):
         self.options = options
 
-    def prepare(self) -> None:  # noqa: B027, most have nothing to do
+    def prepare(self):  # noqa: B027, most have nothing to do
         """Write the files of its own format, unless they are there. Not timed."""
 
-    def open(self) -> None:  # noqa: B027
+    def open(self):  # noqa: B027
         """Open the data; timed as a part of the first epoch."""
 
     @abstractmethod
-    def epoch(self, number: int) -> Batches | int:
+    def epoch(self, number):
         """One epoch, shuffled; or all of it done, and the number of cells, for a limit that makes no batches."""
 
-    def in_order(self) -> Batches | int:
+    def in_order(self):
         """An epoch for the comparison of images: as `epoch`, where its batches tell their rows."""
         return self.epoch(0)
 
 
-def to_device(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(images, device):
     """The usual way of a batch to a GPU: pinned, without waiting. On the CPU nothing is done."""
     if device.type == "cpu" or images.device == device:
         return images
     return (images if images.is_pinned() else images.pin_memory()).to(device, non_blocking=True)
 
 
-def run_epoch(way: Way, number: int) -> dict[str, float]:
+def run_epoch(way, number):
     """One epoch to its end, the first with opening; each batch is touched, so that nothing lazy is left undone."""
     start, before = time.perf_counter(), tree_cpu_seconds()
     if number == 0:
@@ -108,7 +107,7 @@ def run_epoch(way: Way, number: int) -> dict[str, float]:
     return {**found, "seconds": time.perf_counter() - start, "cpu_seconds": tree_cpu_seconds() - before}
 
 
-def _load(way: Way, number: int, start: float) -> dict[str, float]:
+def _load(way, number, start):
     first, num_cells = 0.0, 0
     work = way.epoch(number)
     if isinstance(work, int):
@@ -125,13 +124,13 @@ def _load(way: Way, number: int, start: float) -> dict[str, float]:
     return {"cells": num_cells, "first_batch_s": first}
 
 
-def wait(device: torch.device) -> None:
+def wait(device):
     """Until the GPU has done all that was asked."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def tree_cpu_seconds() -> float:
+def tree_cpu_seconds():
     """CPU time of this process (exact) and of all its children, also those that have ended (ticks of 10 ms) [s]."""
     times, tick = os.times(), 1 / os.sysconf("SC_CLK_TCK")
     ended = times.children_user + times.children_system
@@ -145,9 +144,9 @@ def tree_cpu_seconds() -> float:
     return time.process_time() + ended + alive * tick
 
 
-def descendants(pid: int) -> list[int]:
+def descendants(pid):
     """Children of a process, and theirs."""
-    found: list[int] = []
+    found = []
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in map(int, (task / "children").read_text().split()):
@@ -157,7 +156,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def save_images(way: Way, count: int, file: Path) -> dict[str, object]:
+def save_images(way, count, file):
     """Write `count` cells of one more epoch, and which they were."""
     images, rows = [], []
     work = way.in_order()
@@ -168,7 +167,7 @@ def save_images(way: Way, count: int, file: Path) -> dict[str, object]:
         rows.append(np.asarray(numbers, np.int64).copy())
         if sum(map(len, images)) >= count:
             break
-    work.close()  # type: ignore[attr-defined]
+    work.close()
     size = way.options.size
     out = np.zeros(min(count, sum(map(len, images))), [("row", "i8"), ("image", "f4", (1, size, size))])
     out["row"], out["image"] = np.concatenate(rows)[: len(out)], np.concatenate(images)[: len(out)]
@@ -176,7 +175,7 @@ def save_images(way: Way, count: int, file: Path) -> dict[str, object]:
     return {"images": str(file), "cells": len(out)}
 
 
-def versions(names: Sequence[str]) -> dict[str, str]:
+def versions(names):
     """Of the distributions that are there: OpenCV, say, comes under several names."""
     found = {}
     for name in names:
@@ -185,7 +184,7 @@ def versions(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def serve(ways: Mapping[str, type[Way]], description: str) -> None:
+def serve(ways, description):
     """Answer lines until `quit` or the end of the input."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder of the data")
@@ -204,7 +203,7 @@ def serve(ways: Mapping[str, type[Way]], description: str) -> None:
     answers = os.fdopen(os.dup(1), "w")  # what else is printed, by libraries in C too, goes to standard error
     os.dup2(2, 1)
 
-    def answer(**values: object) -> None:
+    def answer(**values):
         print(json.dumps(values), file=answers, flush=True)
 
     torch.set_num_threads(options.threads)

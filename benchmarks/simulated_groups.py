@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from fastcell.stats.intervals import FEW_GROUPS, Interval, IntervalArrays
+from fastcell.stats.intervals import FEW_GROUPS, IntervalArrays
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -52,14 +52,14 @@ class Coverage:
     assumed: bool = False
 
 
-def center(truth: Floats | float, deviation: float) -> Floats:
+def center(truth, deviation):
     """Return the mean of normal log odds with this deviation for which the mean probability is `truth`."""
     grid = np.linspace(-14, 14, 8001)
     means = special.expit(grid[:, None] + deviation * NODES) @ WEIGHTS / WEIGHTS.sum()
     return np.interp(truth, means, grid)
 
 
-def draw_sizes(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def draw_sizes(kind, shape, rng):
     """Draw the numbers of cells of (sets, groups)."""
     if kind.isdigit():
         return np.full(shape, int(kind))
@@ -71,24 +71,20 @@ def draw_sizes(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> n
     return sizes
 
 
-def draw_hits(
-    kind: str, shape: tuple[int, int], deviation: float, truth: float, rng: np.random.Generator
-) -> tuple[Counts, Counts]:
+def draw_hits(kind, shape, deviation, truth, rng):
     """Draw hits and cells of (sets, groups) for a mean accuracy."""
     cells = draw_sizes(kind, shape, rng)
     odds = center(truth, deviation) + deviation * rng.standard_normal(shape)
     return rng.binomial(cells, special.expit(odds)), cells
 
 
-def draw_two_classes(
-    kind: str, shape: tuple[int, int], prevalence: float, recall: float, deviation: float, rng: np.random.Generator
-) -> tuple[Counts, Counts, Counts, Counts]:
+def draw_two_classes(kind, shape, prevalence, recall, deviation, rng):
     """Draw hits, cells of the class, false alarms, and cells of (sets, groups); half of the spread is shared."""
     cells = draw_sizes(kind, shape, rng)
     support = rng.binomial(cells, prevalence)
     shared = np.sqrt(0.5) * rng.standard_normal(shape)
 
-    def rate(mean: float, sign: int) -> Floats:
+    def rate(mean, sign):
         own = np.sqrt(0.5) * rng.standard_normal(shape)
         return special.expit(center(mean, deviation) + deviation * (sign * shared + own))
 
@@ -97,14 +93,12 @@ def draw_two_classes(
     return hits, support, alarms, cells
 
 
-def gap_of(area: float, shift: float) -> float:
+def gap_of(area, shift):
     """Return the gap between two normal classes with this ROC area if their means differ by `shift` between groups."""
     return float(special.ndtri(area) * np.sqrt(2) * np.sqrt(1 + shift**2))
 
 
-def draw_ranked(
-    groups: int, ups: int, downs: int, area: float, shift: float, rng: np.random.Generator
-) -> tuple[Floats, npt.NDArray[np.bool_], Counts | None]:
+def draw_ranked(groups, ups, downs, area, shift, rng):
     """Draw the values of one set: normal, classes shifted from group to group.
 
     Args:
@@ -124,14 +118,7 @@ def draw_ranked(
     return values, positive, np.repeat(np.arange(times), ups + downs) if groups else None
 
 
-def draw_pairs(
-    kind: str,
-    shape: tuple[int, int],
-    shared: float,
-    own: float,
-    means: tuple[float, float],
-    rng: np.random.Generator,
-) -> tuple[Counts, Counts]:
+def draw_pairs(kind, shape, shared, own, means, rng):
     """Draw cells of two methods whose errors go together.
 
     Args:
@@ -153,12 +140,10 @@ def draw_pairs(
     return rng.multinomial(cells, four / four.sum(-1, keepdims=True)), cells
 
 
-def draw_recording(
-    groups: int, deviation: float, mixture: tuple[float, ...], rng: np.random.Generator
-) -> tuple[Counts, Counts]:
+def draw_recording(groups, deviation, mixture, rng):
     """Draw confusion matrices (groups, K, K) of test recordings, and the calls (K,) of 1,000 cells of a new one."""
 
-    def confusions(num: int) -> Floats:
+    def confusions(num):
         p = BASE * np.exp(deviation * rng.standard_normal((num, *BASE.shape)))
         return np.asarray(p / p.sum(2, keepdims=True), np.float64)
 
@@ -166,21 +151,21 @@ def draw_recording(
     return tables, rng.multinomial(rng.multinomial(1000, mixture), confusions(1)[0]).sum(0)
 
 
-def covered(bounds: IntervalArrays, truth: Floats | float) -> tuple[float, float, float]:
+def covered(bounds, truth):
     """Return coverage, median width, and share of sets without interval."""
     known = ~np.isnan(bounds.low)
     inside = (bounds.low <= truth) & (truth <= bounds.high)
     return float(inside[known].mean()), float(np.median((bounds.high - bounds.low)[known])), float(1 - known.mean())
 
 
-def setting(score: str, groups: int, cells: str, deviation: float, truth: float, bounds: IntervalArrays) -> Coverage:
+def setting(score, groups, cells, deviation, truth, bounds):
     """Return the row of a simulated setting."""
     sets = len(bounds.value)
     few = 1 < groups < FEW_GROUPS
     return Coverage(score, "interval", groups, cells, deviation, truth, sets, *covered(bounds, truth), few)
 
 
-def stacked(intervals: list[Interval]) -> IntervalArrays:
+def stacked(intervals):
     """Return `IntervalArrays` of single intervals."""
     value, low, high = (np.array([getattr(one, name) for one in intervals]) for name in ("value", "low", "high"))
     return IntervalArrays(value, low, high, np.array([one.num_groups for one in intervals]))

@@ -6,11 +6,8 @@ else. With no GPU the same is done on the CPU.
     python benchmarks/smoke.py
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from fastcell.system import library_settings, resources
@@ -35,7 +32,7 @@ from fastcell.simulator.synth import synthesize
 CELLS = 600
 
 
-def main() -> None:
+def main():
     """Run all checks; the first that fails ends the program."""
     library_settings.quiet()
     device = torch.device("cuda", 0) if resources.has_gpu() else torch.device("cpu")
@@ -47,7 +44,7 @@ def main() -> None:
             print(f"{name}: {said}, {time.perf_counter() - start:.1f} s", flush=True)
 
 
-def check_kernels(path: Path, device: torch.device) -> str:
+def check_kernels(path, device):
     """Both kernels agree with their CPU twins."""
     worst = 0.0
     for image, twin in zip(images_of_all_kernels(device), images_of_all_kernels(None), strict=True):
@@ -57,7 +54,7 @@ def check_kernels(path: Path, device: torch.device) -> str:
     return f"largest difference {worst:.1e}"
 
 
-def check_decoder(path: Path, device: torch.device) -> str:
+def check_decoder(path, device):
     """DALI decodes the JPEG of each cell as the threads do, up to a grey level or two of its inverse transform."""
     from fastcell.loading.decode_dali import DaliDecoder
 
@@ -78,7 +75,7 @@ def check_decoder(path: Path, device: torch.device) -> str:
     return f"64 cells, largest difference {worst} grey levels"
 
 
-def check_training(path: Path, device: torch.device) -> str:
+def check_training(path, device):
     """Loss falls, from the bank and from the stream, with and without gradient scaling of the precision."""
     said = []
     for store in ("bank", "stream"):
@@ -109,12 +106,12 @@ class Captures(pl.Callback):
 
     seen = False
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+    def on_train_batch_end(self, trainer, pl_module, *_):
         assert isinstance(pl_module, CellModule)
         self.seen |= pl_module._planned.is_captured
 
 
-def check_planned_steps(path: Path, device: torch.device) -> str:
+def check_planned_steps(path, device):
     """Steps from indices, on a GPU replays of a CUDA graph, end at the weights of steps on batches."""
     said = []
     for precision in ("32-true", "bf16-mixed") if device.type == "cuda" else ("32-true",):
@@ -141,7 +138,7 @@ def check_planned_steps(path: Path, device: torch.device) -> str:
     return f"apart by the share of the way {', '.join(said)}"
 
 
-CHECKS: dict[str, Callable[[Path, torch.device], str]] = {
+CHECKS = {
     "kernels": check_kernels,
     "decoder": check_decoder,
     "training": check_training,

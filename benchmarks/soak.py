@@ -56,7 +56,7 @@ class Minute:
     cells_per_cpu_s: float
 
 
-def main() -> None:
+def main():
     """Run it, print a line a minute, write the result and its picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=int, default=30, help="(%(default)s)")
@@ -76,7 +76,7 @@ def main() -> None:
     print(f"wrote {path} and its picture")
 
 
-def damage(manifest: Manifest, count: int) -> None:
+def damage(manifest, count):
     """Flip a byte of every so many cells."""
     for cell in manifest.table.to_pylist()[:: len(manifest) // count]:
         with open(manifest.path / cell["shard"], "r+b") as file:
@@ -86,12 +86,12 @@ def damage(manifest: Manifest, count: int) -> None:
             file.write(bytes([byte ^ 255]))
 
 
-def watch(data: Path, folder: Path, store: str, num_minutes: int, num_training: int) -> list[Minute]:
+def watch(data, folder, store, num_minutes, num_training):
     """Start the training, read /proc once a second, stop it; what the minutes were like."""
     command = [sys.executable, "-m", "fastcell", "fit", f"--data.path={data}", f"--runs={folder / 'runs'}"]
     command += [f"--data.store={store}", "--data.image_size=32", "--trainer.max_epochs=1000000"]
     command += ["--model.schedule=constant", "--model.warmup=0", "--trainer.enable_progress_bar=true"]
-    minutes: list[Minute] = []
+    minutes = []
     with open(folder / "log", "w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -116,26 +116,26 @@ def watch(data: Path, folder: Path, store: str, num_minutes: int, num_training: 
     return minutes
 
 
-def last_epoch(log: Path) -> int:
+def last_epoch(log):
     """Number of the last epoch that the training has told."""
     found = _RATE.findall(log.read_text())
     return int(found[-1][0]) if found else 0
 
 
-def state_of(pid: int) -> tuple[float, int, int]:
+def state_of(pid):
     """Resident size [MB], open files, threads."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     resident = int(status["VmRSS"].split()[0]) / 1000
     return resident, len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"])
 
 
-def cpu_s(pid: int) -> float:
+def cpu_s(pid):
     """CPU time of all threads so far [s]."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def draw(minutes: list[Minute], path: Path) -> None:
+def draw(minutes, path):
     """Four curves over the minutes, each from zero."""
     x = [item.minute for item in minutes]
     parts = (

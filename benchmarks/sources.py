@@ -19,7 +19,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import tifffile
-from harness import Result, Row, print_rows, time_turns
+from harness import Result, print_rows, time_turns
 
 from fastcell.packing.pack import pack
 from fastcell.packing.shard_layout import block_shards
@@ -65,7 +64,7 @@ class PeakRow:
     mb_per_million_cells: float
 
 
-def make_cells(num: int, sides: tuple[int, int], seed: int = 0) -> np.ndarray:
+def make_cells(num, sides, seed=0):
     """(num, H, W) uint8: a blob on a noisy background, compressible as real ones."""
     rng = np.random.default_rng(seed)
     height, width = sides
@@ -80,7 +79,7 @@ def make_cells(num: int, sides: tuple[int, int], seed: int = 0) -> np.ndarray:
     return out
 
 
-def write_rtdc(folder: Path, num: int) -> Path:
+def write_rtdc(folder, num):
     """RT-DC: chunks of 1 MiB, zstd level 5, as dclab writes them; 40 features."""
     path = folder / "m.rtdc"
     shape = (max(1, (1 << 20) // (RTDC_SIDES[0] * RTDC_SIDES[1])), *RTDC_SIDES)
@@ -96,7 +95,7 @@ def write_rtdc(folder: Path, num: int) -> Path:
     return path
 
 
-def write_ifcb(folder: Path, num: int) -> Path:
+def write_ifcb(folder, num):
     """An IFCB bin of the new style."""
     name = "D20240101T000000_IFCB001"
     height, width = SIDES
@@ -113,44 +112,44 @@ def write_ifcb(folder: Path, num: int) -> Path:
     return folder / f"{name}.adc"
 
 
-def write_npy(folder: Path, num: int) -> Path:
+def write_npy(folder, num):
     """An array, as numpy.save writes it."""
     np.save(folder / "a.npy", make_cells(num, SIDES))
     return folder / "a.npy"
 
 
-def write_npz(folder: Path, num: int) -> Path:
+def write_npz(folder, num):
     """An array with labels, as numpy.savez_compressed writes it."""
     np.savez_compressed(folder / "a.npz", images=make_cells(num, SIDES), labels=np.arange(num) % 4)
     return folder / "a.npz"
 
 
-def write_h5(folder: Path, num: int) -> Path:
+def write_h5(folder, num):
     """An array in HDF5 with gzip, in the chunks that h5py chooses."""
     with h5py.File(folder / "a.h5", "w") as file:
         file.create_dataset("images", data=make_cells(num, SIDES), compression="gzip", compression_opts=4)
     return folder / "a.h5"
 
 
-def write_tiff(folder: Path, num: int) -> Path:
+def write_tiff(folder, num):
     """A TIFF of one page per cell, not compressed."""
     tifffile.imwrite(folder / "a.tif", make_cells(num, SIDES), metadata=None)
     return folder / "a.tif"
 
 
-def write_tiff_deflate(folder: Path, num: int) -> Path:
+def write_tiff_deflate(folder, num):
     """A TIFF of one page per cell, deflate."""
     tifffile.imwrite(folder / "a.tif", make_cells(num, SIDES), metadata=None, compression="zlib")
     return folder / "a.tif"
 
 
-def write_tiff_lzw(folder: Path, num: int) -> Path:
+def write_tiff_lzw(folder, num):
     """A TIFF of one page per cell, LZW."""
     tifffile.imwrite(folder / "a.tif", make_cells(num, SIDES), metadata=None, compression="lzw")
     return folder / "a.tif"
 
 
-def write_tiff_images(folder: Path, num: int) -> Path:
+def write_tiff_images(folder, num):
     """A folder of TIFF images, one per cell, LZW."""
     (folder / "images" / "A").mkdir(parents=True)
     for number, cell in enumerate(make_cells(num, SIDES)):
@@ -158,7 +157,7 @@ def write_tiff_images(folder: Path, num: int) -> Path:
     return folder / "images"
 
 
-def write_jpegs(folder: Path, num: int) -> Path:
+def write_jpegs(folder, num):
     """A folder of grey JPEG files of 1.5 to 2.5 kB, one per cell, in the cell layout."""
     (folder / "images" / "A").mkdir(parents=True)
     cells = make_cells(min(num, 2000), JPG_SIDES)
@@ -168,7 +167,7 @@ def write_jpegs(folder: Path, num: int) -> Path:
     return folder / "images"
 
 
-def write_mat(folder: Path, num: int) -> Path:
+def write_mat(folder, num):
     """A MATLAB array of version 6, H x W x N."""
     cells = make_cells(num, SIDES).transpose(0, 2, 1)
     name = b"images".ljust(8, b"\0")
@@ -181,7 +180,7 @@ def write_mat(folder: Path, num: int) -> Path:
     return folder / "a.mat"
 
 
-KINDS: dict[str, Callable[[Path, int], Path]] = {
+KINDS = {
     ".npy": write_npy,
     ".npz, compressed": write_npz,
     ".h5, gzip": write_h5,
@@ -196,7 +195,7 @@ KINDS: dict[str, Callable[[Path, int], Path]] = {
 }
 
 
-def main() -> None:
+def main():
     """Run the benchmark, print its tables and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=20_000, help="in each file (%(default)s)")
@@ -221,8 +220,8 @@ def main() -> None:
         )
     if options.keep:
         return
-    sides: dict[str, object] = {"sides": SIDES, "rtdc_sides": RTDC_SIDES, "jpg_sides": JPG_SIDES}
-    settings: dict[str, object] = {"cells": options.cells, **sides, "layout": f"block; {JPG}: cell"}
+    sides = {"sides": SIDES, "rtdc_sides": RTDC_SIDES, "jpg_sides": JPG_SIDES}
+    settings = {"cells": options.cells, **sides, "layout": f"block; {JPG}: cell"}
     data = "blobs on noise, written by the benchmark"
     name = f"sources-{options.only.strip('.')}" if options.only else "sources"
     print(f"wrote {Result(name, data, settings, rows).save()}")
@@ -230,9 +229,9 @@ def main() -> None:
         print(f"wrote {Result(name.replace('sources', 'sources-memory'), data, settings, peaks).save()}")
 
 
-def measure_rates(folder: Path, num: int, rounds: int, only: str = "") -> list[Row]:
+def measure_rates(folder, num, rounds, only=""):
     """Rows of the readers alone, and of the whole of `pack`, each beside that of `.npy`."""
-    contestants: dict[str, tuple[str, Callable[[], int]]] = {}
+    contestants = {}
     for name, write in KINDS.items():
         if only not in name and name != ".npy":
             continue
@@ -240,7 +239,7 @@ def measure_rates(folder: Path, num: int, rounds: int, only: str = "") -> list[R
         place.mkdir(parents=True)
         path = write(place, num)
         what = (write.__doc__ or "").strip().splitlines()[0]
-        contestants[f"read {name}"] = what, lambda path=path: read(path)  # type: ignore[misc]
+        contestants[f"read {name}"] = what, lambda path=path: read(path)
         contestants[f"pack {name}"] = what, partial(pack_anew, path, place / "out", layout_of(name))
     turns = time_turns(contestants, rounds)
     rows = []
@@ -249,7 +248,7 @@ def measure_rates(folder: Path, num: int, rounds: int, only: str = "") -> list[R
     return rows
 
 
-def read(path: Path) -> int:
+def read(path):
     """The listing, and every cell in the order of `pack`."""
     source = open_source(path)
     listing = source.scan()
@@ -261,17 +260,17 @@ def read(path: Path) -> int:
     return len(listing.items)
 
 
-def layout_of(name: str) -> str:
+def layout_of(name):
     return "cell" if name == JPG else "block"
 
 
-def pack_anew(path: Path, out: Path, layout: str) -> int:
+def pack_anew(path, out, layout):
     """The data set, from nothing."""
     shutil.rmtree(out, ignore_errors=True)
     return len(pack(path, out, layout=layout, jobs=1, split=NO_SPLIT))
 
 
-def measure_peaks(folder: Path, num: int, only: str = "") -> list[PeakRow]:
+def measure_peaks(folder, num, only=""):
     """Peak memory of packing by processes of their own."""
     rows = []
     for name in (".npy", ".h5, gzip", "IFCB bin", ".rtdc, zstd", JPG):

@@ -11,15 +11,11 @@ All contestants take turns in one run, with the settings of a preset:
     python benchmarks/step.py [--preset demo] [--steps 40] [--rounds 5]
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from fastcell.system import library_settings, resources
 
@@ -28,7 +24,7 @@ library_settings.limit_spinning()  # before torch is there, as the command line 
 import pytorch_lightning as pl
 import torch
 import yaml
-from harness import Done, Result, Work, cpu_seconds, print_rows, time_turns
+from harness import Done, Result, cpu_seconds, print_rows, time_turns
 from torch import nn
 from torch.nn import functional
 
@@ -38,7 +34,7 @@ from fastcell.loading.loader import GroupedLoader
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.cli.synth import main as synth
 from fastcell.models.lightning_module import CellModule
-from fastcell.models.networks.same_padding import SameConv2d, same_padding, same_size
+from fastcell.models.networks.same_padding import same_padding, same_size
 from fastcell.models.networks.space_to_depth import convolve_in_depth
 from fastcell.ops.augmentation import Augmentation
 from fastcell.training.recipe import preset_path
@@ -51,11 +47,11 @@ PLANNED = f"Trainer, bank, {GROUP} planned steps a call"
 class InDepth(nn.Module):
     """The first convolution as a GPU computes it, on any device: the same values."""
 
-    def __init__(self, convolution: SameConv2d) -> None:
+    def __init__(self, convolution):
         super().__init__()
         self.convolution = convolution
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images):
         layer, side = self.convolution, images.shape[-1]
         stride, out = layer.stride[0], same_size(side, layer.stride[0])
         before, _ = same_padding(side, layer.weight.shape[-1], stride)
@@ -65,11 +61,11 @@ class InDepth(nn.Module):
 class Plain(nn.Module):
     """The first convolution on its one channel, on any device."""
 
-    def __init__(self, convolution: SameConv2d) -> None:
+    def __init__(self, convolution):
         super().__init__()
         self.convolution = convolution
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images):
         layer = self.convolution
         before, after = same_padding(images.shape[-1], layer.weight.shape[-1], layer.stride[0])
         padded = functional.pad(images, (before, after, before, after))
@@ -79,21 +75,21 @@ class Plain(nn.Module):
 class Fixed:
     """A loader whose batch is already there."""
 
-    def __init__(self, batch: Batch, steps: int) -> None:
+    def __init__(self, batch, steps):
         self.batch, self.steps, self.batch_size = batch, steps, len(batch.images)
 
-    def __len__(self) -> int:
+    def __len__(self):
         return self.steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self):
         return iter([self.batch] * self.steps)
 
-    def global_weight(self, step: int) -> int:
+    def global_weight(self, step):
         """Cells that count in a batch."""
         return len(self.batch.images)
 
 
-def main() -> None:
+def main():
     """Run the benchmark, print its table and write its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="demo", help="packaged settings (%(default)s)")
@@ -122,23 +118,21 @@ def main() -> None:
     print(f"wrote {Result('step', 'synthetic cells', shown, rows).save()}")
 
 
-def make_module(data: Path, settings: dict[str, Any], store: str = "bank", **more: Any) -> CellDataModule:
+def make_module(data, settings, store="bank", **more):
     """The data as the preset presents them, in the bank."""
     changes = Augmentation(**settings.get("augmentation", {}))
     plain = {name: value for name, value in settings.items() if name != "augmentation"}
     return CellDataModule(str(data), **{**plain, **more}, augmentation=changes, store=store)
 
 
-def make_model(module: CellDataModule, settings: dict[str, Any], **more: Any) -> CellModule:
+def make_model(module, settings, **more):
     """The preset's model, the same start values every time."""
     torch.manual_seed(0)
     preprocessing = module.preprocessing.to_dict()
     return CellModule(**settings, classes=module.classes, preprocessing=preprocessing, **more)
 
 
-def make_contestants(
-    module: CellDataModule, batch: Batch, settings: dict[str, Any], device: torch.device, steps: int
-) -> dict[str, tuple[str, Work]]:
+def make_contestants(module, batch, settings, device, steps):
     """Name to (description, a round)."""
     deep = make_model(module, settings)
     plain = copy.deepcopy(deep)
@@ -152,11 +146,11 @@ def make_contestants(
         raise SystemExit("outputs differ: nothing timed")
     cells = steps * len(batch.images)
 
-    def loop(model: CellModule) -> Callable[[], int]:
+    def loop(model):
         return Loop(model.to(device).train(), batch, steps)
 
     compiled = make_model(module, settings, compile_network=True)
-    contestants: dict[str, tuple[str, Work]] = {
+    contestants = {
         REFERENCE: ("loss, backward, optimizer, schedule, scores", loop(plain)),
         "plain loop, space-to-depth": ("first convolution on 4 channels of half the side", loop(deep)),
         "plain loop, torch.compile": ("network by inductor", loop(compiled)),
@@ -182,12 +176,12 @@ def make_contestants(
 class Loop:
     """The step without a trainer."""
 
-    def __init__(self, model: CellModule, batch: Batch, steps: int) -> None:
+    def __init__(self, model, batch, steps):
         self.model, self.batch, self.steps = model, batch, steps
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda _: 1.0)
 
-    def __call__(self) -> int:
+    def __call__(self):
         for _ in range(self.steps):
             self.optimizer.zero_grad()
             self.model._loss(self.batch).backward()
@@ -200,12 +194,12 @@ class Loop:
 class Graphed:
     """The step as one CUDA graph, replayed on a batch that lies where it lay at the capture."""
 
-    def __init__(self, model: CellModule, batch: Batch, steps: int) -> None:
+    def __init__(self, model, batch, steps):
         self.steps, self.batch = steps, batch
         model = model.to("cuda").train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, capturable=True)
 
-        def step() -> None:
+        def step():
             optimizer.zero_grad(set_to_none=False)
             model._loss(batch).backward()
             optimizer.step()
@@ -220,14 +214,14 @@ class Graphed:
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             step()
 
-    def __call__(self) -> int:
+    def __call__(self):
         for _ in range(self.steps):
             self.graph.replay()
         torch.cuda.synchronize()
         return self.steps * len(self.batch.images)
 
 
-def make_trainer(steps: int = -1, **more: Any) -> pl.Trainer:
+def make_trainer(steps=-1, **more):
     """A trainer on one device that only trains, unless `more` says otherwise."""
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     fast = {"benchmark": True if resources.has_gpu() else None, "num_sanity_val_steps": 0, "limit_val_batches": 0}
@@ -249,27 +243,17 @@ class Trained:
         planned: steps from indices of the bank, on a GPU replays of a CUDA graph (its capture is in the first call).
     """
 
-    def __init__(
-        self,
-        model: CellModule,
-        module: CellDataModule,
-        fixed: Fixed | None,
-        group: int,
-        cells: int,
-        precision: str = "32-true",
-        untimed: int = 0,
-        planned: bool = False,
-    ) -> None:
+    def __init__(self, model, module, fixed, group, cells, precision="32-true", untimed=0, planned=False):
         self.model, self.module, self.fixed, self.group, self.cells = model, module, fixed, group, cells
         self.precision, self.untimed, self.planned = precision, untimed, planned
 
-    def __call__(self) -> Done:
+    def __call__(self):
         clock = Clock(self.untimed)
         steps = self.cells // self.module.batch_size + self.untimed * self.group
         trainer = make_trainer(steps, precision=self.precision, callbacks=[clock])
         self.module.trainer = trainer  # tells it the device
         loader = self.fixed or self.module.train_dataloader()
-        grouped: Any = loader if self.group == 1 else GroupedLoader(loader, self.group)  # type: ignore[arg-type]
+        grouped = loader if self.group == 1 else GroupedLoader(loader, self.group)
         if self.planned:
             assert isinstance(loader, BankLoader)
             loader.pads = True
@@ -285,20 +269,18 @@ class Clock(pl.Callback):
         untimed: calls before it starts.
     """
 
-    def __init__(self, untimed: int = 0) -> None:
+    def __init__(self, untimed=0):
         self.untimed, self.calls = untimed, 0
 
-    def _begin(self, device: torch.device) -> None:
+    def _begin(self, device):
         synchronize(device)
         self.start, self.before = time.perf_counter(), cpu_seconds()
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if self.calls == self.untimed == 0:
             self._begin(pl_module.device)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer, pl_module, *_):
         self.calls += 1
         if self.calls == self.untimed:
             self._begin(pl_module.device)
@@ -307,7 +289,7 @@ class Clock(pl.Callback):
             self.seconds, self.cpu_seconds = time.perf_counter() - self.start, cpu_seconds() - self.before
 
 
-def synchronize(device: torch.device) -> None:
+def synchronize(device):
     """Wait for a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize()

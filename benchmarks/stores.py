@@ -47,7 +47,7 @@ class Way:
     cells_per_s: float
 
 
-def main() -> None:
+def main():
     """Train, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", help="packed data set (the synthetic default set)")
@@ -59,7 +59,7 @@ def main() -> None:
     library_settings.quiet()
     manifest = Manifest.open(CellDataModule(options.data).path)
     splits = [f"fold-{fold}" for fold in range(options.folds)] or ["default"]
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    found = {way: [] for way in WAYS}
     for seed in range(options.seeds):
         for way, (store, transform) in WAYS.items():
             runs = [train(manifest.path, options.preset, seed, store, transform, split) for split in splits]
@@ -76,7 +76,7 @@ def main() -> None:
     print(f"wrote {Result(options.bench, name, settings, rows).save()}")
 
 
-def train(data: Path, preset: str, seed: int, store: str, transform: str, split: str) -> tuple[float, int, float]:
+def train(data, preset, seed, store, transform, split):
     """One run of the command line: test cells classified rightly, test cells, and training rate [cells/s]."""
     with tempfile.TemporaryDirectory() as runs:
         command = [
@@ -103,7 +103,7 @@ def train(data: Path, preset: str, seed: int, store: str, transform: str, split:
     return int(confusion.trace()), int(confusion.sum()), float(values["cells_per_s"]["train"])
 
 
-def summarize(way: str, runs: list[tuple[float, float]]) -> Way:
+def summarize(way, runs):
     """One row."""
     accuracies, rates = (np.array(column) for column in zip(*runs, strict=True))
     spread = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import yaml
 from harness import Result
 
 from fastcell.runs.run_folder import find_checkpoint
-from fastcell.training.distillation.student_scores import NetworkScores, score_student
+from fastcell.training.distillation.student_scores import score_student
 
 BACKENDS = (("torch", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
 
@@ -55,21 +54,21 @@ class Student:
     commit: str
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv=None):
     """Score, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", action="append", required=True, help="name of a set")
     parser.add_argument("--teacher", action="append", required=True, type=Path, help="run of the teacher of that set")
     parser.add_argument("--students", action="append", required=True, type=Path, nargs="+", help="its students")
     options = parser.parse_args(argv)
-    rows: list[Student] = []
+    rows = []
     for cells, teacher, students in zip(options.cells, options.teacher, options.students, strict=True):
         for student in students:
             rows += score(cells, teacher, student)
     print(f"wrote {Result('students', 'test cells', {'seeds': 1}, rows).save()}")
 
 
-def score(cells: str, teacher: Path, student: Path) -> list[Student]:
+def score(cells, teacher, student):
     """Return a row for each backend."""
     environment = json.loads((student / "environment.json").read_text())
     config = yaml.safe_load((student / "config.yaml").read_text())
@@ -90,7 +89,7 @@ def score(cells: str, teacher: Path, student: Path) -> list[Student]:
     return rows
 
 
-def difference(scores: NetworkScores, name: str) -> dict[str, float]:
+def difference(scores, name):
     """Return a difference from the teacher with its interval."""
     found = getattr(scores, name).as_json()
     return {key: found[key] for key in ("value", "low", "high")}

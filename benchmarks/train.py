@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,6 @@ from step import GROUP, Fixed, Trained, make_model, make_module, make_trainer, s
 
 from fastcell.loading.bank_loader import BankLoader
 from fastcell.loading.batch import Batch
-from fastcell.loading.datamodule import CellDataModule
 from fastcell.simulator.synth import synthesize
 from fastcell.training.recipe import preset_path
 
@@ -128,7 +127,7 @@ class AccuracyRow:
     std_s: float | None
 
 
-def main() -> None:
+def main():
     """Run a part, print its table and write its result."""
     options = _parser().parse_args()
     library_settings.quiet()
@@ -149,14 +148,14 @@ def main() -> None:
             data = make_rows(base, Path(folder) / "rows", options.rows, min(cells, SHARD_CELLS)).path
         common = {"cells": cells, "rows": options.rows or cells, "defects": options.defects}
 
-        def save(rows: list[Any], bench: str, settings: dict[str, object]) -> Path:
+        def save(rows, bench, settings):
             return Result(bench, "synthetic cells", {**common, **settings}, rows).save()
 
         rows, bench, settings = part(data, options, save)
         print(f"wrote {save(rows, bench, settings)}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("steps", "processes", "paper", "accuracy"), default="steps")
     parser.add_argument("--cells", type=int, help="synthetic cells (a few thousand; on a GPU up to a million)")
@@ -184,22 +183,22 @@ def _parser() -> argparse.ArgumentParser:
 class Replay(Fixed):
     """The batches of one epoch, kept on the device and given again and again."""
 
-    def __init__(self, batches: Sequence[Batch]) -> None:
+    def __init__(self, batches):
         super().__init__(batches[0], len(batches))
         self.batches = batches
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self):
         return iter(self.batches)
 
 
-def run_steps(data: Path, options: argparse.Namespace, save: Save) -> tuple[list[Any], str, dict[str, object]]:
+def run_steps(data, options, save):
     """Every setting by itself: its contestants take turns. What is found is saved behind each setting."""
     on_gpu = resources.has_gpu()
     device = torch.device("cuda" if on_gpu else "cpu")
     chosen = options.settings.split(",") if options.settings else GPU_SETTINGS if on_gpu else CPU_SETTINGS
     round_cells = options.round_cells or (100_000 if on_gpu else 2_600)
-    rows: list[TrainRow] = []
-    settings: dict[str, object] = {"size": options.size, "cells in a round": round_cells}
+    rows = []
+    settings = {"size": options.size, "cells in a round": round_cells}
     for setting in chosen:
         network, precision, batch = setting.split(":")
         cells = max(round_cells, int(batch))
@@ -220,11 +219,9 @@ def run_steps(data: Path, options: argparse.Namespace, save: Save) -> tuple[list
     return rows, "train", settings
 
 
-def make_contestants(
-    data: Path, network: str, precision: str, batch: int, size: int, cells: int, device: torch.device
-) -> dict[str, Contestant]:
+def make_contestants(data, network, precision, batch, size, cells, device):
     """Headspace, replay, bank and stream, each with a network of its own."""
-    shown: dict[str, Any] = {"batch_size": batch, "image_size": size, "balance": "none"}
+    shown = {"batch_size": batch, "image_size": size, "balance": "none"}
     dtype = "bfloat16" if precision.startswith("bf16") and device.type == "cuda" else "float32"
     made = {
         name: make_module(data, shown, store=store, transform="fused", dtype=dtype)
@@ -236,14 +233,14 @@ def make_contestants(
     kept = [Batch(*(column.to(device) for column in one)) for one in look.train_dataloader()]
     whole = [one for one in kept if bool((one.weight > 0).all())] or kept
     steps = max(cells // batch, 1) + 1  # the first of them is not timed
-    loaders: dict[str, tuple[str, CellDataModule, Fixed | None]] = {
+    loaders = {
         HEADSPACE: ("one batch, there already", made["bank"], Fixed(whole[0], steps)),
         "replay": ("batches of one epoch, kept on the device", made["bank"], Replay(whole)),
         "bank": ("bank + fused, augmented", made["bank"], None),
         "bank, planned": (f"the same from indices, {GROUP} steps a call", made["planned"], None),
         "stream": ("stream + fused, augmented: read and decoded", made["stream"], None),
     }
-    common: dict[str, Any] = {"size": size, "batch": batch, "dtype": precision, "threads": resources.num_cpus()}
+    common = {"size": size, "batch": batch, "dtype": precision, "threads": resources.num_cpus()}
     common["device"] = "cuda:0" if device.type == "cuda" else "cpu"
     contestants = {}
     for name, (what, module, fixed) in loaders.items():
@@ -254,7 +251,7 @@ def make_contestants(
     return contestants
 
 
-def time_images(data: Path, precision: str, batch: int, size: int, device: torch.device, num: int = 20) -> float:
+def time_images(data, precision, batch, size, device, num=20):
     """Seconds that a cell takes in the transform alone: batches of the bank, made one after another and waited for."""
     dtype = "bfloat16" if precision.startswith("bf16") and device.type == "cuda" else "float32"
     shown = {"batch_size": batch, "image_size": size, "balance": "none"}
@@ -274,7 +271,7 @@ def time_images(data: Path, precision: str, batch: int, size: int, device: torch
     return seconds / (num * plan.cells.shape[1])
 
 
-def as_train_row(row: Row, network: str, image_s: float = 0.0) -> TrainRow:
+def as_train_row(row, network, image_s=0.0):
     """The stall of a row is what is missing from the rate of headspace; `image_s` is the transform's time of a cell."""
     return TrainRow(
         **asdict(row),
@@ -289,7 +286,7 @@ def as_train_row(row: Row, network: str, image_s: float = 0.0) -> TrainRow:
 # -- fastcell fit, as a command
 
 
-def fit(data: Path, threads: int | None = None, **flags: object) -> tuple[dict[str, Any], float]:
+def fit(data, threads=None, **flags):
     """Run `fastcell fit`; its metrics.json and the wall time of the command [s]."""
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-m", "fastcell", "fit", f"--data.path={data}", f"--runs={runs}"]
@@ -301,17 +298,17 @@ def fit(data: Path, threads: int | None = None, **flags: object) -> tuple[dict[s
         if done.returncode:
             raise SystemExit(f"fit ended with status {done.returncode}: {done.stderr[-2000:]}")
         (metrics,) = Path(runs).glob("*/metrics.json")
-        values: dict[str, Any] = json.loads(metrics.read_text())
+        values = json.loads(metrics.read_text())
         return values, seconds
 
 
-def run_processes(data: Path, options: argparse.Namespace, save: Save) -> tuple[list[Any], str, dict[str, object]]:
+def run_processes(data, options, save):
     """One process and two, in turns, by the trainer's own count."""
     on_gpu, cores = resources.has_gpu(), resources.num_cpus()
     if on_gpu and torch.cuda.device_count() < 2:
         raise SystemExit("two processes need two GPUs: nothing measured")
 
-    def work(num: int) -> Done:
+    def work(num):
         more = {"trainer__devices": num, **({"trainer__strategy": "ddp"} if num > 1 else {})}
         threads = None if on_gpu else max(cores // num, 1)
         before = os.times()
@@ -327,7 +324,7 @@ def run_processes(data: Path, options: argparse.Namespace, save: Save) -> tuple[
             f"fastcell fit, 2 epochs; CPU time with imports, filling and evaluation, {'gloo' if not on_gpu else 'nccl'}"
             if num > 1
             else "fastcell fit, 2 epochs; CPU time with imports, filling and evaluation",
-            lambda num=num: work(num),  # type: ignore[misc]
+            lambda num=num: work(num),
             threads=cores,
             device="cuda" if on_gpu else "cpu",
         )
@@ -338,10 +335,10 @@ def run_processes(data: Path, options: argparse.Namespace, save: Save) -> tuple[
     return list(rows), "train-processes", {"preset": options.preset, "cores": cores}
 
 
-def run_paper(data: Path, options: argparse.Namespace, save: Save) -> tuple[list[Any], str, dict[str, object]]:
+def run_paper(data, options, save):
     """The preset `paper` for some iterations, or all; on a GPU also with steps in groups, whose calls are counted."""
     iterations = options.iterations or (PAPER_ITERATIONS if resources.has_gpu() else 12)
-    grouped: dict[str, object] = {"model__steps_per_call": 10, "trainer__val_check_interval": 10}
+    grouped = {"model__steps_per_call": 10, "trainer__val_check_interval": 10}
     rows = []
     for what, flags in {"preset paper": {}, "preset paper, 10 steps in a call": grouped}.items():
         if flags and not resources.has_gpu():
@@ -357,7 +354,7 @@ def run_paper(data: Path, options: argparse.Namespace, save: Save) -> tuple[list
     return rows, "train-paper", {}
 
 
-def paper_row(values: dict[str, Any], seconds: float, iterations: int, what: str = "preset paper") -> PaperRow:
+def paper_row(values, seconds, iterations, what="preset paper"):
     """From metrics.json and the command's wall time [s]."""
     if values["steps"] != iterations:
         raise SystemExit(f"{iterations} iterations were asked for, {values['steps']} were run")
@@ -387,32 +384,30 @@ class Watch(pl.Callback):
         cells: training cells so far.
     """
 
-    def __init__(self, target: float) -> None:
+    def __init__(self, target):
         self.target = target
-        self.reached_s: float | None = None
+        self.reached_s = None
         self.best, self.cells = 0.0, 0
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer, pl_module):
         self.start = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.cells += trainer.train_dataloader.num_cells(batch_idx)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer, pl_module):
         if not trainer.sanity_checking:
             self.see(float(trainer.callback_metrics["valid_accuracy"]))  # waits for the device
             trainer.should_stop |= self.reached_s is not None
 
-    def see(self, accuracy: float) -> None:
+    def see(self, accuracy):
         """Take note of an accuracy."""
         self.best = max(self.best, accuracy)
         if accuracy >= self.target and self.reached_s is None:
             self.reached_s = time.perf_counter() - self.start
 
 
-def run_accuracy(data: Path, options: argparse.Namespace, save: Save) -> tuple[list[Any], str, dict[str, object]]:
+def run_accuracy(data, options, save):
     """One training for each seed; the data are made before the clock starts, the bank is filled behind it."""
     settings = yaml.safe_load(preset_path(options.preset).read_text())
     epochs = options.epochs or settings["trainer"]["max_epochs"]
@@ -455,7 +450,7 @@ def run_accuracy(data: Path, options: argparse.Namespace, save: Save) -> tuple[l
     return [row], "train-accuracy", {"preset": options.preset, "epochs": epochs, "checks": options.checks}
 
 
-def accuracy_row(recipe: str, target: float, cells: int, watches: Sequence[Watch]) -> AccuracyRow:
+def accuracy_row(recipe, target, cells, watches):
     """Mean and sample deviation over the seeds that reached the target."""
     times = np.array([watch.reached_s for watch in watches if watch.reached_s is not None])
     return AccuracyRow(

@@ -17,7 +17,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fastcell.system import library_settings, resources
 
@@ -58,7 +57,7 @@ class RanksRow:
     loss: float
 
 
-def main() -> None:
+def main():
     """Train with one process and with two, compare, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=4000, help="synthetic cells (%(default)s)")
@@ -82,7 +81,7 @@ def main() -> None:
     print(f"wrote {Result('two-ranks', 'synthetic cells', settings, rows).save()}")
 
 
-def run_ranks(folder: Path, num: int) -> list[dict[str, Any]]:
+def run_ranks(folder, num):
     """Train with `num` processes, and return what each has said."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -105,7 +104,7 @@ def run_ranks(folder: Path, num: int) -> list[dict[str, Any]]:
     return [json.loads((folder / f"{num}-{rank}.json").read_text()) for rank in range(num)]
 
 
-def train(options: argparse.Namespace, folder: Path) -> None:
+def train(options, folder):
     """Train as one rank, and write its weights and rate."""
     library_settings.quiet()
     num, rank = int(os.environ["NUM_RANKS"]), int(os.environ["NODE_RANK"])
@@ -136,7 +135,7 @@ def train(options: argparse.Namespace, folder: Path) -> None:
     (folder / f"{num}-{rank}.json").write_text(json.dumps(said))
 
 
-def compare(ends: dict[int, list[dict[str, Any]]], folder: Path) -> list[RanksRow]:
+def compare(ends, folder):
     """Stop unless two ranks have one network and the steps of one process; say how far apart they are.
 
     They are some way apart, for each rank normalises over its own part of a batch.
@@ -154,7 +153,7 @@ def compare(ends: dict[int, list[dict[str, Any]]], folder: Path) -> list[RanksRo
             for num, said, far in ((1, one, 0.0), (2, two, apart))]  # fmt: skip
 
 
-def _weights(path: Path) -> torch.Tensor:
+def _weights(path):
     """Learned weights without the statistics of batch normalisation, which each rank keeps of its own cells."""
     state = torch.load(path, weights_only=True)
     learned = [value for name, value in state.items() if "running" not in name and "num_" not in name]

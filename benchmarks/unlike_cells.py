@@ -1,10 +1,5 @@
 """Cells that `unlike.py` tries networks on: cells of other sets, noise, empty frames, and cells with changes."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-
 import cv2
 import numpy as np
 
@@ -14,44 +9,44 @@ MOST_OF_SET = 400
 Cells = list[np.ndarray]
 
 
-def as_bytes(values: np.ndarray) -> np.ndarray:
+def as_bytes(values):
     """Return grey levels as uint8."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def warped(cell: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
+def warped(cell, matrix):
     """Return a cell under an affine map, with its edge repeated outside."""
     height, width = cell.shape
     return cv2.warpAffine(cell, np.array(matrix, np.float32), (width, height), borderMode=cv2.BORDER_REPLICATE)
 
 
-def zoomed(cell: np.ndarray, factor: float) -> np.ndarray:
+def zoomed(cell, factor):
     """Return a cell magnified about its middle."""
     y, x = ((1 - factor) * (side - 1) / 2 for side in cell.shape)
     return warped(cell, [[factor, 0, x], [0, factor, y]])
 
 
-def zoomed_with_its_noise(cell: np.ndarray, factor: float) -> np.ndarray:
+def zoomed_with_its_noise(cell, factor):
     """Return a magnified cell with the noise of the original: interpolation smooths, another lens does not."""
     smooth = cv2.medianBlur(cell, 3)
     noise = np.roll(cell.astype(np.float32) - smooth, (7, 5), (0, 1))
     return as_bytes(zoomed(smooth, factor) + noise)
 
 
-def around_median(cell: np.ndarray, factor: float) -> np.ndarray:
+def around_median(cell, factor):
     """Return a cell with the distance of each pixel from the median multiplied."""
     middle = np.median(cell)
     return as_bytes((cell - middle) * factor + middle)
 
 
-def without_quarter(cell: np.ndarray) -> np.ndarray:
+def without_quarter(cell):
     """Return a cell with one quarter black."""
     cut = cell.copy()
     cut[: cell.shape[0] // 2, : cell.shape[1] // 2] = 0
     return cut
 
 
-def changes() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+def changes():
     """Changes by name."""
     rng = np.random.default_rng(0)
     return {
@@ -84,7 +79,7 @@ def changes() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     }
 
 
-def other_cells(name: str, sets: dict[str, Path], data: Path) -> dict[str, Cells]:
+def other_cells(name, sets, data):
     """Return cells of other sets than `name`, by name."""
     rng = np.random.default_rng(1)
     kinds = {

@@ -3,16 +3,10 @@
 Each method returns, for measured training and validation cells, a function that scores cells; above 1 a cell is unlike.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from fastcell.inference.unlike.feature_names import NUM_SHAPE_FEATURES
 from fastcell.inference.unlike.fit_training_cells import fit_training_cells
-from fastcell.inference.unlike.training_cells import TrainingCells
 
 CHOSEN = "image or network"
 USUAL = 0.975
@@ -20,13 +14,13 @@ Measured = dict[str, np.ndarray]
 """Columns of measured cells, each (n, ...): ``image``, ``network``, ``probabilities``, ``raw``, ``labels``."""
 
 
-def quantile(values: np.ndarray) -> float:
+def quantile(values):
     """Return the limit that a new cell of the same kind passes with probability of at most 2.5 %."""
     rank = min(int(np.ceil(USUAL * (len(values) + 1))), len(values))
     return float(np.sort(values)[rank - 1])
 
 
-def statistics(train: Measured, valid: Measured) -> TrainingCells:
+def statistics(train, valid):
     """Return the statistics that a checkpoint would have."""
     held_out = (valid["image"], valid["network"])
     known = fit_training_cells(train["image"], train["network"], train["labels"], held_out)
@@ -34,13 +28,11 @@ def statistics(train: Measured, valid: Measured) -> TrainingCells:
     return known
 
 
-def one_distance(
-    columns: Callable[[Measured], np.ndarray],
-) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
+def one_distance(columns):
     """Return the method of one Mahalanobis distance of some columns from all training cells."""
     from sklearn.covariance import ledoit_wolf
 
-    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+    def fit(train, valid):
         values = columns(train).astype(np.float64)
         center = np.median(values, axis=0)
         spread = 1.4826 * np.median(np.abs(values - center), axis=0)
@@ -50,7 +42,7 @@ def one_distance(
         covariance = ledoit_wolf(scaled - middle, assume_centered=True)[0] + 1e-6 * np.eye(len(middle))
         inverse = np.linalg.inv(covariance)
 
-        def distance(cells: Measured) -> np.ndarray:
+        def distance(cells):
             away = np.nan_to_num((columns(cells) - center) / scale - middle, nan=1e6, posinf=1e6, neginf=-1e6)
             return np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", away, inverse, away), 0))
 
@@ -60,13 +52,13 @@ def one_distance(
     return fit
 
 
-def by_distances(places: tuple[int, ...]) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
+def by_distances(places):
     """Return the method of some of the three distances of the package: 0 shape, 1 noise, 2 network."""
 
-    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+    def fit(train, valid):
         known = statistics(train, valid)
 
-        def score(cells: Measured) -> np.ndarray:
+        def score(cells):
             scaled = (cells["image"] - known.center) / known.scale @ known.image_whitening.T
             white = cells["network"] @ known.network_whitening.T
             nearest = np.min([np.linalg.norm(white - mean, axis=1) for mean in known.means], axis=0)
@@ -82,51 +74,49 @@ def by_distances(places: tuple[int, ...]) -> Callable[[Measured, Measured], Call
     return fit
 
 
-def either(*methods: Any) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
+def either(*methods):
     """Return the method that calls a cell unlike if one of some methods does."""
 
-    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+    def fit(train, valid):
         scores = [method(train, valid) for method in methods]
         return lambda cells: np.max([score(cells) for score in scores], axis=0)
 
     return fit
 
 
-def by_probabilities(
-    doubt: Callable[[np.ndarray], np.ndarray],
-) -> Callable[[Measured, Measured], Callable[[Measured], np.ndarray]]:
+def by_probabilities(doubt):
     """Return a method that looks at the probabilities alone."""
 
-    def fit(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+    def fit(train, valid):
         limit = quantile(doubt(valid["probabilities"]))
         return lambda cells: np.where(doubt(cells["probabilities"]) > limit, 2.0, 0.0)
 
     return fit
 
 
-def neighbours(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+def neighbours(train, valid):
     """Return the method of the distance to the tenth nearest training cell, in activations of length 1."""
 
-    def unit(cells: Measured) -> np.ndarray:
+    def unit(cells):
         return cells["network"] / np.maximum(np.linalg.norm(cells["network"], axis=1, keepdims=True), 1e-9)
 
     known = unit(train)
 
-    def distance(cells: Measured) -> np.ndarray:
+    def distance(cells):
         return -np.partition(unit(cells) @ known.T, -10, axis=1)[:, -10]
 
     limit = quantile(distance(valid))
     return lambda cells: np.where(distance(cells) > limit, 2.0, 0.0)
 
 
-def as_is(train: Measured, valid: Measured) -> Callable[[Measured], np.ndarray]:
+def as_is(train, valid):
     """Return the method of the package, by its compiled loop."""
     known = statistics(train, valid)
     return lambda cells: known.measure(cells["image"], cells["network"]).scores
 
 
 RAW = one_distance(lambda cells: cells["raw"])
-METHODS: dict[str, Any] = {
+METHODS = {
     CHOSEN: as_is,
     "image (shape or noise)": by_distances((0, 1)),
     "shape": by_distances((0,)),

@@ -30,19 +30,15 @@ Lines on standard input, and the answers, one JSON object a line, on standard ou
 FFCV's own output goes to standard error.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numba
@@ -56,7 +52,6 @@ from ffcv.loader import Loader, OrderOption
 from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.operation import Operation
-from ffcv.pipeline.state import State
 from ffcv.transforms import Squeeze, ToTensor
 from ffcv.writer import DatasetWriter
 
@@ -69,14 +64,14 @@ MAGNIFY = 0.1  # uniform in 1 / (1 + this) .. 1 + this
 class Source:
     """The cells as `DatasetWriter` asks for them: a record of the image in a mode's form, and the label."""
 
-    def __init__(self, folder: Path, mode: str, size: int) -> None:
+    def __init__(self, folder, mode, size):
         self.path, self.mode, self.size = folder / "cells.bin", mode, size
         self.cells = np.load(folder / "cells.npy")
 
-    def __len__(self) -> int:
+    def __len__(self):
         return len(self.cells)
 
-    def __getitem__(self, row: int) -> tuple[Any, int]:
+    def __getitem__(self, row):
         offset, num_bytes, height, width, label = self.cells[row].tolist()
         stored = np.fromfile(self.path, np.uint8, num_bytes, offset=offset)
         is_jpeg = stored[:3].tobytes() == b"\xff\xd8\xff"
@@ -95,7 +90,7 @@ class Source:
 class StoredJpegField(RGBImageField):
     """An `RGBImageField` that keeps JPEG files as they are instead of encoding pixels once more."""
 
-    def encode(self, destination: np.ndarray, image: tuple[np.ndarray, int, int], malloc: Callable) -> None:
+    def encode(self, destination, image, malloc):
         """Write one file; `image` is (bytes, height, width)."""
         stored, destination["height"], destination["width"] = image
         destination["mode"] = IMAGE_MODES["jpg"]
@@ -109,7 +104,7 @@ class WholeImageDecoder(ResizedCropRGBImageDecoder):
     scale = ratio = None
 
     @property
-    def get_crop_generator(self) -> Callable:
+    def get_crop_generator(self):
         """The crop (top, left, height, width)."""
 
         def whole(height, width, scale, ratio):
@@ -123,13 +118,13 @@ class GreyDecoder(ResizedCropRGBImageDecoder):
 
     get_crop_generator = None
 
-    def declare_state_and_memory(self, previous_state: State) -> tuple[State, Any]:
+    def declare_state_and_memory(self, previous_state):
         """Grey result; room for the decoded RGB image beside it."""
         state, (_, decoded) = super().declare_state_and_memory(previous_state)
         shape = (1, *self.output_size)
         return replace(state, shape=shape), (AllocationQuery(shape, np.dtype("u1")), decoded)
 
-    def generate_code(self) -> Callable:
+    def generate_code(self):
         """Numba code for a batch."""
         read, span, decode_jpeg = self.memory_read, Compiler.get_iterator(), Compiler.compile(imdecode)
         size, resize = self.output_size[0], Compiler.compile(resize_first_channel)
@@ -151,7 +146,7 @@ class GreyDecoder(ResizedCropRGBImageDecoder):
 class DivideByMean(Operation):
     """uint8 images, grey (1, size, size) or RGB (size, size, 3), to float32 (1, size, size) with mean 1."""
 
-    def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
+    def declare_state_and_memory(self, previous_state):
         """Float result of its own."""
         shape = previous_state.shape
         self.size, self.step = shape[1], shape[2] if shape[2] == 3 else 1
@@ -159,7 +154,7 @@ class DivideByMean(Operation):
         dtype = np.dtype("f4")
         return replace(previous_state, jit_mode=True, shape=result, dtype=dtype), AllocationQuery(result, dtype)
 
-    def generate_code(self) -> Callable:
+    def generate_code(self):
         """Numba code for a batch."""
         span, divide, step = Compiler.get_iterator(), Compiler.compile(divide_by_mean), self.step
 
@@ -175,7 +170,7 @@ class DivideByMean(Operation):
 class RandomAffine(DivideByMean):
     """Random flips, rotation, magnification and shift with bilinear sampling, clamped at the border; then as above."""
 
-    def generate_code(self) -> Callable:
+    def generate_code(self):
         """Numba code for a batch."""
         span, warp, step, size = Compiler.get_iterator(), Compiler.compile(random_affine), self.step, self.size
 
@@ -191,16 +186,16 @@ class RandomAffine(DivideByMean):
 class FusedDecoder(NDArrayDecoder):
     """Stored uint8 (1, size, size) straight to the final float32 image, without FFCV's copy of the bytes."""
 
-    def __init__(self, augment: bool) -> None:
+    def __init__(self, augment):
         super().__init__()
         self.augment = augment
 
-    def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
+    def declare_state_and_memory(self, previous_state):
         """Float result."""
         shape, dtype = tuple(self.field.shape), np.dtype("f4")
         return replace(previous_state, jit_mode=True, shape=shape, dtype=dtype), AllocationQuery(shape, dtype)
 
-    def generate_code(self) -> Callable:
+    def generate_code(self):
         """Numba code for a batch."""
         read, span, size, augment = self.memory_read, Compiler.get_iterator(), int(self.field.shape[1]), self.augment
         divide, warp = Compiler.compile(divide_by_mean), Compiler.compile(random_affine)
@@ -292,7 +287,7 @@ def random_affine(image, step, size, result):
         result[p] *= factor
 
 
-def write_beton(source: Path, folder: Path, mode: str, size: int) -> Path:
+def write_beton(source, folder, mode, size):
     """Write FFCV's file unless one that is newer than the source lies there; return its path."""
     stored_form = {"jpeggrey": "jpegstored", "rawfused": "rawgrey"}.get(mode, mode)
     path = folder / f"{stored_form}-{size}.beton"
@@ -312,7 +307,7 @@ def write_beton(source: Path, folder: Path, mode: str, size: int) -> Path:
     return unfinished.replace(path)
 
 
-def make_loader(path: Path, options: argparse.Namespace) -> Loader:
+def make_loader(path, options):
     """FFCV's loader with the pipeline of a mode."""
     decoder, square = (
         {
@@ -343,7 +338,7 @@ def make_loader(path: Path, options: argparse.Namespace) -> Loader:
     )
 
 
-def run_epoch(loader: Loader) -> dict[str, Any]:
+def run_epoch(loader):
     """One epoch; each batch is touched."""
     num_cells, start, before, first = 0, time.perf_counter(), time.process_time(), 0.0
     for images, labels in loader:
@@ -359,7 +354,7 @@ def run_epoch(loader: Loader) -> dict[str, Any]:
     }
 
 
-def save_images(loader: Loader, count: int, path: Path, size: int) -> dict[str, object]:
+def save_images(loader, count, path, size):
     """Write the first `count` cells of one more epoch, and which cells they were."""
     rows = loader.next_traversal_order()  # decided by the seed and the epoch's number: those of the next epoch
     count = min(count, len(rows))
@@ -374,7 +369,7 @@ def save_images(loader: Loader, count: int, path: Path, size: int) -> dict[str, 
     return {"images": str(path), "cells": count}
 
 
-def main() -> None:
+def main():
     """Write the file, compile, then answer lines until `quit` or the end of the input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder with cells.bin and cells.npy")
@@ -391,7 +386,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     answers, sys.stdout = sys.stdout, sys.stderr  # FFCV prints
 
-    def answer(**values: object) -> None:
+    def answer(**values):
         print(json.dumps(values), file=answers, flush=True)
 
     cv2.setNumThreads(1)
