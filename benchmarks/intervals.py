@@ -8,11 +8,9 @@ stands beside them (500 sets, 500 draws).
 
 Parts: `accuracy` by group, `beyond` the range of the assumption, `cell` (exact sums over all outcomes), `scores`
 (recall, precision, F, balanced accuracy), `ranking` (ROC area, average precision), `calibration`, `paired`, `counts` of
-a new recording, `examples`, `cost` of a million cells, and, if the file of a trial of the same methods is given,
-`widths` beside those of the trial (20 sets a setting).
+a new recording, `examples`, and `cost` of a million cells.
 
     python benchmarks/intervals.py [--parts accuracy,paired] [--sets 2000]
-    python benchmarks/intervals.py --parts widths --trial FILE
 """
 
 from __future__ import annotations
@@ -22,13 +20,11 @@ import time
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import interval_parts
 import numpy as np
 import percentile_bootstrap
 from harness import Result
-from interval_widths import compare_widths
 from scipy import stats
 from simulated_groups import BASE
 
@@ -52,7 +48,6 @@ PARTS = {
     "paired": interval_parts.paired,
     "counts": interval_parts.counts_of_recordings,
 }
-WIDTH_SETS = 20
 DATA = {"cell": "exact sums", "examples": "single numbers", "cost": "a million cells in 10,000 groups, one core"}
 
 
@@ -162,10 +157,7 @@ def main():
     )
     parser.add_argument("--sets", type=int, default=2000, help="simulated sets of a setting (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all draws (%(default)s)")
-    parser.add_argument("--trial", type=Path, help="module of a trial, for the part widths")
     options = parser.parse_args()
-    if options.trial is None and "widths" in options.parts.split(","):
-        parser.error("--parts widths needs --trial FILE")
     for part in options.parts.split(","):
         start = time.process_time()
         rows: Sequence[object]
@@ -176,10 +168,6 @@ def main():
         elif part == "cost":
             rows = costs()
             print(*(f"{one.what}: {one.seconds:.2f} s, {one.peak_mb:,.0f} MB" for one in rows), sep="\n")
-        elif part == "widths":
-            rows = list(compare_widths(options.trial, WIDTH_SETS, np.random.default_rng([options.seed, len(PARTS)])))
-            settings = {"sets": WIDTH_SETS, "seed": options.seed}
-            print(*(f"{one.score:<52}{one.groups:>3}{one.wider:>7.3f} {one.where}" for one in rows), sep="\n")
         else:
             seed = [options.seed, list(PARTS).index(part)]
             rows = list(PARTS[part](options.sets, np.random.default_rng(seed)))

@@ -80,55 +80,14 @@ def test_what_falls_below_the_target_is_counted(program):
     assert verdicts == "Most false verdicts: 0.031, in 1 settings; at most 0.06 is the target."
 
 
-TRIAL = """
-import numpy as np
-class Interval:
-    def __init__(self, low, high):
-        self.low, self.high, self.interval = low, high, self
-def proportion(hits, cells, grouped=True):
-    return Interval(0.0, 0.5)
-def f_score(tp, fp, fn, grouped=True):
-    return Interval(0.25, 0.75)
-balanced_accuracy = lambda tables, grouped=True: Interval(0.0, 1.0)
-auc = lambda values, positive, groups=None: Interval(0.0, 1.0)
-paired_difference = lambda first, second, groups=None: Interval(-1.0, 1.0)
-corrected_counts = lambda called, tables: (called, np.zeros(4), np.full(4, 500.0))
-"""
-
-
-def test_widths_beside_a_trial(program, parts, tmp_path, monkeypatch):
-    file = tmp_path / "trial.py"
-    file.write_text(TRIAL)
-    for name, settings in {
-        "ACCURACY": [(2, 0.3, 0.9, "20"), (2, 0.3, 0.9, "5")],
-        "CELLS": [(1, 0.9)],
-        "SCORES": [(0, 0.3, 0.8, 0.0, "20")],
-        "RANKING": [(2, 4, 60, 0.8, 0.5)],
-        "PAIRED": [(0, 0.8, 0.1, 0.0, "20")],
-        "RECORDINGS": [(3, 0.5, (0.4, 0.3, 0.2, 0.1))],
-    }.items():
-        monkeypatch.setattr(parts, name, settings)
-    rows = list(program("interval_widths").compare_widths(file, 3, np.random.default_rng(0)))
-    assert [(row.score, row.groups, row.settings, row.trial) for row in rows] == [
-        ("accuracy", 0, 1, 0.5),
-        ("accuracy", 2, 2, 0.5),
-        ("F", 0, 1, 0.5),
-        ("balanced accuracy", 0, 1, 1.0),
-        ("ROC area", 2, 1, 1.0),
-        ("difference of two methods", 0, 1, 2.0),
-        ("share of a class in a new recording, deviation 0.5", 3, 4, 0.5),
-    ]
-    assert rows[0].width == pytest.approx(0.975)  # one cell, right or wrong
-    assert (rows[0].wider, rows[0].narrower, rows[0].where) == (
-        pytest.approx(1.95), pytest.approx(1.95), "cells: 1, truth 0.9",
-    )  # fmt: skip
-    assert rows[1].narrower < rows[1].wider  # the setting of 5 cells a group is the wider one
-    assert rows[1].where == "cells: 5, deviation 0.3, truth 0.9"
-    lines = program("coverage_tables").widths([vars(row) for row in rows])
-    assert lines[0] == "| | by cell | 2 groups | 3 groups |"
+def test_widths_beside_a_trial(program):
+    row = {"score": "accuracy", "width": 0.975, "trial": 0.5, "where": "cells: 1, truth 0.9"}
+    rows = [row | {"groups": num, "settings": 1 + num, "wider": 1.95 - num / 2} for num in range(3)]
+    lines = program("coverage_tables").widths(rows)
+    assert lines[0] == "| | by cell | 1 group | 2 groups |"
     assert lines[2].startswith("| accuracy | 0.975 / 0.500 (1.950) | ")
-    assert lines[-1].startswith("Widest beside the trial: 1.950 times (accuracy, by cell, cells: 1, truth 0.9), of 11")
-    assert lines[-1].endswith(f"the target. Above it: {sum(round(row.wider, 3) > 1.1 for row in rows)} entries.")
+    assert lines[-1].startswith("Widest beside the trial: 1.950 times (accuracy, by cell, cells: 1, truth 0.9), of 6")
+    assert lines[-1].endswith("the target. Above it: 2 entries.")
 
 
 def test_examples(intervals):

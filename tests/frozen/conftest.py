@@ -45,12 +45,12 @@ def differences(frozen, found, tolerance, relative=0.0, where=""):
 
 
 def shortened(value):
-    """Floats with nine digits."""
+    """Floats with seven digits."""
     if isinstance(value, dict):
         return {name: shortened(item) for name, item in value.items()}
     if isinstance(value, list):
         return [shortened(item) for item in value]
-    return float(f"{value:.9g}") if isinstance(value, float) else value
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def as_text(content):
