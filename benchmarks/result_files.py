@@ -2,16 +2,19 @@
 
 A file holds the fields of `harness.Result`, but in place of its rows ``columns``, the values of all rows by name, which
 compress better. Six significant digits are more than any spread between rounds or seeds leaves certain. A result of
-more than `MOST_BYTES` is compressed; ``xzcat`` shows it.
+more than `MOST_BYTES` is compressed; ``xzcat`` shows it. Machine and versions of many results are the same: they are
+in a file of their own, ``environment-HASH.json.xz`` beside the results that name its hash.
 """
 
 import gzip
+import hashlib
 import json
 import lzma
 from collections.abc import Mapping
 
 DIGITS = 6
-MOST_BYTES = 1_000
+MOST_BYTES = 300
+OF_ONE_RUN = ("commit", "load_average_start", "load_average_end")  # of what `harness.describe_machine` says
 
 
 def write_result(path, result):
@@ -31,35 +34,60 @@ def write_result(path, result):
     names = list(rows[0]) if rows else []
     if any(list(row) != names for row in rows):
         raise ValueError(f"All rows of {path.name} must have the keys {names} in this order.")
-    head = [f"{_dump(key)}: {_dump(value)}" for key, value in result.items() if key != "rows"]
+    parts = {**result, "environment": _write_environment(path.parent, result.get("environment", {}))}
+    head = [f"{_dump(key)}: {_dump(value)}" for key, value in parts.items() if key != "rows"]
     columns = ",\n".join(f"{_dump(name)}: {_dump([row[name] for row in rows])}" for name in names)
     text = ",\n".join([*head, f'"columns": {{\n{columns}\n}}'])
     content = f"{{\n{text}\n}}\n".encode()
     path = path.with_name(path.name.removesuffix(".gz").removesuffix(".xz"))
     if len(content) > MOST_BYTES:
         content, path = lzma.compress(content, preset=9), path.with_name(f"{path.name}.xz")
+    _write(path, content)
+    return path
+
+
+def _write(path, content):
     fresh = path.with_suffix(".new")  # a run that is cut off here leaves no half of a result
     try:
         fresh.write_bytes(content)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
-    return path
+
+
+def _write_environment(folder, environment):
+    """Write what many runs share to its file, unless it is there; return the rest, with the hash of the file."""
+    shared = {key: value for key, value in environment.items() if key not in OF_ONE_RUN}
+    if not shared or "shared" in shared:
+        return environment
+    content = (_dump(shared) + "\n").encode()
+    name = hashlib.sha256(content).hexdigest()[:8]
+    path = folder / f"environment-{name}.json.xz"
+    if not path.exists():
+        _write(path, lzma.compress(content, preset=9))
+    return {"shared": name} | {key: environment[key] for key in OF_ONE_RUN if key in environment}
 
 
 def read_result(path):
-    """Return the result in a file, with ``rows`` as dictionaries."""
-    content = path.read_bytes()
-    decompress = {".xz": lzma.decompress, ".gz": gzip.decompress}.get(path.suffix, bytes)
-    result = json.loads(decompress(content))
+    """Return the result in a file, with ``rows`` as dictionaries, and the whole environment."""
+    result = _read(path)
     columns = result.pop("columns")
     result["rows"] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    environment = result.get("environment", {})
+    if name := environment.pop("shared", None):
+        result["environment"] = _read(path.with_name(f"environment-{name}.json.xz")) | environment
     return result
+
+
+def _read(path):
+    content = path.read_bytes()
+    return json.loads({".xz": lzma.decompress, ".gz": gzip.decompress}.get(path.suffix, bytes)(content))
 
 
 def result_paths(folder, pattern="*"):
     """Return the result files of a folder whose names without ``.json`` match `pattern`, sorted by name."""
-    return sorted(path for end in (".json", ".json.xz", ".json.gz") for path in folder.glob(pattern + end))
+    paths = (path for end in (".json", ".json.xz", ".json.gz") for path in folder.glob(pattern + end))
+    return sorted(path for path in paths if not path.name.startswith("environment-"))
 
 
 def _dump(value):

@@ -65,8 +65,23 @@ def test_large_results_are_compressed(result_files, tmp_path):
     assert result_files.read_result(path)["rows"] == rows
     assert result_files.write_result(path, {"bench": "try", "rows": rows}) == path
     small = result_files.write_result(tmp_path / "b.json", {"rows": []})
+    assert small == tmp_path / "b.json"
     assert result_files.result_paths(tmp_path) == [small, path]
     assert result_files.result_paths(tmp_path, "x*") == [path]
+
+
+def test_results_of_one_machine_share_what_describes_it(result_files, tmp_path):
+    machine = {"cpu": "AMD EPYC", "packages": {"torch": "2.13.0"}, "gpus": []}
+    results = [{"environment": machine | {"load_average_end": [load, 0.5]}, "rows": []} for load in (1.5, 2.5)]
+    paths = [result_files.write_result(tmp_path / f"{number}.json", one) for number, one in enumerate(results)]
+    (shared,) = tmp_path.glob("environment-*")
+    assert [result_files.read_result(path) for path in paths] == results
+    assert result_files.result_paths(tmp_path) == paths
+    for path in paths:
+        assert result_files.write_result(path, result_files.read_result(path)) == path
+    result_files.write_result(tmp_path / "2.json", {"environment": machine | {"cpu": "another"}, "rows": []})
+    assert len(list(tmp_path.glob("environment-*"))) == 2
+    assert b"EPYC" in plain(shared)
 
 
 def test_tracked_files_stay_small():
