@@ -39,13 +39,3 @@ def features_in(text: str) -> tuple[str, ...]:
     lines = [line.partition(":") for line in text.splitlines()]
     cores = [set(words.split()) for name, _, words in lines if name.strip() in ("flags", "Features")]
     return tuple(name for name in NAMES if cores and all(name in core for core in cores))
-
-
-def describe_cpu_features() -> str:
-    """Return the low-precision instruction sets of the processor, such as ``AVX-512 VNNI (int8), AVX-512 BF16; no
-    AMX``.
-    """
-    found = cpu_features()
-    low = [NAMES[name] for name in found if name not in ("avx2", "avx512f", "amx_tile")]
-    text = ", ".join(low) or "no instructions for int8 or bf16"
-    return text if any(name.startswith("amx") for name in found) else f"{text}; no AMX"

@@ -1,6 +1,6 @@
 """Instruction sets as /proc/cpuinfo lists them."""
 
-from fastcell.system.cpu_features import NAMES, cpu_features, describe_cpu_features, features_in
+from fastcell.system.cpu_features import NAMES, cpu_features, features_in
 
 
 def test_only_what_every_core_has_counts():
@@ -11,9 +11,5 @@ def test_only_what_every_core_has_counts():
     assert features_in("flags\t: avx512_bf16x\n") == ()
 
 
-def test_this_machine_is_described():
-    text = describe_cpu_features()
-    for name in cpu_features():
-        if name not in ("avx2", "avx512f", "amx_tile"):
-            assert NAMES[name] in text
-    assert ("no AMX" in text) == (not any(name.startswith("amx") for name in cpu_features()))
+def test_this_machine_has_known_names():
+    assert set(cpu_features()) <= set(NAMES)

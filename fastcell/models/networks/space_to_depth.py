@@ -20,17 +20,6 @@ def depth_weight(weight: torch.Tensor, stride: int) -> torch.Tensor:
     return functional.pixel_unshuffle(functional.pad(weight, (0, more, 0, more)), stride)
 
 
-def plain_weight(weight: torch.Tensor, stride: int, kernel: int) -> torch.Tensor:
-    """Return the weights (O, 1, K, K) that `depth_weight` has rearranged.
-
-    Args:
-        weight: (O, s * s, K', K').
-        stride: s.
-        kernel: K, side of the kernel [px].
-    """
-    return functional.pixel_shuffle(weight, stride)[..., :kernel, :kernel]
-
-
 def convolve_in_depth(
     images: torch.Tensor,
     weight: torch.Tensor,
