@@ -34,8 +34,10 @@ def write_result(path, result):
     names = list(rows[0]) if rows else []
     if any(list(row) != names for row in rows):
         raise ValueError(f"All rows of {path.name} must have the keys {names} in this order.")
-    parts = {**result, "environment": _write_environment(path.parent, result.get("environment", {}))}
-    head = [f"{_dump(key)}: {_dump(value)}" for key, value in parts.items() if key != "rows"]
+    rest = {key: value for key, value in result.items() if key != "rows"}
+    if "environment" in rest:
+        rest["environment"] = _write_environment(path.parent, rest["environment"])
+    head = [f"{_dump(key)}: {_dump(value)}" for key, value in rest.items()]
     columns = ",\n".join(f"{_dump(name)}: {_dump([row[name] for row in rows])}" for name in names)
     text = ",\n".join([*head, f'"columns": {{\n{columns}\n}}'])
     content = f"{{\n{text}\n}}\n".encode()

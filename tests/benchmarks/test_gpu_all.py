@@ -50,6 +50,11 @@ def gpu_all(program):
 
 
 @pytest.fixture
+def part_of(program):
+    return program("gpu_parts").Part
+
+
+@pytest.fixture
 def checkout(tmp_path):
     """A checkout without git, with small programs in place of some parts."""
     folder = tmp_path / "checkout"
@@ -182,8 +187,8 @@ def test_a_budget_leaves_the_least_worthy_parts_for_later(checkout, tmp_path):
     assert read_state(out)["kernel"]["status"] == "passed"
 
 
-def test_a_part_shrinks_before_it_is_left_out(gpu_all):
-    part = gpu_all.Part("kernel", "", ("benchmarks/kernel.py", "--rounds", "7"), ("--quick",), 90, 60)
+def test_a_part_shrinks_before_it_is_left_out(gpu_all, part_of):
+    part = part_of("kernel", "", ("benchmarks/kernel.py", "--rounds", "7"), ("--quick",), 90, 60)
     assert gpu_all.choose(part, False, 91)[:2] == (["benchmarks/kernel.py", "--rounds", "7"], 90)
     arguments, limit_s, note = gpu_all.choose(part, False, 89)
     assert (arguments, limit_s, note) == (
@@ -265,20 +270,20 @@ def test_every_benchmark_that_is_named_exists_or_is_said_to_be_missing(gpu_all, 
     assert not any(file.startswith("tests/benchmarks/") for file in files)
 
 
-def test_what_took_too_long_is_run_once_more_in_small(gpu_all, tmp_path):
+def test_what_took_too_long_is_run_once_more_in_small(gpu_all, part_of, tmp_path):
     (tmp_path / "gpu_all").mkdir()
-    part = gpu_all.Part("slow", "", ("-c", "import time; time.sleep(60)"), ("import time; time.sleep(61)",), 1, 1)
+    part = part_of("slow", "", ("-c", "import time; time.sleep(60)"), ("import time; time.sleep(61)",), 1, 1)
     state = gpu_all.State(tmp_path / "state.json", {})
     gpu_all.run_parts([part], state, tmp_path, 100, 1, small=False, has_gpu=True)
     assert (state.outcomes["slow"].status, state.done("slow")) == ("timed out", False)
     assert gpu_all.exit_code([part], state) == 1
     gpu_all.run_parts([part], state, tmp_path, 0, 1, small=False, has_gpu=True)  # no time: nothing is forgotten
     assert (state.outcomes["slow"].status, state.done("slow")) == ("timed out", False)
-    quick = gpu_all.Part("slow", "", part.command, ("print(1)",), 1, 60)
+    quick = part_of("slow", "", part.command, ("print(1)",), 1, 60)
     gpu_all.run_parts([quick], state, tmp_path, 100, 1, small=False, has_gpu=True)
     assert (state.outcomes["slow"].status, state.done("slow")) == ("passed", True)
     assert state.outcomes["slow"].reason == "in small: it took too long in an earlier start"
-    short = gpu_all.Part("short", "", ("-c", "print(1)"), ("print(2)",), 50, 20)
+    short = part_of("short", "", ("-c", "print(1)"), ("print(2)",), 50, 20)
     kept = gpu_all.State(tmp_path / "short.json", {})
     for budget_s, is_done, reason in ((30, False, "in small: 30 s of the budget were left"), (60, True, "")):
         gpu_all.run_parts([short], kept, tmp_path, budget_s, 1, small=False, has_gpu=True)

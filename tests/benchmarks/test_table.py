@@ -23,7 +23,7 @@ def write_result(folder, name, date, rows):
         "date": date,
     }
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    result |= {"columns": columns, "rows": [[row.get(key) for key in columns] for row in rows]}
+    result["columns"] = {key: [row.get(key) for row in rows] for key in columns}
     (folder / name).write_text(json.dumps(result))
 
 
