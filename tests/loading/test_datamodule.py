@@ -1,28 +1,22 @@
 """The data module under Lightning's Trainer: what it trains on, in which order, and what it refuses."""
 
-from __future__ import annotations
-
 import threading
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fixtures.recorded_training import Make, Recorder, data, trainer
+from fixtures.recorded_training import Recorder, data, trainer
 from pytorch_lightning.cli import LightningArgumentParser
 
 from fastcell.compare.split_schemes import SplitManifest
-from fastcell.dataset.manifest import Manifest, write_split
 from fastcell.errors import ArgumentError, DataError
-from fastcell.loading.batch import Batch
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.ops.augmentation import Augmentation
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_fit_shows_every_cell_once_an_epoch_in_another_order(make_dataset: Make, layout: str) -> None:
+def test_fit_shows_every_cell_once_an_epoch_in_another_order(make_dataset, layout):
     model = Recorder()
     trainer(max_epochs=2).fit(model, datamodule=data(make_dataset(100, layout=layout)))
     assert sorted(model.epoch("train", 0)) == sorted(model.epoch("train", 1)) == list(range(60))
@@ -32,7 +26,7 @@ def test_fit_shows_every_cell_once_an_epoch_in_another_order(make_dataset: Make,
     assert model.epoch("valid", 1) == list(range(60, 80))
 
 
-def test_same_seed_same_order(make_dataset: Make) -> None:
+def test_same_seed_same_order(make_dataset):
     manifest, orders = make_dataset(100), []
     for seed in (1, 1, 2):
         model = Recorder()
@@ -41,7 +35,7 @@ def test_same_seed_same_order(make_dataset: Make) -> None:
     assert orders[0] == orders[1] != orders[2]
 
 
-def test_order_of_an_epoch_does_not_depend_on_those_before(make_dataset: Make) -> None:
+def test_order_of_an_epoch_does_not_depend_on_those_before(make_dataset):
     """Left early, validated in the middle, reloaded: epoch 1 is epoch 1."""
     manifest, epochs = make_dataset(100), []
     for options in (
@@ -57,14 +51,14 @@ def test_order_of_an_epoch_does_not_depend_on_those_before(make_dataset: Make) -
     assert epochs == [epochs[0]] * 5
 
 
-def test_val_check_interval(make_dataset: Make) -> None:
+def test_val_check_interval(make_dataset):
     model = Recorder()
     trainer(val_check_interval=0.5, num_sanity_val_steps=0).fit(model, datamodule=data(make_dataset(100)))
     assert model.epoch("valid", 0) == 2 * list(range(60, 80))
     assert sorted(model.epoch("train", 0)) == list(range(60))
 
 
-def test_fast_dev_run_and_limits(make_dataset: Make) -> None:
+def test_fast_dev_run_and_limits(make_dataset):
     manifest = make_dataset(100)
     for options, train, valid in (
         ({"fast_dev_run": True}, 1, 1),
@@ -77,9 +71,9 @@ def test_fast_dev_run_and_limits(make_dataset: Make) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "fastcell-batches"]
 
 
-def test_an_exception_in_training_ends_the_threads(make_dataset: Make) -> None:
+def test_an_exception_in_training_ends_the_threads(make_dataset):
     class Breaks(Recorder):
-        def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        def training_step(self, batch, index):
             if index == 1:
                 raise RuntimeError("stop here")
             return super().training_step(batch, index)
@@ -94,7 +88,7 @@ def test_an_exception_in_training_ends_the_threads(make_dataset: Make) -> None:
     assert not any(thread.is_alive() for thread in deadline)
 
 
-def test_validate_test_and_predict_keep_the_order(make_dataset: Make) -> None:
+def test_validate_test_and_predict_keep_the_order(make_dataset):
     manifest, model = make_dataset(100), Recorder()
     trainer().validate(model, datamodule=data(manifest), verbose=False)
     trainer().test(model, datamodule=data(manifest), verbose=False)
@@ -106,23 +100,7 @@ def test_validate_test_and_predict_keep_the_order(make_dataset: Make) -> None:
     assert torch.cat(cells).tolist() == list(range(60, 80))
 
 
-def test_scores_are_of_the_cells_that_training_announced(make_dataset: Make) -> None:
-    """`qc --apply` and `split --force` may run beside a fit: its test subset stays; a new fit reads the files anew."""
-    manifest = make_dataset(60)
-    before = np.flatnonzero(manifest.split() == "test").tolist()
-    model, module = Recorder(), data(manifest, augment=False)
-    runner = trainer()
-    runner.fit(model, module)
-    (manifest.path / "verdicts.csv").write_text(f"cell_id,verdict\n{before[0]},drop\n")
-    write_split(manifest.path, "default", np.array(["train"] * 50 + ["test"] * 10))
-    runner.test(model, module, verbose=False)
-    assert [cell for _, cells in model.seen["test"] for cell in cells] == before
-    again = Recorder()
-    trainer().fit(again, module)
-    assert sorted({*range(50)} - {before[0]}) == sorted(again.epoch("train", 0))
-
-
-def test_predict_without_labels(make_dataset: Make) -> None:
+def test_predict_without_labels(make_dataset):
     manifest = make_dataset(30, labelled=False)
     module = data(manifest)
     module.use_preprocessing(Preprocessing(24), ["x", "y"])
@@ -132,7 +110,7 @@ def test_predict_without_labels(make_dataset: Make) -> None:
     assert batch.labels.tolist() == [-1] * 8
 
 
-def test_a_checkpoint_decides_the_class_numbers(make_dataset: Make) -> None:
+def test_a_checkpoint_decides_the_class_numbers(make_dataset):
     module = data(make_dataset(30))
     assert (module.classes, module.num_classes) == (["A", "B", "C"], 3)
     module.use_preprocessing(Preprocessing(16), ["C", "A"])
@@ -140,48 +118,14 @@ def test_a_checkpoint_decides_the_class_numbers(make_dataset: Make) -> None:
     assert next(iter(module.predict_dataloader())).labels.tolist() == [1, -1, 0, 1, -1, 0, 1, -1]
 
 
-def test_a_checkpoint_with_another_window_is_refused(make_dataset: Make) -> None:
+def test_a_checkpoint_with_another_window_is_refused(make_dataset):
     module = data(make_dataset(30, encoding="png16"))
     assert module.preprocessing.window == (0, 65535)
     with pytest.raises(ArgumentError, match="window of the data must be 10 to 4095 as in training, got '0 to 65535'"):
         module.use_preprocessing(Preprocessing(16, window=(10, 4095)), ["A", "B"])
 
 
-def test_oversampling_weights_and_subsample_concern_training_alone(make_dataset: Make) -> None:
-    manifest = make_dataset(100)
-    assert data(manifest).class_weights is None
-    np.testing.assert_allclose(data(manifest, balance="weights").class_weights, [1, 1, 1])
-    module = data(manifest, balance="oversample", subsample=7)
-    module.setup("fit")
-    loader = module.train_dataloader()
-    ids = torch.cat([batch.cell_ids[batch.weight == 1] for batch in loader])
-    assert torch.bincount(ids % 3).tolist() == [3, 3, 3]  # 7 cells of three classes: 3, 2 and 2
-    assert len(ids.unique()) == 7
-    assert len(module.val_dataloader()) == 3
-
-
-def test_auto_takes_half_of_its_repeats_back_and_oversample_none(
-    make_dataset: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    manifest = make_dataset(100)
-    rare = manifest.labels.copy()  # 56, 2 and 2 training cells
-    rare[:60] = [1 if row in (7, 8) else 2 if row in (9, 10) else 0 for row in range(60)]
-    monkeypatch.setattr(Manifest, "class_codes", property(lambda self: rare))
-    for balance, cap, want in (
-        ("auto", None, [0, np.log(10) / 2, np.log(10) / 2]),
-        ("auto", 4.0, [0, np.log(2), np.log(2)]),
-        ("oversample", None, None),
-        ("none", None, None),
-    ):
-        module = data(manifest, balance=balance, balance_cap=cap)
-        module.setup("fit")
-        shift = module.logit_shift
-        assert (shift is None) == (want is None)
-        if want is not None:
-            np.testing.assert_allclose(shift, want, rtol=1e-6)
-
-
-def test_augment_switches_everything_off(make_dataset: Make) -> None:
+def test_augment_switches_everything_off(make_dataset):
     manifest, images = make_dataset(60), []
     for options in ({"augment": False}, {"augmentation": Augmentation.none()}, {}):
         module = data(manifest, **options)
@@ -190,13 +134,13 @@ def test_augment_switches_everything_off(make_dataset: Make) -> None:
     assert not torch.equal(images[0], images[2])
 
 
-def test_fit_without_a_validation_part(make_dataset: Make) -> None:
+def test_fit_without_a_validation_part(make_dataset):
     model = Recorder()
     trainer().fit(model, datamodule=data(make_dataset(50, sides=(0.8, 0.8))))
     assert model.steps == {"train": 3, "valid": 0, "test": 0}
 
 
-def test_refusals(make_dataset: Make, tmp_path: Path) -> None:
+def test_refusals(make_dataset, tmp_path):
     with pytest.raises(ArgumentError, match="has no labelled cell in the train subset"):
         data(make_dataset(30, name="none", labelled=False)).setup("fit")
     with pytest.raises(
@@ -218,7 +162,7 @@ def test_refusals(make_dataset: Make, tmp_path: Path) -> None:
         CellDataModule(str(tmp_path / "nothing"))
 
 
-def test_hyperparameters_survive_weights_only(make_dataset: Make, tmp_path: Path) -> None:
+def test_hyperparameters_survive_weights_only(make_dataset, tmp_path):
     module = data(make_dataset(30), augmentation=Augmentation(rotation_deg=7))
     torch.save(dict(module.hparams), tmp_path / "values.pt")
     values = torch.load(tmp_path / "values.pt", weights_only=True)
@@ -226,7 +170,7 @@ def test_hyperparameters_survive_weights_only(make_dataset: Make, tmp_path: Path
     assert values["image_size"] == 16
 
 
-def test_command_line_flags() -> None:
+def test_command_line_flags():
     """Parsed as LightningCLI does."""
     parser = LightningArgumentParser()
     parser.add_lightning_class_args(CellDataModule, "data")
@@ -242,11 +186,11 @@ def test_command_line_flags() -> None:
 
 
 @pytest.mark.parametrize("store", ["stream", "bank"])
-def test_a_resumed_run_goes_on_with_the_next_epoch(make_dataset: Make, tmp_path: Path, store: str) -> None:
+def test_a_resumed_run_goes_on_with_the_next_epoch(make_dataset, tmp_path, store):
     """Though Lightning asks for an iterator before it has restored the epoch, to count the steps of a schedule."""
 
     class Scheduled(Recorder):
-        def configure_optimizers(self) -> Any:
+        def configure_optimizers(self):
             assert self.trainer.estimated_stepping_batches > 0
             return super().configure_optimizers()
 
@@ -261,7 +205,7 @@ def test_a_resumed_run_goes_on_with_the_next_epoch(make_dataset: Make, tmp_path:
         assert resumed.epoch("train", epoch) == whole.epoch("train", epoch)
 
 
-def test_a_look_at_a_batch_before_the_run_does_no_harm(make_dataset: Make) -> None:
+def test_a_look_at_a_batch_before_the_run_does_no_harm(make_dataset):
     model, module = Recorder(), data(make_dataset(100))
     module.setup("fit")
     before = module.train_dataloader()
@@ -271,13 +215,13 @@ def test_a_look_at_a_batch_before_the_run_does_no_harm(make_dataset: Make) -> No
     assert module.train_dataloader() is not before
 
 
-def first_batch(module: CellDataModule) -> Batch:
+def first_batch(module):
     loader = module.train_dataloader()
     loader.set_epoch(0)
     return next(iter(loader))
 
 
-def test_preprocessing_and_manifest_may_change_after_setup(make_dataset: Make) -> None:
+def test_preprocessing_and_manifest_may_change_after_setup(make_dataset):
     """Whatever was opened before is opened anew."""
     manifest = make_dataset(100)
     module = data(manifest)
@@ -295,7 +239,7 @@ def test_preprocessing_and_manifest_may_change_after_setup(make_dataset: Make) -
     assert module.state_dict()["training cells"] != state["training cells"]
 
 
-def test_a_saved_state_counts_after_the_loader_was_made(make_dataset: Make) -> None:
+def test_a_saved_state_counts_after_the_loader_was_made(make_dataset):
     """The state of a stream: a bank that was opened before it is given up."""
     manifest = make_dataset(100)
     module = data(manifest, store="stream")

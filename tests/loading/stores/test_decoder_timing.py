@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.loading import datamodule
 from fastcell.loading.datamodule import CellDataModule
-from fastcell.loading.stores import decoder_timing
+from fastcell.loading.stores import decoder_timing, stored_subsets
 from fastcell.loading.stores.decoder_timing import SECONDS, DecoderTiming, faster_decoder, time_ways
 
 Make = Callable[..., Manifest]
@@ -106,8 +105,8 @@ def test_auto_on_a_gpu_times_once_and_a_resumed_run_does_not(make_dataset, monke
         calls.append((batch, threads))
         return DecoderTiming("dali", {"threads": 1.0, "dali": 2.0}, threads)
 
-    monkeypatch.setattr(datamodule, "faster_decoder", timed)
-    monkeypatch.setattr(datamodule, "replace", lambda settings, **new: SimpleNamespace(**{**vars(settings), **new}))
+    monkeypatch.setattr(stored_subsets, "faster_decoder", timed)
+    monkeypatch.setattr(stored_subsets, "replace", lambda settings, **new: SimpleNamespace(**{**vars(settings), **new}))
     path = str(make_dataset(20, encoding="jpg").path)
     data = OnGpu(path, batch_size=8, threads=3)
     with caplog.at_level(logging.INFO, "fastcell"):
