@@ -21,339 +21,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from harness import Result
+from recipe_training import train
+from recipe_trials import PAIRS, TRIALS, VIEWS
 
-ZOOMS = {"1.25": 1.25, "0.8": 0.8}
-FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A preset with changes.
-
-    Attributes:
-        why: what differs from the preset, for the table.
-        preset: name.
-        changes: arguments as of ``fastcell fit``.
-        same_steps: train for as many steps as without oversampling.
-        mixup: parameter of the beta distribution of the shares in which two cells are mixed; 0 for no mixing.
-        prior_shift: the logarithm of the class frequencies times this is added to the logits in the loss.
-        repeat_shift: the same with the mean number of repeats of a cell of each class.
-    """
-
-    why: str
-    preset: str = "fast"
-    changes: str = ""
-    same_steps: bool = False
-    mixup: float = 0.0
-    prior_shift: float = 0.0
-    repeat_shift: float = 0.0
-
-
-_FULL = "--data.balance oversample --model.label_smoothing 0"
-_CAP = f"{_FULL} --data.balance_cap"
-_NONE = "--data.balance none --model.label_smoothing 0"
-_RESIDUAL = "--model.network residual"
-_RESIDUAL_48 = f"{_CAP} 10 {_RESIDUAL} --data.image_size 48"
-_LONG = f"{_NONE} {_RESIDUAL} --data.image_size 48 --trainer.max_epochs 80"
-TRIALS: dict[str, Trial] = {
-    "fast": Trial("preset fast, classes as they are", changes="--data.balance none"),
-    "thorough": Trial("preset thorough", "thorough"),
-    "fast-rotation-20": Trial(
-        "rotation by up to 20 degrees instead of any angle",
-        changes="--data.balance none --data.augmentation.rotation_deg 20",
-    ),
-    "fast-96": Trial("96 px instead of 64", changes="--data.balance none --data.image_size 96"),
-    "demo": Trial("preset demo, classes as they are", "demo", "--data.balance none"),
-    "demo-auto": Trial("preset demo, --data.balance auto", "demo"),
-    "smooth0": Trial("no label smoothing", changes="--data.balance none --model.label_smoothing 0"),
-    "cap4": Trial("repeats up to 4", changes=f"{_CAP} 4"),
-    "cap10": Trial("repeats up to 10", changes=f"{_CAP} 10"),
-    "full": Trial("repeats without limit", changes=_FULL),
-    "full-same": Trial("repeats without limit, steps of fast", changes=_FULL, same_steps=True),
-    "full-same-zoom": Trial(
-        "the same, magnified by 0.8 to 1.25",
-        changes=f"{_FULL} --data.augmentation.scale 0.25",
-        same_steps=True,
-    ),
-    "cap10-shift": Trial(
-        "repeats up to 10, logits shifted by half of their logarithm in the loss",
-        changes=f"{_CAP} 10",
-        repeat_shift=0.5,
-    ),
-    "cap10-ema": Trial(
-        "repeats up to 10, weights averaged",
-        changes=f"{_CAP} 10 --model.ema_decay 0.99",
-    ),
-    "cap10-mixup": Trial("repeats up to 10, mixup 0.2", changes=f"{_CAP} 10", mixup=0.2),
-    "cap10-standardize": Trial(
-        "repeats up to 10, standardized",
-        changes=f"{_CAP} 10 --data.normalization standardize",
-    ),
-    "residual": Trial("residual network, classes as they are", changes=f"{_NONE} {_RESIDUAL}"),
-    "residual-48": Trial(
-        "residual network, 48 px, as cap10-shift",
-        changes=_RESIDUAL_48,
-        repeat_shift=0.5,
-    ),
-    "residual-48-long": Trial(
-        "the same for 80 epochs",
-        changes=f"{_RESIDUAL_48} --trainer.max_epochs 80",
-        repeat_shift=0.5,
-    ),
-    "residual-48-long-none": Trial(
-        "residual network, 48 px, 80 epochs, classes as they are",
-        changes=_LONG,
-    ),
-    "residual-48-longer-none": Trial("the same for 160 epochs", changes=f"{_LONG} --trainer.max_epochs 160"),
-    "residual-48-long-mixup": Trial("80 epochs with mixup 0.2", changes=_LONG, mixup=0.2),
-    "residual-48-long-smooth": Trial(
-        "80 epochs with label smoothing 0.1", changes=f"{_LONG} --model.label_smoothing 0.1"
-    ),
-    "residual-48-long-ema": Trial("80 epochs, weights averaged", changes=f"{_LONG} --model.ema_decay 0.998"),
-    "residual-48-long-moved": Trial(
-        "80 epochs, moved by up to 12 % instead of 5 %", changes=f"{_LONG} --data.augmentation.translation 0.12"
-    ),
-    "residual-64-long-none": Trial("80 epochs at 64 px", changes=f"{_LONG} --data.image_size 64"),
-    "cellnet-long-none": Trial(
-        "preset fast for 80 epochs, no label smoothing", changes=f"{_NONE} --trainer.max_epochs 80"
-    ),
-    "residual-48-mixup": Trial("residual-48 with mixup 0.2", changes=_RESIDUAL_48, mixup=0.2, repeat_shift=0.5),
-    "residual-48-slow": Trial(
-        "residual-48, learning rate 0.001",
-        changes=f"{_RESIDUAL_48} --model.learning_rate 1e-3",
-        repeat_shift=0.5,
-    ),
-    "residual-48-quick": Trial(
-        "residual-48, learning rate 0.005",
-        changes=f"{_RESIDUAL_48} --model.learning_rate 5e-3",
-        repeat_shift=0.5,
-    ),
-    "weights": Trial("loss weights", changes="--data.balance weights --model.label_smoothing 0"),
-    "logit": Trial(
-        "logits shifted by the class frequencies in the loss",
-        changes="--data.balance none --model.label_smoothing 0",
-        prior_shift=1.0,
-    ),
-}
 BASES = {"jurkat": "fast", "tcell": "fast", "synthetic": "demo"}
 """Trial that the others are compared with."""
 SHIFTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2)
 CHOSEN_SHIFT = 0.1  # of the preset thorough
-VIEWS = {"one": "", "flips": " + flips", "eight": " + quarter turns"}
-PAIRS = (
-    ("residual-48", "one", "cap10-shift", "one", False),
-    ("residual-48-long-none", "flips", "residual-48-long-none", "one", True),
-    ("residual-48-long-none", "eight", "residual-48-long-none", "flips", False),
-    ("residual-48-longer-none", "flips", "residual-48-long-none", "flips", False),
-    ("residual-48-long-ema", "flips", "residual-48-long-none", "flips", False),
-    ("residual-48-long-mixup", "flips", "residual-48-long-none", "flips", False),
-    ("residual-48-mixup", "one", "residual-48", "one", False),
-    ("residual-48-slow", "one", "residual-48", "one", False),
-    ("residual-48-quick", "one", "residual-48", "one", False),
-)
-"""Trials that differ in one thing: trial and views of a cell, the same of the other, both with `CHOSEN_SHIFT`."""
-SYNTHETIC_CELLS = 1_500  # of the training subset
-
-
-class Cells:
-    """Labelled cells and their folds.
-
-    Args:
-        name: ``jurkat``, ``tcell`` or ``synthetic``.
-        folder: see the module's docstring.
-    """
-
-    def __init__(self, name: str, folder: Path) -> None:
-        from fastcell.sources.load_cells import load_cells
-
-        self.groups: np.ndarray | None = None
-        self.tested: np.ndarray | None = None
-        if name == "synthetic":
-            parts = [load_cells(folder, part) for part in ("train", "test")]
-            chosen = np.sort(np.random.default_rng(0).permutation(len(parts[0].images))[:SYNTHETIC_CELLS])
-            self.images = [parts[0].images[row] for row in chosen] + list(parts[1].images)
-            names = np.concatenate([parts[0].classes[chosen], parts[1].classes])
-            self.tested = np.arange(len(self.images)) >= len(chosen)
-        elif name == "tcell":
-            found = [(donor.name, load_cells(donor)) for donor in sorted(folder.iterdir()) if donor.is_dir()]
-            self.images = [image for _, cells in found for image in cells.images]
-            names = np.concatenate([cells.classes for _, cells in found])
-            self.groups = np.repeat([donor for donor, _ in found], [len(c.images) for _, c in found])
-        else:
-            cells = load_cells(folder)
-            self.images, names = list(cells.images), cells.classes
-        self.classes, self.labels = np.unique(names, return_inverse=True)
-
-    def folds(self, seed: int) -> np.ndarray:
-        """Return the number of the fold in which each cell is tested, (N,) int; -1 for one that never is."""
-        from sklearn.model_selection import StratifiedKFold
-
-        if self.tested is not None:
-            return np.where(self.tested, 0, -1)
-        if self.groups is not None:
-            return np.unique(self.groups, return_inverse=True)[1]
-        out = np.zeros(len(self.labels), int)
-        for fold, (_, test) in enumerate(
-            StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(out, self.labels)
-        ):
-            out[test] = fold
-        return out
-
-
-def zoomed(image: np.ndarray, factor: float) -> np.ndarray:
-    """Return the middle of a frame (factor above 1), or the frame with the median of its border around it, uint8."""
-    from fastcell.ops.border import border_median
-
-    height, width = (max(2, round(side / factor)) for side in image.shape)
-    out = np.full((height, width), round(float(border_median(image))), image.dtype)
-    inside, outside = [], []
-    for new, old in zip((height, width), image.shape, strict=True):
-        size = min(new, old)
-        inside.append(slice((new - size) // 2, (new - size) // 2 + size))
-        outside.append(slice((old - size) // 2, (old - size) // 2 + size))
-    out[tuple(inside)] = image[tuple(outside)]
-    return out
-
-
-def train_fold(trial: Trial, cells: Cells, fold: int, seed: int, extra: Sequence[str]) -> dict[str, Any]:
-    """Train on the other folds and classify the cells of this one.
-
-    Returns:
-        ``test``: indices of the cells; ``one``, ``flips`` and ``eight``: probabilities (n, K) of the cell as it is,
-        and means over its four flips, and over these and those turned by 90 degrees; ``flips_1.25`` and ``flips_0.8``:
-        of zoomed cells; ``steps`` and ``cpu_s`` of the training.
-    """
-    import torch
-
-    from fastcell.models.lightning_module import CellModule
-    from fastcell.models.losses import cell_losses, weighted_mean
-    from fastcell.training.fit import fit_model
-    from fastcell.training.on_arrays import _quiet, _TrainingCells, classify_cells
-    from fastcell.training.recipe import read_recipe
-    from fastcell.training.trainer import build_trainer
-
-    recipe = read_recipe(trial.preset, [*trial.changes.split(), *extra], select="last")
-    folds = cells.folds(seed)
-    train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-    labels = cells.labels[train]
-    frequency = np.bincount(labels, minlength=len(cells.classes)) / len(labels)
-
-    class TrialModule(CellModule):
-        def _loss(self, batch: Any, step: int = 0) -> Any:
-            if not (trial.mixup or trial.prior_shift or trial.repeat_shift):
-                return super()._loss(batch, step)
-            images, share, other = batch.images, 1.0, torch.arange(len(batch.labels))
-            if trial.mixup:
-                random = np.random.default_rng([seed, self.global_step])
-                share = float(random.beta(trial.mixup, trial.mixup))
-                other = torch.from_numpy(random.permutation(len(images)))
-                images = share * images + (1 - share) * images[other]
-            shift = trial.prior_shift * np.log(frequency.clip(1e-9))
-            shift += trial.repeat_shift * np.log(
-                np.minimum(frequency.max() / frequency.clip(1e-9), recipe.balance_cap or np.inf)
-            )
-            logits = self(images) + torch.from_numpy(shift).float()
-            first, second = (cell_losses("cross_entropy", logits, batch.labels[rows]) for rows in (slice(None), other))
-            losses = share * first + (1 - share) * second
-            self.train_scores.update(logits.detach(), batch.labels, losses.detach(), batch.weight)
-            return weighted_mean(losses, batch.weight)
-
-    weights = np.ones(len(train))
-    if recipe.balance == "weights":
-        weights, recipe = (
-            (1 / (frequency * len(cells.classes)))[labels],
-            recipe.changed(data={"balance": "none"}),
-        )
-    limits: dict[str, Any] = {
-        "max_epochs": recipe.max_epochs,
-        "max_steps": recipe.max_steps,
-    }
-    if trial.same_steps:
-        limits = {
-            "max_epochs": -1,
-            "max_steps": recipe.max_epochs * -(-len(train) // recipe.batch_size),
-        }
-    device, preprocessing, start = (
-        torch.device("cpu"),
-        recipe.preprocessing,
-        time.process_time(),
-    )
-    with _quiet():
-        images = [cells.images[row] for row in train]
-        data = _TrainingCells(recipe, preprocessing, images, labels, weights, seed, device, 1)
-        torch.manual_seed(seed)
-        module = TrialModule(
-            **recipe.model,
-            classes=list(cells.classes),
-            preprocessing=preprocessing.to_dict(),
-        )
-        trainer = build_trainer(device, **{**recipe.trainer, **limits})
-        fit_model(trainer, module, data)
-    module.eval()
-    out: dict[str, Any] = {
-        "test": test,
-        "cpu_s": time.process_time() - start,
-        "steps": trainer.global_step,
-    }
-    for name, tta, zoom in [
-        ("one", False, 1.0),
-        ("flips", True, 1.0),
-        *((f"flips_{z}", True, ZOOMS[z]) for z in ZOOMS),
-    ]:
-        module.hparams["tta"] = tta
-        images = [cells.images[row] if zoom == 1 else zoomed(cells.images[row], zoom) for row in test]
-        out[name] = classify_cells(module, images, 256)
-    module.hparams["tta"] = True
-    turned = classify_cells(module, [np.ascontiguousarray(np.rot90(cells.images[row])) for row in test], 256)
-    out["eight"] = (out["flips"] + turned) / 2
-    return out
-
-
-def train(options: argparse.Namespace) -> None:
-    """Train every fold of the trials that is not there yet."""
-    import torch
-
-    torch.set_num_threads(1)
-    cells = Cells(options.data, Path(options.folder))
-    work = Path(options.work) / options.data
-    work.mkdir(parents=True, exist_ok=True)
-    np.save(work / "labels.npy", cells.labels)
-    (work / "classes.json").write_text(json.dumps(cells.classes.tolist()))
-    extra = ["--data.fit", "scale"] if options.data == "tcell" else []
-    for seed in map(int, options.seeds.split(",")):
-        for name in options.trials.split(","):
-            for fold in options.folds or range(cells.folds(seed).max() + 1):
-                path = work / f"{name}@{options.precision}-{seed}-{fold}.npz"
-                claim = path.with_suffix(".claim")
-                if path.exists():
-                    continue
-                try:
-                    os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
-                except FileExistsError:
-                    continue
-                try:
-                    changes = f"{TRIALS[name].changes} --trainer.precision {options.precision}"
-                    trial = replace(TRIALS[name], changes=changes)
-                    found = train_fold(trial, cells, fold, seed, extra)
-                    with open(path.with_suffix(".new"), "wb") as file:
-                        np.savez_compressed(file, **found)
-                    path.with_suffix(".new").replace(path)
-                finally:
-                    claim.unlink(missing_ok=True)
-                right = (found["flips"].argmax(1) == cells.labels[found["test"]]).mean()
-                print(
-                    f"{name} seed {seed} fold {fold}: {right:.3f} flips, {found['cpu_s']:.0f} CPU s",
-                    flush=True,
-                )
 
 
 @dataclass
@@ -391,7 +70,7 @@ class RecipeRow:
     cpu_s: float
 
 
-def read_folds(work: Path, trial: str, precision: str) -> dict[tuple[int, int], Any]:
+def read_folds(work, trial, precision):
     """Return the kept folds of a trial by (seed, fold)."""
     found = {}
     for path in sorted(work.glob(f"{trial}@{precision}-*.npz")):
@@ -400,12 +79,7 @@ def read_folds(work: Path, trial: str, precision: str) -> dict[tuple[int, int], 
     return found
 
 
-def compare_with(
-    labels: np.ndarray,
-    found: dict[tuple[int, int], Any],
-    base: dict[tuple[int, int], Any],
-    row: dict[str, Any],
-) -> RecipeRow:
+def compare_with(labels, found, base, row):
     """Return the row of a trial from its folds and those of the first trial.
 
     Args:
@@ -434,13 +108,13 @@ def compare_with(
     hits = [np.bincount(cells, one, size).astype(int) for one in (right, before)]
     np.add.at(units, cells, gain * weight)
 
-    def balanced(one: np.ndarray) -> float:
+    def balanced(one):
         return float(np.mean([one[truth == label].mean() for label in np.unique(truth)]))
 
-    def loss(values: np.ndarray) -> float:
+    def loss(values):
         return float(-values[np.arange(len(truth)), truth].mean())
 
-    def zoom(name: str) -> float | None:
+    def zoom(name):
         if shift.any():
             return None
         calls = np.concatenate([found[place][f"flips_{name}"].argmax(axis=1) for place in places])
@@ -464,13 +138,13 @@ def compare_with(
     )
 
 
-def log_probabilities(probabilities: np.ndarray, shift: np.ndarray | float) -> np.ndarray:
+def log_probabilities(probabilities, shift):
     """Return the logarithm of shifted and normalised probabilities, (N, K)."""
     logs = np.log(probabilities.clip(1e-12)) - shift
     return np.asarray(logs - np.log(np.exp(logs).sum(axis=1, keepdims=True)))
 
 
-def pairs(labels: np.ndarray, work: Path, precision: str) -> list[RecipeRow]:
+def pairs(labels, work, precision):
     """Return trials beside other trials than the first, on the cells that both have classified, from `PAIRS`."""
     chosen = -log_weights(labels, CHOSEN_SHIFT)
     rows = []
@@ -506,13 +180,7 @@ class ShiftRow:
     never: dict[str, int] | None = None
 
 
-def shifted(
-    labels: np.ndarray,
-    classes: Sequence[str],
-    trial: str,
-    found: dict[tuple[int, int], Any],
-    strengths: Sequence[float] = SHIFTS,
-) -> list[ShiftRow]:
+def shifted(labels, classes, trial, found, strengths=SHIFTS):
     """Return the scores of a trial for each shift; frequencies are those of all cells."""
     cells = np.concatenate([fold["test"] for fold in found.values()])
     truth, several = labels[cells], len({seed for seed, _ in found}) > 1
@@ -529,12 +197,12 @@ def shifted(
     return rows
 
 
-def log_weights(labels: np.ndarray, strength: float) -> np.ndarray:
+def log_weights(labels, strength):
     """Return what ``--model.decision_shift`` adds to the log probability of each class, (K,)."""
     return np.log1p(strength * len(labels) / np.bincount(labels))
 
 
-def write_table(options: argparse.Namespace) -> None:
+def write_table(options):
     """Write the results of the folds that are there: all trials, and shifted decisions of those with all folds."""
     work = Path(options.work) / options.data
     labels, classes = (
@@ -592,7 +260,7 @@ def write_table(options: argparse.Namespace) -> None:
         print(f"wrote {Result(f'shifts-{options.data}', about, settings, curves).save()}")
 
 
-def main() -> None:
+def main():
     """Train, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["train", "table"])

@@ -9,6 +9,11 @@ def recipes(program):
     return program("recipes")
 
 
+@pytest.fixture
+def training(program):
+    return program("recipe_training")
+
+
 def test_shifted_decisions_by_hand(recipes):
     """Class b is three times rarer: its odds grow by (1 + 4 s) / (1 + 4 s / 3), which turns 0.47 at s = 0.051."""
     labels = np.array([0, 0, 0, 1])
@@ -25,10 +30,10 @@ def test_shifted_decisions_by_hand(recipes):
 
 
 @pytest.mark.parametrize("factor", [1.25, 0.8])
-def test_a_magnified_frame_keeps_the_pixels_of_its_middle(recipes, factor):
+def test_a_magnified_frame_keeps_the_pixels_of_its_middle(training, factor):
     image = np.full((40, 40), 7, np.uint8)
     image[15:25, 15:25] = np.arange(100).reshape(10, 10)
-    out = recipes.zoomed(image, factor)
+    out = training.zoomed(image, factor)
     side = round(40 / factor)
     assert out.shape == (side, side)
     start = (side - 40) // 2 + 15 if side > 40 else 15 - (40 - side) // 2
@@ -36,13 +41,13 @@ def test_a_magnified_frame_keeps_the_pixels_of_its_middle(recipes, factor):
     assert out[0, 0] == 7
 
 
-def test_every_cell_is_tested_in_one_stratified_fold(recipes, tmp_path):
+def test_every_cell_is_tested_in_one_stratified_fold(training, tmp_path):
     cv2 = pytest.importorskip("cv2")
     for name, num in (("a", 20), ("b", 10)):
         (tmp_path / name).mkdir()
         for number in range(num):
             cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((8, 8), number, np.uint8))
-    cells = recipes.Cells("jurkat", tmp_path)
+    cells = training.Cells("jurkat", tmp_path)
     folds = cells.folds(3)
     assert [np.bincount(cells.labels[folds == fold]).tolist() for fold in range(5)] == [[4, 2]] * 5
     assert not np.array_equal(folds, cells.folds(4))
