@@ -2,25 +2,14 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
 from fastcell.quality.assessment import UNREADABLE, assess, collections, held_out_counts
-from fastcell.quality.features import FEATURES, measure_cells
+from fastcell.quality.features import FEATURES
 from fastcell.quality.hand_labels import HandLabels
 from fastcell.quality.simulated_model import load_model
-
-
-@pytest.fixture(scope="module")
-def measured(synthetic):
-    return measure_cells(synthetic)
-
-
-@pytest.fixture(scope="module")
-def defects(synthetic):
-    return np.array(pq.read_table(synthetic.path / "truth.parquet").column("defect").to_pylist())
 
 
 def test_simulated_cells_are_judged_by_the_model(synthetic, measured, defects):

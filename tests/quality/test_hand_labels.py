@@ -1,22 +1,11 @@
 """Labels are read as they are meant, taught by cross-validation, and what they teach is said with its error."""
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from fastcell.errors import DataError
-from fastcell.quality.features import FEATURES, measure_cells
+from fastcell.quality.features import FEATURES
 from fastcell.quality.hand_labels import LEAST_LABELS, HandLabels, can_learn, learn, read_hand_labels
-
-
-@pytest.fixture(scope="module")
-def measured(synthetic):
-    return measure_cells(synthetic)
-
-
-@pytest.fixture(scope="module")
-def defects(synthetic):
-    return np.array(pq.read_table(synthetic.path / "truth.parquet").column("defect").to_pylist())
 
 
 def labelled(defects, chosen, words=("good", "bad")):

@@ -26,20 +26,6 @@ FAILING = {
 }
 
 
-def cells(num=40, seed=0, ragged=False):
-    """Cells with a bright spot for class "spot", none for "plain"."""
-    rng = np.random.default_rng(seed)
-    names = np.array(["spot", "plain"])[np.arange(num) % 2]
-    images = []
-    for name in names:
-        shape = rng.integers(14, 24, 2) if ragged else (16, 20)
-        image = rng.integers(90, 110, shape)
-        if name == "spot":
-            image[4:10, 4:10] += 120
-        images.append(image.astype(np.uint8))
-    return (images if ragged else np.stack(images)), names
-
-
 @pytest.fixture(scope="module")
 def fitted():
     return CellClassifier(**QUICK).fit(*cells())

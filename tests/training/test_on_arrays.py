@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from fixtures.spotted_cells import cells
 
 from fastcell.loading import array_loader
 from fastcell.training import on_arrays
@@ -10,20 +11,6 @@ from fastcell.training.on_arrays import classify_cells, train_on_cells
 from fastcell.training.recipe import estimator_recipe, read_recipe
 
 QUICK = {"image_size": 16, "epochs": 8, "batch_size": 8, "learning_rate": 5e-3, "threads": 1, "random_state": 0}
-
-
-def cells(num=40, seed=0, ragged=False):
-    """Cells with a bright spot for class "spot", none for "plain"."""
-    rng = np.random.default_rng(seed)
-    names = np.array(["spot", "plain"])[np.arange(num) % 2]
-    images = []
-    for name in names:
-        shape = rng.integers(14, 24, 2) if ragged else (16, 20)
-        image = rng.integers(90, 110, shape)
-        if name == "spot":
-            image[4:10, 4:10] += 120
-        images.append(image.astype(np.uint8))
-    return (images if ragged else np.stack(images)), names
 
 
 def test_rare_classes_are_repeated_where_the_preset_says_so(monkeypatch):
