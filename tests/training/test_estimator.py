@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from fixtures.spotted_cells import cells
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_val_score
