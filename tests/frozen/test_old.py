@@ -168,7 +168,8 @@ def pack_cells(out, num, call, draw_cell, png):
         path = images / f"donor-{number // 3 % 6}" / "ABC"[number % 3] / f"{number:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(draw_cell(number, number % 3)))
-    call("pack", images, out, "--pattern", "{group}/{class}/{name}", "--split", "60/15/25", "--jobs", 1)
+    words = ["--pattern", "{group}/{class}/{name}", "--split", "60/15/25", "--name", "images", "--jobs", 1]
+    call("pack", images, out, *words)
     shutil.rmtree(images)
 
 
