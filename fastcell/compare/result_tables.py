@@ -71,7 +71,7 @@ class ClassScores:
 
     Attributes:
         scheme, method, image_size, volume, part: Key of the scores; `part` is the subset.
-        values: (3, K), in the order of `MEASURES`; NaN for a class that does not occur.
+        values: (3, K), in the order of `MEASURES`; NaN for a class that does not occur, or that is never predicted.
         low, high: (3, K), 95 % interval; NaN if there is none.
     """
 
@@ -180,6 +180,7 @@ class Tables:
             values = np.mean([[getattr(score(c), name) for name in MEASURES] for c in confusions], axis=0)
         found = self._intervals(place, part)[0]
         low, high = (np.stack([getattr(getattr(found, name), end) for name in MEASURES]) for end in ("low", "high"))
+        values[0][np.isnan(low[0])] = np.nan  # precision of a class that is never predicted
         # the mean over seeds of a ratio is not the ratio of the means
         return ClassScores(*place, part, values, np.minimum(low, values), np.maximum(high, values))
 

@@ -57,11 +57,15 @@ def basis_text(entry: Entry) -> str:
 def class_table(scores: Sequence[ClassScores], classes: Sequence[str], names: dict[str, str]) -> list[str]:
     """Return the paper's Tables III and IV as Markdown.
 
-    For each measure and class the best value is **bold** and the second best *italic*.
+    For each measure and class the best value is **bold** and the second best *italic*. Classes without cells have no
+    column.
     """
-    lines = [f"| measure | method | {' | '.join(map(table_word, classes))} |", "|---|---|" + "--:|" * len(classes)]
+    values = np.stack([one.values for one in scores])
+    kept = np.flatnonzero(~np.isnan(values[:, MEASURES.index("recall")]).all(axis=0))
+    header = " | ".join(table_word(classes[column]) for column in kept.tolist())
+    lines = [f"| measure | method | {header} |", "|---|---|" + "--:|" * len(kept)]
     for number, measure in enumerate(MEASURES):
-        marked = mark_best(np.stack([one.values[number] for one in scores]))
+        marked = mark_best(values[:, number, kept])
         for one, texts in zip(scores, marked, strict=True):
             name = names.get(one.method, one.method)
             lines.append(f"| {_MEASURE_NAMES[measure]} | {name} | {' | '.join(texts)} |")

@@ -187,7 +187,8 @@ def class_notes(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _number(entry: object) -> str:
     value = entry["value"]  # type: ignore[index]
-    return "-" if value is None else f"{value:.3f}"
+    undefined = value is None or entry.get("note") == _NO_CELLS["precision"]  # type: ignore[attr-defined]
+    return "-" if undefined else f"{value:.3f}"
 
 
 def _range(entry: object) -> str:

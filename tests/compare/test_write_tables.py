@@ -4,8 +4,9 @@ import csv
 
 import numpy as np
 import pytest
-from fixtures.study_results import result, tables
+from fixtures.study_results import LABELS, result, tables
 
+from fastcell.compare.result_tables import Tables
 from fastcell.compare.write_tables import (
     class_table,
     difference_table,
@@ -49,6 +50,13 @@ def test_tables_in_the_papers_form():
         "| recall | CNN | **1.000** | **1.000** |",
         "| recall | kNN | *0.750* | *0.750* |",
     ]
+    three = Tables([result("knn", 40)], LABELS, ["A", "B", "C"], np.arange(100), "cell")
+    rare = class_table([three.class_scores(places[-1], "test")], ["A", "B", "C"], names)
+    assert rare[0] == "| measure | method | A | B |"  # no cell of C
+    ones = Tables([result("knn", 20, rows=np.arange(61, 100, 2))], LABELS, ["A", "B"], np.arange(100), "cell")
+    lost = class_table([ones.class_scores(places[-1], "test")], ["A", "B"], names)
+    assert lost[0] == "| measure | method | B |"
+    assert lost[2:4] == ["| precision | kNN | - |", "| recall | kNN | 0.000 |"]  # no cell is predicted as B
     assert time_table(entries, names)[-1] == "| kNN | sklearn | 2.0 s | 2.0 s | 1,000 µs |"
 
 

@@ -74,6 +74,7 @@ def test_small_numbers_have_wide_intervals():
     assert (found["accuracy"]["low"], found["accuracy"]["high"]) == (pytest.approx(0.3976, abs=1e-4), 1)
     precision = found["classes"]["y"]["precision"]
     assert precision == {"value": 0.0, "low": None, "high": None, "by": "none", "note": "no cell is called this"}
+    assert format_scores(found).splitlines()[3].split() == ["precision", "1.000", "-"]
     nothing = summarize(np.array([-1]), np.array([0]), ["x", "y"], np.array(["a"]))
     assert (nothing["num_cells"], nothing["accuracy"]["value"], nothing["accuracy"]["note"]) == (0, None, "no cells")
 
