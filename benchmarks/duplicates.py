@@ -235,7 +235,7 @@ def before(folder: Path, jurkat: Path, checkout: Path) -> list[Finding]:
     for title, place in ((f"commit {head_of(checkout)}", checkout), ("now", HERE)):
         words = [sys.executable, "-c", SEARCH, str(images), str(folder / title)]
         environment = {**os.environ, "PYTHONPATH": str(place)}
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=True)
         sets = [set(members) for members in json.loads(done.stdout.splitlines()[-1])]
         for kind, keys in planted_keys.items():
             found = sum(any({key, key.rpartition("-")[0]} <= members for members in sets) for key in keys)
