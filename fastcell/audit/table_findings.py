@@ -114,29 +114,28 @@ def duplicate_finding(manifest: Manifest, copies: Duplicates) -> Finding:
     """Return the finding about copies of a cell in two subsets of a split or under two classes."""
     key, title = "duplicates", "copies of a cell across splits"
     blank = np.unique(copies.sets[copies.blank])
-    labels = manifest.labels
     across: dict[str, int] = {}
     for name in manifest.split_names():
         numbers = np.setdiff1d(copies.spanning(manifest.split(name)), blank)
         if len(numbers):
             across[name] = len(numbers)
     members = [cells for number, cells in enumerate(copies.members()) if number not in set(blank.tolist())]
-    twofold = [cells for cells in members if len(np.unique(labels[cells][labels[cells] >= 0])) > 1]
+    twofold = copies.under_two_classes(manifest.labels)
     num_cells, num_sets = sum(map(len, members)), len(members)
     near = "" if copies.near is not None else " The search covered exact copies only (pixels, flips, quarter turns)."
     says = f"{num_cells:,} cells in {num_sets:,} sets of copies.{near}"
     if across:
         places = ", ".join(f"{count:,} sets in {name!r}" for name, count in across.items())
         says += f" In two subsets of a split: {places}."
-    if twofold:
-        keys = manifest.select_cells(["key"], twofold[0][:2]).column("key").to_pylist()
-        says += f" {len(twofold):,} sets carry two classes, e.g. {' and '.join(keys)}."
+    if len(twofold):
+        keys = manifest.select_cells(["key"], np.sort(twofold[0])).column("key").to_pylist()
+        says += f" {len(twofold):,} of the sets hold different classes, e.g. {' and '.join(keys)}."
     if len(blank):
         says += f" {len(blank):,} sets of images of one grey level are not counted: empty frames."
-    verdict = "problem" if across else "warning" if twofold else "ok"
+    verdict = "problem" if across else "warning" if len(twofold) else "ok"
     large = " (large sets of near ones with `--merge-large` only)" if copies.near is not None else ""
     ways = [f"split again with `fastcell split`, which keeps copies in one subset{large}"] if across else []
-    ways += ["look at the cells of two classes: one label of each is wrong"] if twofold else []
+    ways += ["look at the cells of two classes: one label of each is wrong"] if len(twofold) else []
     details = {
         "sets": num_sets, "cells": num_cells, "across": across, "two_classes": len(twofold), "blank": len(blank),
         "expected": 0,

@@ -65,6 +65,7 @@ def keep_exact_copies_together(
     remade, notes = make_leakproof_splits(labels, groups, options, copies, key_of)
     sets = f"{len(found):,} set{'s' * (len(found) != 1)}"
     notes.insert(0, f"{len(cells):,} cells are exact copies, some rotated or mirrored, in {sets}.")
+    notes[1:1] = found.note_classes(labels[places])
     for name in given:
         notes += note_spanning(name, splits[name], copies)
     return {**splits, **remade}, notes

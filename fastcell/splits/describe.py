@@ -55,7 +55,7 @@ def describe_copies(manifest: Manifest, found: Duplicates, apart: Sequence[int])
     lines += align_columns(rows)
     lines += _describe_recall(found)
     lines += _describe_large(manifest, found, apart)
-    return lines
+    return lines + [f"note: {text}" for text in found.note_classes(manifest.class_codes)]
 
 
 def _describe_recall(found: Duplicates) -> list[str]:

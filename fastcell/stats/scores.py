@@ -15,6 +15,7 @@ from fastcell.stats.confusion import confusion_matrix, confusion_per_group
 from fastcell.stats.intervals import IntervalArrays, unit_numbers
 from fastcell.stats.score_intervals import f_score, mean_recall, one_vs_rest_accuracy, proportion
 
+MOST_CLASSES, CLASSES_A_BLOCK = 60, 12
 MEASURES = ("precision", "recall", "f_score")
 _NO_CELLS = {"precision": "no cell is called this", "recall": "no cells", "f_score": "no cells"}
 
@@ -149,8 +150,30 @@ def describe_unit(summary: Mapping[str, object]) -> str:
 
 
 def format_scores(summary: dict[str, object]) -> str:
-    """Render the result of `summarize` in the layout of the paper's Table IV: a row per score, a column per class."""
+    """Render the result of `summarize` in the layout of the paper's Table IV: a row per score, a column per class.
+
+    Many classes take several blocks; `MOST_CLASSES` are shown.
+    """
     per_class: dict[str, dict[str, object]] = summary["classes"]  # type: ignore[assignment]
+    shown = list(per_class)[:MOST_CLASSES]
+    lines = []
+    for start in range(0, len(shown), CLASSES_A_BLOCK):
+        lines += _class_block({name: per_class[name] for name in shown[start : start + CLASSES_A_BLOCK]})
+    if len(per_class) > len(shown):
+        lines.append(f"and {len(per_class) - len(shown):,} more classes: metrics.json has all")
+    lines.append("")
+    for key, name in (
+        ("accuracy", "accuracy"),
+        ("balanced_accuracy", "balanced accuracy"),
+        ("one_vs_rest_accuracy", "one-against-rest average accuracy (equation 6)"),
+    ):
+        lines.append(f"{name:<46}  {_number(summary[key])}  {_range(summary[key])}")
+    lines.append(f"intervals: 95 %, {describe_unit(summary)}; {summary['num_cells']:,} cells")
+    lines += [f"{name}: {text}" for name, text in class_notes(summary)]
+    return "\n".join(lines)
+
+
+def _class_block(per_class: Mapping[str, Mapping[str, object]]) -> list[str]:
     header = ["", *per_class]
     rows = [["cells", *(str(row["num_cells"]) for row in per_class.values())]]
     for measure in MEASURES:
@@ -163,16 +186,7 @@ def format_scores(summary: dict[str, object]) -> str:
         for line in [header, *rows]
     ]
     lines.insert(1, "-" * max(len(line) for line in lines))
-    lines.append("")
-    for key, name in (
-        ("accuracy", "accuracy"),
-        ("balanced_accuracy", "balanced accuracy"),
-        ("one_vs_rest_accuracy", "one-against-rest average accuracy (equation 6)"),
-    ):
-        lines.append(f"{name:<46}  {_number(summary[key])}  {_range(summary[key])}")
-    lines.append(f"intervals: 95 %, {describe_unit(summary)}; {summary['num_cells']:,} cells")
-    lines += [f"{name}: {text}" for name, text in class_notes(summary)]
-    return "\n".join(lines)
+    return lines
 
 
 def class_notes(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

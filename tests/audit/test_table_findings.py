@@ -100,7 +100,9 @@ def test_copies_of_two_classes_and_of_empty_frames(planted):
     )
     found = duplicate_finding(manifest, copies_of((0, 3), (1, 2)))
     assert found.verdict == "warning"
-    assert "1 sets carry two classes, e.g. cell-0001.npy and cell-0002.npy." in found.says["else"]
+    assert "1 of the sets hold different classes, e.g. cell-0001.npy and cell-0002.npy." in found.says["else"]
+    named = duplicate_finding(manifest, copies_of((0, 3, 7), (30, 33)))  # 0 and 3 are of one class
+    assert "1 of the sets hold different classes, e.g. cell-0000.npy and cell-0007.npy." in named.says["else"]
     found = duplicate_finding(manifest, copies_of((0, 12)))  # 12 is a test cell
     assert (found.verdict, found.details["across"]) == ("problem", {"default": 1})
     assert found.advice["problem"].startswith("split again with `fastcell split`")

@@ -44,6 +44,10 @@ def test_copies_are_in_one_subset(tmp_path: Path) -> None:
     assert (made["paper"] == given["paper"]).all()
     assert notes[0] == "18 cells are exact copies, some rotated or mirrored, in 6 sets."
     assert len(notes) == 2
+    _, noted = keep_exact_copies_together(
+        tmp_path, results, INFO, keys.__getitem__, np.arange(len(keys)), splits, np.arange(24) // 18, None, OPTIONS
+    )
+    assert noted[1].startswith("6 sets of copies are of different classes: one label of each is wrong.")
     assert notes[1].startswith("The split 'paper' of the source has exact copies of 6 cells in more than one subset")
 
 

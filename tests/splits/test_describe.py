@@ -55,7 +55,9 @@ def test_copies_are_counted_by_kind(planted) -> None:
         "  3 cells, 7.5% of left, e.g. cell-0003.npy, lowest correlation 1.0000: "
         "not kept together (--merge-large keeps them)"
     )
-    assert describe_copies(manifest, copies((0, 1)), [])[-1] == "no set holds more than 1 % of a class"
+    *_, last, note = describe_copies(manifest, copies((0, 1)), [])
+    assert last == "no set holds more than 1 % of a class"
+    assert note.startswith("note: 1 set of copies is of different classes: one label of each is wrong.")
 
 
 def test_recall_of_a_search_for_near_copies(planted) -> None:

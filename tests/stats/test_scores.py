@@ -101,3 +101,11 @@ def test_many_cells_and_groups_take_little_time():
     found = summarize(labels, predicted, list("abcd"), rng.integers(0, 10_000, 1_000_000))
     assert time.process_time() - start < 5
     assert found["accuracy"]["high"] - found["accuracy"]["low"] < 0.003
+
+
+def test_many_classes_take_blocks_and_an_end():
+    names = [f"class-{number:03d}" for number in range(100)]
+    text = format_scores(summarize(np.arange(100), np.arange(100), names))
+    assert max(map(len, text.splitlines())) < 200
+    assert sum(line.startswith("precision") for line in text.splitlines()) == 5
+    assert "and 40 more classes: metrics.json has all" in text

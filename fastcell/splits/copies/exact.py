@@ -121,6 +121,21 @@ class Duplicates:
         """Return the cell_ids of each set."""
         return np.split(self.cell_ids, np.flatnonzero(np.diff(self.sets)) + 1) if len(self) else []
 
+    def under_two_classes(self, labels: np.ndarray) -> Ids:
+        """Return two cells of different classes of each set that has several, (n, 2) cell_ids: one label is wrong.
+
+        Args:
+            labels: (N,) int, class of each cell by cell_id, -1 without one. Sets of images of one grey level do not
+                count.
+        """
+        label = np.asarray(labels)[self.cell_ids]
+        known = np.flatnonzero((label >= 0) & ~self.blank)
+        order = known[np.lexsort((label[known], self.sets[known]))]
+        new = np.append(True, self.sets[order][1:] != self.sets[order][:-1])[: len(order)]
+        first, last = order[new], order[np.append(new[1:], True)[: len(order)]]
+        several = label[first] != label[last]
+        return np.stack([self.cell_ids[first[several]], self.cell_ids[last[several]]], axis=1)
+
     def spanning(self, subsets: np.ndarray) -> Ids:
         """Return the numbers of the sets whose cells are in two or more subsets of a split.
 
@@ -132,6 +147,14 @@ class Duplicates:
         pairs = np.unique(np.stack([self.sets[placed], subset[placed]]), axis=1)[0]
         numbers, counts = np.unique(pairs, return_counts=True)
         return numbers[counts > 1].astype(np.int64)
+
+    def note_classes(self, labels: np.ndarray) -> list[str]:
+        """Return a note if copies of one cell are of different classes, else an empty list."""
+        num = len(self.under_two_classes(labels))
+        if not num:
+            return []
+        sets = "1 set of copies is" if num == 1 else f"{num:,} sets of copies are"
+        return [f"{sets} of different classes: one label of each is wrong. `fastcell audit` names them."]
 
     def write(self, manifest: Manifest) -> Path:
         """Write the sidecar file `duplicates.parquet` of the data set.
