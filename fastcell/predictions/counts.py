@@ -169,11 +169,17 @@ def describe_left_out(predictions: Predictions) -> list[str]:
         "unlike those of training": unlike,
     }
     numbers = {what: int(mask.sum()) for what, mask in kinds.items()}
-    return [
+    lines = [
         f"{num:,} {f'cell {what} is' if num == 1 else f'cells {what} are'} not counted"
         for what, num in numbers.items()
         if num
     ]
+    if (unsure & ~unlike).any() and ((called >= 0) & ~unlike).any():
+        lines.append(
+            "warning: the confusions are those of all test cells, but classes with high confidence are confused less "
+            "often: corrected counts are biased. Predict without --min_confidence and --accuracy to count."
+        )
+    return lines
 
 
 def describe_counts(counts: Counts, confusion: Confusion, left_out: list[str]) -> str:

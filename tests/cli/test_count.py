@@ -51,6 +51,7 @@ def test_one_cell_has_a_whole_interval_and_words_for_one(place, capsys):
     status, out, err = run_command(["count", "one.csv", "run", "-o", "counts.csv"], capsys)
     assert status == 0, err
     assert "1 cell of which the classifier is unsure is not counted" in out
+    assert "corrected counts are biased. Predict without --min_confidence" in out
     assert "class a has 1 test cell, too few" in out
     rows = [line.split(",")[2:] for line in (place / "counts.csv").read_text().splitlines()[1:]]
     assert [[float(value) for value in row] for row in rows] == [[1, 1, 0, 1], [0, 0, 0, 1]]
