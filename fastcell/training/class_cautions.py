@@ -63,7 +63,7 @@ def call_cautions(classes: Sequence[str], confusion: npt.ArrayLike, part: str) -
     missing = np.flatnonzero((table.sum(axis=0) == 0) & (cells > 0))
     if not len(missing):
         return []
-    named = _listed([f"{classes[k]} ({cells[k]:,} cell{'s' * (cells[k] != 1)})" for k in missing.tolist()])
+    named = _listed([f"{classes[k]} ({cells[k]:,} cell{'' if cells[k] == 1 else 's'})" for k in missing.tolist()])
     never = f"Caution: classes that are never predicted on the {SUBSET_NAMES[part]} subset: {named}."
     return [f"{never} Their recall is 0, and their precision is undefined."]
 

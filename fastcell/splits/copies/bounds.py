@@ -23,7 +23,7 @@ FALSE_PAIRS = 0.1
 """Number of pairs of different cells that are expected above the lenient bounds in one search."""
 
 _REGISTERED, _FEWEST_COPIES, _SLACK = 0.97, 50, 1.5
-_FEWEST_PAIRS, _TAIL = 300, 0.1
+_FEWEST_PAIRS, _TAIL, _ROUNDS = 300, 0.1, 10
 
 
 class Bounds(NamedTuple):
@@ -66,7 +66,9 @@ def relax(strict: Bounds, details: npt.ArrayLike) -> Bounds:
     """Return lenient bounds if registered pairs of different cells agree far less than `strict` requires.
 
     The tail of Fisher's z of the details, above its quantile of 0.9, is taken as exponential, which decreases more
-    slowly than the tail of a normal distribution. Pairs that meet the strict bounds are copies and do not count.
+    slowly than the tail of a normal distribution; its scale is that of its median, which strongly compressed copies
+    among the pairs hardly change. Pairs that meet the strict bounds, or the lenient ones of the last round, are copies
+    and do not count.
 
     Args:
         strict: bounds from planted copies.
@@ -76,12 +78,17 @@ def relax(strict: Bounds, details: npt.ArrayLike) -> Bounds:
         The lenient bounds; `strict` if they are not lower, or with fewer than 300 pairs.
     """
     strangers = np.asarray(details, np.float64)
-    strangers = strangers[strangers < strict.detail]
-    if len(strangers) < _FEWEST_PAIRS:
-        return strict
-    agreement = np.arctanh(np.clip(strangers, -0.99, 1 - 1e-9))
-    start = float(np.quantile(agreement, 1 - _TAIL))
-    scale = float((agreement[agreement > start] - start).mean()) if (agreement > start).any() else 0.0
-    limit = np.tanh(start + scale * np.log(_TAIL * len(strangers) / FALSE_PAIRS))
-    detail = max(float(limit), MIN_DETAIL)
+    detail = strict.detail
+    for _ in range(_ROUNDS):
+        strangers = strangers[strangers < detail]
+        if len(strangers) < _FEWEST_PAIRS:
+            break
+        agreement = np.arctanh(np.clip(strangers, -0.99, 1 - 1e-9))
+        start = float(np.quantile(agreement, 1 - _TAIL))
+        above = agreement[agreement > start]
+        scale = float(np.median(above) - start) / np.log(2) if len(above) else 0.0
+        limit = np.tanh(start + scale * np.log(_TAIL * len(strangers) / FALSE_PAIRS))
+        detail = min(max(float(limit), MIN_DETAIL), detail)
+        if not (strangers >= detail).any():
+            break
     return Bounds(LENIENT_CORRELATION, detail) if detail < strict.detail else strict
