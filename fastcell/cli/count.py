@@ -12,7 +12,6 @@ from fastcell.cli.signature import Spelled
 from fastcell.errors import DataError, invalid
 from fastcell.storage.places import check_output_file
 from fastcell.system.messages import print_line
-from fastcell.system.text import join_lines
 
 
 def count(
@@ -41,7 +40,7 @@ def count(
 
     table = read_predictions(Path(predictions))
     if not ((table.called() >= 0) & ~table.unlike_training).any():
-        left_out = join_lines(describe_left_out(table))
+        left_out = "; ".join(describe_left_out(table))
         raise DataError(
             f"{table.path} must have a cell that can be counted, got none ({left_out or 'no cells'}). "
             "Classify cells like those of training, without --min_confidence."

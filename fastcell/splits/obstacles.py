@@ -35,8 +35,8 @@ _HINTS = {
     "alike": "Record several classes in a {0}, or each class in several of them, and name them when packing",
     "seen": "Split by {0} (fastcell split DATA --group-by {0}), with several of them for each class",
     "absent": "Add cells or groups of that class, use smaller groups, or leave the class out",
-    "absent of three": "Ask for fewer subsets (--split 80/0/20), add cells or groups of that class, use smaller "
-    "groups, or leave the class out",
+    "absent of three": "Ask for fewer subsets (--split 80/0/20 of pack or split), add cells or groups of that class, "
+    "use smaller groups, or leave the class out",
 }
 
 

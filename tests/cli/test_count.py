@@ -34,6 +34,10 @@ def test_no_run(place, capsys):
     ("rows", "reason"),
     [
         ("", "no cells"),
+        (
+            "0,x,unsure,0.5,0.5,false\n1,y,a,0.5,0.5,true\n",
+            "1 cell of which the classifier is unsure is not counted; 1 cell unlike those of training is not counted",
+        ),
         ("0,x,unsure,0.5,0.5,false\n", "1 cell of which the classifier is unsure is not counted"),
         ("0,x,a,0.9,0.1,true\n1,y,b,0.1,0.9,true\n", "2 cells unlike those of training are not counted"),
     ],
