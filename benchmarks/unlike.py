@@ -54,7 +54,7 @@ from fastcell.stats.ranking_intervals import roc_area
 MOST_FLAGGED = 0.07  # of test cells of the same set; a method above it is not chosen
 HARM = 0.10  # accuracy that a change costs before it counts as harmful
 LEFT_OUT = ("Prophase", "G1", "Metaphase")
-LEFT_OUT_EPOCHS = {"jurkat": 20, "thorough": 40}
+LEFT_OUT_EPOCHS = 20
 NETWORKS = {
     "jurkat": ("jurkat", "fast"),
     "tcell": ("tcell", "fast"),
@@ -113,8 +113,7 @@ def main() -> None:
         rows += shares(name, of_seeds)
         rows += without_cells(name, of_seeds, sets, options.work)
     rows += chosen_without(rows)
-    for name in LEFT_OUT_EPOCHS:
-        rows += classes_left_out(name, sets, options.work)
+    rows += classes_left_out(sets, options.work)
     rows += costs()
     for row in rows:
         if row.method in (CHOSEN, "cost") or row.part not in ("other set", "other set resized", "change"):
@@ -296,14 +295,13 @@ def chosen_without(rows: list[Share]) -> list[Share]:
     return chosen
 
 
-def classes_left_out(network: str, sets: dict[str, Path], work: Path) -> list[Share]:
+def classes_left_out(sets: dict[str, Path], work: Path) -> list[Share]:
     """Return the area under the ROC curve between a class without training cells and test cells of the others."""
     rows = []
     everything = load_cells(sets["jurkat"])
     for name in LEFT_OUT:
         title = f"jurkat-without-{name}"
-        training = (NETWORKS[network][1], work, "--trainer.max_epochs", LEFT_OUT_EPOCHS[network])
-        model = network_of(f"{network}-without-{name}", 0, sets[title], *training)
+        model = network_of(title, 0, sets[title], "fast", work, "--trainer.max_epochs", LEFT_OUT_EPOCHS)
         parts = {part: load_cells(sets[title], part) for part in ("train", "valid", "test")}
         found = {part: outputs(model, cells.images) for part, cells in parts.items()}
         found["train"]["labels"] = np.array([model.classes.index(label) for label in parts["train"].classes])
@@ -313,7 +311,7 @@ def classes_left_out(network: str, sets: dict[str, Path], work: Path) -> list[Sh
             score = METHODS[method](found["train"], found["valid"])
             values = np.concatenate([score(left), score(found["test"])])
             area = roc_area(values, np.arange(len(values)) < len(new))
-            rows.append(Share("class left out", network, name, method, area.value, area.low, area.high, len(new)))
+            rows.append(Share("class left out", "jurkat", name, method, area.value, area.low, area.high, len(new)))
     return rows
 
 

@@ -130,16 +130,15 @@ def _left_out(rows: Rows) -> list[str]:
         "**A class without training cells**: area under the ROC curve between its cells and test cells of the other "
     )
     title += "classes, by score (95 % interval)."
-    left_out = [row for row in rows if row["part"] == "class left out"]
-    methods = list(dict.fromkeys(row["method"] for row in left_out))
-    lines = [title, "", _line(["class", "network", "cells", *methods]), "|---|---|" + "--:|" * (1 + len(methods))]
-    for network in dict.fromkeys(row["network"] for row in left_out):
-        for case, by_method in _by_case(row for row in left_out if row["network"] == network).items():
-            areas = [
-                f"{row['flagged']:.2f} ({row['lowest']:.2f}..{row['highest']:.2f})"
-                for row in (by_method[method] for method in methods)
-            ]
-            lines.append(_line([case, NETWORKS[network], f"{by_method[methods[0]]['cells']:,}", *areas]))
+    cases = _by_case(row for row in rows if row["part"] == "class left out")
+    methods = list(dict.fromkeys(row["method"] for row in rows if row["part"] == "class left out"))
+    lines = [title, "", _line(["class", "cells", *methods]), "|---|" + "--:|" * (1 + len(methods))]
+    for case, by_method in cases.items():
+        areas = [
+            f"{row['flagged']:.2f} ({row['lowest']:.2f}..{row['highest']:.2f})"
+            for row in (by_method[method] for method in methods)
+        ]
+        lines.append(_line([case, f"{by_method[methods[0]]['cells']:,}", *areas]))
     return lines
 
 
