@@ -7,8 +7,8 @@ their module imports, directly or indirectly.
 
 Cache files are stored where numba stores them: ``$NUMBA_CACHE_DIR`` if set, else ``__pycache__`` next to the source,
 else, for a read-only installation, the user's cache folder. Each function has one index file and one file per
-signature, which are overwritten when the source changes. Each ends with a hash of its content: a damaged file is not
-used, and its function is compiled again.
+signature, which are replaced when the source changes. Each ends with a hash of its content: a damaged file is not
+used, and its function is compiled again. Processes may compile at the same time.
 """
 
 from __future__ import annotations
@@ -150,7 +150,19 @@ class _LoopCacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
 
 
 class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]
-    """Files of a function's cache with a hash at the end of each."""
+    """Files of a function's cache with a hash at the end of each.
+
+    Numba numbers the files of the signatures and writes the index first. Of two processes that compile different
+    signatures at the same time, one may then overwrite the code of the other, and a process that starts while a file of
+    older source is replaced may load it. Here the name of a file follows from the signature, the file holds the stamp
+    of its source, and it is written before the index.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        signature = _hash(repr(key[:2]).encode())  # without the hash of the code, so that older code is overwritten
+        name = self._data_name(int.from_bytes(signature[:6], "little"))
+        self._save_data(name, (self._source_stamp, data))
+        self._save_index({**self._load_index(), key: name})
 
     def _load_index(self) -> Any:
         return super()._load_index() if _is_whole(self._index_path) else {}
@@ -158,7 +170,10 @@ class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]
     def _load_data(self, name: str) -> Any:
         if not _is_whole(self._data_path(name)):
             raise OSError(f"{name} is damaged")  # numba then compiles
-        return super()._load_data(name)
+        stamp, data = super()._load_data(name)
+        if stamp != self._source_stamp:
+            raise OSError(f"{name} is of other source code")
+        return data
 
     @contextmanager
     def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:

@@ -138,6 +138,28 @@ def test_damage_of_a_cache_file_is_a_miss(tmp_path):
     assert _CheckedFile(str(tmp_path), "loop", "stamp").load("third") is None
 
 
+def test_processes_that_save_at_the_same_time_never_load_other_code(tmp_path: Path, monkeypatch) -> None:
+    """A process that has read the index, and then writes after another one has; and files of older source."""
+    one, other = (_CheckedFile(str(tmp_path), "loop", "stamp") for _ in range(2))
+    save_data, save_index = one._save_data, one._save_index
+    for first, second in ((save_data, "b"), (save_index, "c")):
+
+        def overtaken(*arguments: object, then=first, key=second) -> None:
+            other.save((key, "cpu", "code"), f"code of {key}")
+            then(*arguments)
+
+        monkeypatch.setattr(one, first.__name__, overtaken)
+        one.save(("a", "cpu", "code"), "code of a")
+        monkeypatch.undo()
+        for key in "abc":
+            for cache in (one, other):
+                assert cache.load((key, "cpu", "code")) in (None, f"code of {key}")
+        assert one.load(("a", "cpu", "code")) == "code of a"
+    newer = _CheckedFile(str(tmp_path), "loop", "newer")
+    newer._save_index({("a", "cpu", "code"): one._load_index()["a", "cpu", "code"]})
+    assert newer.load(("a", "cpu", "code")) is None
+
+
 def modules_with_entries():
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
