@@ -21,7 +21,8 @@ import numpy as np
 from harness import Result
 
 from fastcell.dataset.corrupt_cells import CorruptCells
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.loading.ranks import Share, evaluation_share
 from fastcell.loading.stores import stream

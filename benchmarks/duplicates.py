@@ -27,7 +27,8 @@ from harness import Result
 from refusals import HERE, head_of
 from unlike_cells import zoomed
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.packing import pack as packing
 from fastcell.packing.finish_dataset import finish_dataset
@@ -206,8 +207,8 @@ def real(folder: Path, jurkat: Path | None, tcell: Path | None) -> list[Finding]
             rows += [count(data, f"recall, {item.kind}", item.found, item.planted) for item in found.near.recall]
         if manifest.groups is not None:
             for split, sides in made.splits.items():
-                donors = set(manifest.groups.tolist())
-                torn = sum(len(set(sides[manifest.groups == donor])) > 1 for donor in donors)
+                donors = set(manifest.groups[:].tolist())
+                torn = sum(len(set(sides[manifest.groups[:] == donor])) > 1 for donor in donors)
                 rows.append(count(data, f"donors on two sides of {split}", torn, len(donors)))
     return rows
 

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
+from fastcell.dataset.rows.split_table import write_split
 from fastcell.dataset.schema import SCHEMA
 from fastcell.storage.staging import put_in_place, staging
 from fastcell.storage.whole_files import write_text

@@ -1,10 +1,11 @@
 """Cells per second from stored cells to a normalised (B, 1, 128, 128) batch, against the ways a user has.
 
-Four parts, each a run of its own in which contestants take turns on the same cores, like with like:
+Five parts, each a run of its own in which contestants take turns on the same cores, like with like:
 
 * decode (result `loader`): ragged JPEG files, decoded in every epoch. fastcell's stream with both transforms;
   webdataset with OpenCV and with Pillow; DALI's own operators; FFCV; SPDL; LitData; MosaicML Streaming;
   torchvision's ImageFolder; threads with simplejpeg;
+* tars (`loader-tars`): readers of local tars: fastcell's stream, webdataset, webshart;
 * memory (`loader-memory`, with random affine maps `loader-memory-affine`): cells of 128 x 128 that lie decoded in
   memory. fastcell's bank with both transforms; a uint8 tensor, with grid_sample for the maps; torch's DataLoader over
   a memory map; FFCV's raw arrays;
@@ -98,6 +99,7 @@ DATA = {
 }
 REFERENCES = {
     "loader": ["webdataset + OpenCV"],
+    "loader-tars": ["webdataset + OpenCV"],
     "loader-memory": ["FFCV, raw in memory", "uint8 tensor"],
     "loader-memory-affine": ["FFCV, raw in memory, affine", "uint8 tensor, grid_sample"],
     "loader-formats": ["stream + fused, ragged JPEG"],
@@ -126,7 +128,6 @@ PARTS = {
             "SPDL": Entry("DataLoader of threads, FFmpeg decodes, cv2.resize", "spdl", program=PEERS),
             "LitData": Entry("StreamingDataLoader, cv2.imdecode, cv2.resize", "litdata", program=PEERS),
             "MosaicML Streaming": Entry("StreamingDataLoader, cv2.imdecode, cv2.resize", "mosaic", program=PEERS),
-            "webshart": Entry("TarDataLoader in stored order, cv2.imdecode, cv2.resize", "webshart", program=PEERS),
             "torchvision ImageFolder": Entry("DataLoader, Pillow, transforms v2 on tensors", "folder", program=PEERS),
             "threads + simplejpeg": Entry("by hand: memory map, simplejpeg, cv2.resize", "threads", program=PEERS),
             LIMIT + "read": Entry("the tars' bytes, page cache to process", "limit-read"),
@@ -134,6 +135,13 @@ PARTS = {
             LIMIT + "decode, own": Entry("the engine's loops for grey JPEG, bytes in memory", "limit-decode-own"),
             LIMIT + "copy": Entry("decoded pixels gathered into a batch", "limit-copy"),
             LIMIT + "write": Entry("one constant into the float32 batch", "limit-write"),
+        }
+    },
+    "tars": {
+        "loader-tars": {
+            "fastcell, stream + fused": Entry("as `fit` sets it up; one pass behind the decoder", "stream-fused"),
+            "webdataset + OpenCV": Entry("DataLoader, cv2.imdecode, cv2.resize", "webdataset-opencv"),
+            "webshart": Entry("TarDataLoader in stored order, cv2.imdecode, cv2.resize", "webshart", program=PEERS),
         }
     },
     "memory": {
@@ -376,6 +384,7 @@ def installed(package):
 PINNED = ("ffcv", "spdl", "litdata", "mosaicml-streaming", "webshart", "simplejpeg", "torchvision")
 TITLES = {
     "loader": "synthetic cells, ragged JPEG, decoded in every epoch",
+    "loader-tars": "synthetic cells, ragged JPEG in local tars, decoded in every epoch",
     "loader-memory": "synthetic cells, decoded in memory",
     "loader-memory-affine": "synthetic cells, decoded in memory, random affine maps",
     "loader-formats": "synthetic cells by format, layout, store and transform",

@@ -10,14 +10,18 @@ and the table of predictions of all cells as a file.
 Memory of a process is what it holds alone (`Anonymous` of /proc/self/smaps_rollup) and pages of files that it has
 mapped, which all processes of a machine share; those of imported libraries are not counted. `two ranks` is what a
 process holds alone (`Private_*`) and shares (`Shared_*`) while two ranks of one training have their first batch at the
-same time. Manifests of a million rows or more are mapped: the first opening makes the mapped files, later ones use
-them.
+same time. What a process of the smallest set holds is the cost of any training: buffers, threads, compiled loops. What
+the rows add is the difference to it. Manifests of a million rows or more are mapped: the first opening makes the mapped
+files, later ones use them.
+
+`--before` adds rows of an earlier result, of the version before manifests were mapped, to the table.
 
 Exponents are slopes of log CPU time (or memory) over log rows, from the sizes in the upper two decades, with Student's
 95 % interval. A slope below 1 has a fixed cost in it; `per row` is what a row adds between the two largest sizes.
 `--part ranks` measures loading by one and two processes and says what a model makes of more (`ranks.py`).
 
     python benchmarks/scale.py [--max-rows 30000000] [--stored 20000] [--rounds 2] [--part growth|ranks]
+        [--before RESULT]
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ import numpy as np
 import ranks
 from harness import Result
 from linked_rows import SHARD_CELLS, write_rows
+from result_files import read_result
 from scipy import stats
 
 from fastcell.dataset.manifest import Manifest
@@ -49,6 +54,8 @@ from fastcell.system.resources import cache_dir
 
 SIZES = [10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 30_000_000]
 COMPUTED_ROWS = 100_000_000
+BEFORE = ("open", "start", "memory, start", "predictions", "memory, predictions")
+"""Quantities of an earlier result that are shown beside those of this one."""
 WHAT = {
     "first open": "Manifest.open of a new set: read, check every row; from a million rows on write the mapped files",
     "open": "Manifest.open of a set that was opened before",
@@ -60,6 +67,7 @@ WHAT = {
     "order, bank": "order of filling, permutation, indices of every batch, one epoch",
     "fingerprint": "hash of the training cells, once in a run, for its checkpoints",
     "predictions": "table of all cells from given probabilities, written as Parquet",
+    "memory, libraries": "memory that the process holds alone before, after all imports",
     "memory, start": "memory that the process holds alone at the first batch, that of imported libraries not counted",
     "memory, most": "most memory up to the first batch, mapped pages of files included, likewise",
     "two ranks, alone": "memory that each of two ranks holds alone at the first batch, likewise",
@@ -118,7 +126,9 @@ def main() -> None:
     parser.add_argument("--part", choices=("growth", "ranks"), default="growth", help="(%(default)s)")
     parser.add_argument("--scratch", type=Path, help="folder for the sets (the system's temporary folder)")
     parser.add_argument("--keep", action="store_true", help="use the sets that are in --scratch, and keep them there")
+    parser.add_argument("--before", type=Path, help="an earlier result, whose rows are shown, too")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--open-first", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rank", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -127,6 +137,9 @@ def main() -> None:
         return
     if options.measure is not None:
         print(json.dumps(measure(options.measure)))
+        return
+    if options.open_first is not None:
+        print(json.dumps(open_first(options.open_first)))
         return
     if options.make is not None:
         print(json.dumps(make(Manifest.open(options.make[0]), Path(options.make[1]), int(options.make[2]))))
@@ -141,6 +154,7 @@ def main() -> None:
         if options.part == "growth":
             sizes = [size for size in SIZES if size <= options.max_rows]
             rows = run_growth(base, Path(folder), sizes, options.rounds)
+            rows += [] if options.before is None else rows_before(options.before)
             print_growth(rows)
             settings: dict[str, object] = {"stored cells": stored, "shard": SHARD_CELLS, "rounds": options.rounds}
             result = Result("scale", "rows that share stored synthetic cells", settings, rows)
@@ -158,8 +172,8 @@ def run_growth(base: Manifest, folder: Path, sizes: Sequence[int], rounds: int) 
         if not facts.exists():
             shutil.rmtree(path, ignore_errors=True)
             facts.write_text(_ask("--make", base.path, path, size))
-        made[size] = json.loads(facts.read_text())
-        print(f"  {size:,} rows made; first opened in {made[size]['first open'][0]:.1f} s", flush=True)
+        made[size] = json.loads(facts.read_text()) | json.loads(_ask("--open-first", path))
+        print(f"  {size:,} rows; first opened in {made[size]['first open'][1]:.1f} s of CPU time", flush=True)
     found: dict[int, list[dict[str, list[float]]]] = {size: [] for size in sizes}
     for turn in range(-1, rounds):  # the first round fills caches
         for size, path in paths.items():
@@ -173,17 +187,26 @@ def run_growth(base: Manifest, folder: Path, sizes: Sequence[int], rounds: int) 
 
 
 def make(base: Manifest, path: Path, num_rows: int) -> dict[str, list[float]]:
-    """Make a set; time [s] of opening it for the first time, and bytes of its files [MB], each twice."""
+    """Make a set; bytes of its manifest [MB], twice."""
     write_rows(base, path, num_rows)
+    return {"manifest": [(path / "manifest.parquet").stat().st_size / 1e6] * 2}
+
+
+def open_first(path: Path) -> dict[str, list[float]]:
+    """Wall and CPU time [s] of opening a set without its mapped files, and bytes of those that are made [MB], twice."""
+    for facts in _facts_of(path):
+        shutil.rmtree(facts.parent)
     wall, cpu = time.perf_counter(), time.process_time()
     Manifest.open(path)
     first = [time.perf_counter() - wall, time.process_time() - cpu]
-    mapped = 0
-    for facts in (cache_dir() / "manifests").glob("*/facts.json"):
-        told = json.loads(facts.read_text())
-        mapped += sum(told["files"].values()) * (Path(told["path"]).parent == path.absolute())
-    size = (path / "manifest.parquet").stat().st_size
-    return {"first open": first, "manifest": [size / 1e6] * 2, "mapped files": [mapped / 1e6] * 2}
+    mapped = sum(sum(json.loads(facts.read_text())["files"].values()) for facts in _facts_of(path))
+    return {"first open": first, "mapped files": [mapped / 1e6] * 2}
+
+
+def _facts_of(path: Path) -> list[Path]:
+    """Return the descriptions of the mapped files of a set."""
+    every = (cache_dir() / "manifests").glob("*/facts.json")
+    return [facts for facts in every if Path(json.loads(facts.read_text())["path"]).parent == path.absolute()]
 
 
 def _ask_two_ranks(path: Path) -> dict[str, list[float]]:
@@ -257,6 +280,7 @@ def measure(path: Path) -> dict[str, list[float]]:
         return done
 
     before, alone = _memory_mb("VmRSS"), _rollup_mb()["Anonymous"]
+    found["memory, libraries"] = [alone] * 2
     module = CellDataModule(str(path), store="stream", transform="fused", threads=1, balance="none")
     manifest = step("open", lambda: module.manifest)
     step("select", lambda: module.setup("fit"))
@@ -333,6 +357,18 @@ def fit_growth(name: str, sizes: Sequence[int], rounds: list[list[list[float]]])
     )
 
 
+def rows_before(path: Path) -> list[Growth]:
+    """Rows of an earlier result, named as such."""
+    rows = []
+    for told in read_result(path)["rows"]:
+        if told["quantity"] in BEFORE:
+            more = told["per_row"] / (1e9 if told["unit"] == "s" else 1e6) * (COMPUTED_ROWS - told["rows"][-1])
+            told |= {"computed_rows": COMPUTED_ROWS, "at_computed": told["cpu"][-1] + more}
+            told |= {"quantity": f"{told['quantity']}, before", "what": "the same before manifests were mapped"}
+            rows.append(Growth(**told))
+    return rows
+
+
 def fit_exponent(rows: np.ndarray, values: np.ndarray) -> tuple[float, float | None, float | None]:
     """Slope of log values (n,) over log rows (n,), and Student's 95 % interval, None with fewer than three points."""
     fit = stats.linregress(np.log(rows), np.log(np.maximum(values, 1e-9)))
@@ -348,7 +384,8 @@ def print_growth(rows: Sequence[Growth]) -> None:
     computed = f"({COMPUTED_ROWS:,})"
     print(f"\n{'':<22}{head}{computed:>15}{'exponent':>10}{'95 %':>15}{'per row':>12}")
     for row in rows:
-        values = "".join(f"{value:>12.3f}" for value in row.values)
+        found = dict(zip(row.rows, row.values, strict=True))
+        values = "".join(f"{found[size]:>12.3f}" if size in found else f"{'-':>12}" for size in rows[0].rows)
         interval = "" if row.exponent_low is None else f"{row.exponent_low:.2f}..{row.exponent_high:.2f}"
         each = f"{row.per_row:,.0f} {'ns' if row.unit == 's' else 'B'}"
         name = f"{row.quantity} [{row.unit}]"

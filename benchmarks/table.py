@@ -49,6 +49,8 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     """Render the newest result of ``bench`` as Markdown, with machine, versions, n and spread below it."""
     if bench == "summary":
         return "\n".join(_summary(results_dir, folder))
+    if bench == "scale-summary":
+        return "\n".join(_growth_summary(results_dir, folder))
     path = newest(bench, results_dir)
     if path is None:
         return f"No result of `{bench}` yet."
@@ -389,13 +391,58 @@ def _growth(rows: list[dict[str, Any]]) -> list[str]:
     heads = [sizes, *computed, "exponent (95 %)", "one row adds"]
     lines = [f"| rows: | {' | '.join(heads)} | |", f"|---|{'--:|' * (len(rows[0]['rows']) + len(heads) - 1)}---|"]
     for row in rows:
-        measured = [*row["values"], *([row["at_computed"]] if computed else [])]
-        values = " | ".join(f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in measured)
+        found = dict(zip(row["rows"], row["values"], strict=True))
+        measured = [*map(found.get, rows[0]["rows"]), *([row["at_computed"]] if computed else [])]
+        values = " | ".join(map(_digits, measured))
         low, high = row["exponent_low"], row["exponent_high"]
         exponent = f"{row['exponent']:.2f}" + ("" if low is None else f" ({low:.2f}..{high:.2f})")
         each = f"{row['per_row']:,.0f} {'ns' if row['unit'] == 's' else 'B'}"
         lines.append(f"| {row['quantity']} [{row['unit']}] | {values} | {exponent} | {each} | {row['what']} |")
     return lines
+
+
+def _digits(value: float | None) -> str:
+    """Return three digits of a number, or all before the point."""
+    if value is None:
+        return "-"
+    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _growth_summary(results_dir: Path, folder: str) -> list[str]:
+    """Return the smallest and the largest size of `scale`, what is computed from them, and the earlier version."""
+    path = newest("scale", results_dir)
+    result = None if path is None else read_result(path)
+    if path is None or result is None or "computed_rows" not in result["rows"][0]:
+        return ["No result of `scale` yet."]
+    rows = {row["quantity"]: row for row in result["rows"]}
+    first, *_, last = rows["open"]["rows"]
+    before = {name.removesuffix(", before"): row for name, row in rows.items() if name.endswith(", before")}
+    most = max((row["rows"][-1] for row in before.values()), default=last)
+    heads = ["cells", f"{first:,}", f"{last:,}", f"{rows['open']['computed_rows']:,}, computed", f"{most:,}, before"]
+    lines = [_line(heads), "|---|" + "--:|" * 4]
+    for name, title in GROWTH_SHOWN.items():
+        row, was = rows[name], before.get(name)
+        found = dict(zip(row["rows"], row["cpu"], strict=True))
+        values = [found[first], found[last], row["at_computed"], None if was is None else was["cpu"][-1]]
+        shown = ["" if value is None else f"{_digits(value)} {row['unit']}" for value in values]
+        lines.append(_line([title, *shown]))
+    return [*lines, "", _origin(result, f"{folder}/{path.name}")]
+
+
+GROWTH_SHOWN = {
+    "first open": "first opening on a machine",
+    "open": "later openings",
+    "select": "selection of the training cells",
+    "start": "from the path to the first batch, imports not counted",
+    "order, stream": "order of an epoch of the stream",
+    "memory, libraries": "memory of a process alone after the imports",
+    "memory, start": "memory of a process alone at the first batch, in addition",
+    "two ranks, alone": "the same, of each of two ranks",
+    "predictions": "table of predictions of all cells",
+    "manifest": "manifest.parquet",
+    "mapped files": "mapped files",
+}
+"""Rows of the table ``scale-summary``, with their titles."""
 
 
 def _costs(rows: list[dict[str, Any]]) -> list[str]:

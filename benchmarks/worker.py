@@ -127,16 +127,24 @@ class Worker:
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        watch = threading.Timer(self.timeout_s, self.process.kill)
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self.process.kill()
+
+        watch = threading.Timer(self.timeout_s, end)
         watch.daemon = True
         watch.start()
         try:
             line = self.process.stdout.readline()
         finally:
             watch.cancel()  # also where the benchmark is asked to end meanwhile: it would wait for the timer
+        if late.is_set():
+            raise WorkerError(f"it gave no answer within {self.timeout_s:g} s")
         if not line:
-            end = (self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-            raise WorkerError(f"its process ended with status {self.process.wait()}: {end}")
+            said = (self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            raise WorkerError(f"its process ended with status {self.process.wait()}: {said}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])

@@ -110,7 +110,7 @@ def make_set(tmp_path: Path) -> Callable[..., Manifest]:
     """Function that packs unlabelled cells into tmp_path/set: so many, or with these keys."""
 
     def make(num_cells: int = 0, keys: list[str] | None = None) -> Manifest:
-        from fastcell.dataset.manifest import DatasetInfo
+        from fastcell.dataset.dataset_info import DatasetInfo
         from fastcell.packing.finish_dataset import finish_dataset
         from fastcell.packing.records import Record
         from fastcell.packing.shard_writer import write_cell_shard
@@ -170,7 +170,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Manifest]:
         labelled: bool = True,
         sides: tuple[float, float] = (0.6, 0.8),
     ) -> Manifest:
-        from fastcell.dataset.manifest import DatasetInfo
+        from fastcell.dataset.dataset_info import DatasetInfo
         from fastcell.packing.finish_dataset import finish_dataset
         from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
         from fastcell.storage.staging import staging
@@ -228,7 +228,7 @@ def planted(tmp_path: Path) -> Callable[..., Manifest]:
         names: list[str] | None = None,
         folder: str = "set",
     ) -> Manifest:
-        from fastcell.dataset.manifest import DatasetInfo
+        from fastcell.dataset.dataset_info import DatasetInfo
         from fastcell.packing.finish_dataset import finish_dataset
         from fastcell.packing.records import Record
         from fastcell.packing.shard_writer import write_cell_shard

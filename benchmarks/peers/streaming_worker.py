@@ -201,9 +201,16 @@ class LitDataRemote(LitData):
     """LitData's chunks in a bucket."""
 
     def prepare(self) -> None:
-        """Write the chunks, and upload them."""
+        """Write the chunks, and upload them.
+
+        LitData's store takes no address without TLS, whatever the storage options are: it builds the options of its
+        HTTP client from a constant.
+        """
+        from litdata.streaming import downloader
+
         super().prepare()
         self.address = upload(self.chunks, "litdata")
+        downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
 
     def open(self) -> None:
         """Each epoch opens the data anew."""

@@ -110,13 +110,13 @@ def find_confidence_drift(
         note = "not tested: no cell of this data set is among the predictions in the run folder."
         return None, Finding(_KEY, _TITLE, verdict="skipped", notes=(note,))
     rows, confidence, called = run
-    labels = manifest.labels[rows]
+    labels = manifest.cell_labels[rows]
     names = np.array([*manifest.info.classes, ""], object)[labels]
     groups, collections = (
         None if column is None else column[rows]
         for column in (names_of(manifest, "group"), names_of(manifest, "collection"))
     )
-    keys = manifest.column("key")[rows].astype(str)
+    keys = manifest.select_cells(["key"], rows).column("key").to_numpy().astype(str)
     order = acquisition_order(labels, groups, collections, keys)
     columns = [column for column in (collections, groups, names.astype(str)) if column is not None]
     sequences = np.array(

@@ -14,6 +14,7 @@ from fastcell.audit.background import BACKGROUND_FEATURES, background_features
 from fastcell.audit.file_properties import file_settings, plain_sizes
 from fastcell.dataset.decode import decode
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.dataset.shard_reader import ShardFiles
 from fastcell.errors import BadCell
 from fastcell.quality.features import FEATURES, background_mask, cell_features
@@ -76,10 +77,8 @@ class CellSample:
 
 def names_of(manifest: Manifest, column: str) -> npt.NDArray[np.str_] | None:
     """Return a column as (N,) str, empty for null; None if every cell is null."""
-    values = manifest.table.column(column)
-    if values.null_count == len(values):
-        return None
-    return np.asarray(values.fill_null("").to_numpy(zero_copy_only=False)).astype(str)
+    groups = CellGroups.of(manifest.table.column(column))
+    return None if groups is None else groups[:]
 
 
 def choose_rows(manifest: Manifest, most: int, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -166,7 +165,7 @@ def read_sample(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    labels = manifest.labels[rows]
+    labels = manifest.cell_labels[rows]
     groups, collections = (
         None if names is None else names[rows]
         for names in (names_of(manifest, "group"), names_of(manifest, "collection"))
@@ -238,7 +237,7 @@ def _read_part(
                 continue
             setting, extra = file_settings(content, encoding)
         mask = background_mask(pixels)
-        label = int(manifest.labels[rows[place]])
+        label = int(manifest.cell_labels[rows[place]])
         _add_background(pixels, mask, grey[label], weight[label])
         out.images[place] = cv2.resize(pixels, (SAMPLE_SIDE, SAMPLE_SIDE), interpolation=_interpolation(pixels.shape))
         out.backgrounds[place] = background_features(pixels, mask)

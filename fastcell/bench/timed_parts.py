@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from fastcell.dataset.corrupt_cells import CorruptCells
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import invalid

@@ -46,7 +46,7 @@ def convert(
     lines = convert(
         read_predictions(Path(predictions)),
         Path(out),
-        data=None if data is None else Path(data),
+        data=data,
         rtdc_source=None if rtdc_source is None else Path(rtdc_source),
         tags=None if scores is None else scores.split(","),
         model_id=model_id,

@@ -52,21 +52,27 @@ def export(
     from fastcell.system import library_settings
 
     library_settings.quiet()
-    place, of_cells = Path(out), None if data is None else Path(data)
+    place = Path(out)
     try:
         if place.suffix == ".onnx":
             if licence:
                 raise invalid("--licence", "left out for an ONNX file, which has no card", licence, "Leave it out")
-            _to_onnx(Path(run), place, of_cells, check, um_per_px, tta, packages_of(trust))
+            _to_onnx(Path(run), place, data, check, um_per_px, tta, packages_of(trust))
         else:
-            _to_folder(Path(run), place, of_cells, check, licence, um_per_px, tta, packages_of(trust))
+            _to_folder(Path(run), place, data, check, licence, um_per_px, tta, packages_of(trust))
     except MemoryError as error:
         raise FastcellError("the graph does not fit into memory. Take a smaller network.") from error
     return 0
 
 
 def _to_onnx(
-    run: Path, file: Path, data: Path | None, check: int, um_per_px: float | None, tta: bool | None, trust: list[str]
+    run: Path,
+    file: Path,
+    data: str | Path | None,
+    check: int,
+    um_per_px: float | None,
+    tta: bool | None,
+    trust: list[str],
 ) -> None:
     from fastcell.inference.onnx.export import export
 
@@ -80,7 +86,7 @@ def _to_onnx(
 def _to_folder(
     run: Path,
     folder: Path,
-    data: Path | None,
+    data: str | Path | None,
     check: int,
     licence: str,
     um_per_px: float | None,

@@ -56,10 +56,12 @@ _BEGAN = time.time()
 HANDLE_SIGNALS = {"fit", "distill", "validate", "test", "predict"}
 """Commands in which Lightning handles SIGTERM."""
 
-_READ_ADDRESSES = {*HANDLE_SIGNALS, "info", "verify", "audit", "explain", "report", "qc", "bench"} - {"distill"}
 _WRITE_ADDRESSES = {"index", "pack", "synth", "predict"}
-_READ_ADDRESSES |= {*_WRITE_ADDRESSES, "review"}
+_READ_ADDRESSES = {*HANDLE_SIGNALS, *_WRITE_ADDRESSES, "info", "verify", "audit", "explain", "report", "qc", "bench"}
+_READ_ADDRESSES |= {"review", "split", "compare"}
 """Commands that take a data set at an address such as ``s3://bucket/cells``."""
+_READ_DATA_OPTION = {"export", "convert"}
+"""Commands that take it in ``--data``."""
 
 _STEPS = {
     "data": ("synth", "pack", "index", "info", "verify", "qc", "audit", "review", "split"),
@@ -196,7 +198,7 @@ def _run(args: list[str]) -> int:
         return _fail(f"COMMAND must be one of fastcell's commands, got {name!r}. {hint}", 2)
     from fastcell.storage.places import local_words
 
-    rest = local_words(rest, name in _READ_ADDRESSES, name in _WRITE_ADDRESSES)
+    rest = local_words(rest, name in _READ_ADDRESSES, name in _WRITE_ADDRESSES, name in _READ_DATA_OPTION)
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if name in _WITH_TORCH and limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_SPACE:
         return _fail(_explain_memory(), 2)

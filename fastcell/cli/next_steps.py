@@ -85,11 +85,13 @@ def data_of_run(run: Path) -> list[Word]:
 
 def fit_step(manifest: Manifest, split_name: str = "default") -> list[tuple[Word, ...]]:
     """Return the command that trains on a split; no command if its train subset has fewer than two classes."""
-    labels = manifest.labels
-    there = labels >= 0
+    from fastcell.dataset.rows.count_codes import count_codes
+
+    columns = [(manifest.class_codes, len(manifest.info.classes))]
     if split_name in manifest.split_names():
-        there &= manifest.split(split_name) == "train"
-    if len(set(labels[there].tolist())) < 2:
+        columns.append((manifest.split_codes(split_name) == 0, 1))  # 1: in the train subset
+    counts = count_codes(*columns)[:-1]
+    if (counts if counts.ndim == 1 else counts[:, 1]).astype(bool).sum() < 2:
         return []
     more = () if split_name == "default" else ("--data.split_name", split_name)
     return [("fit", manifest.place, *more)]

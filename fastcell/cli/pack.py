@@ -114,7 +114,7 @@ def pack(
                 strict=strict,
                 verbose=True,
             )
-        has_split = bool((manifest.split() != "").any())
+        has_split = bool((manifest.split_codes() >= 0).any())
         return describe_dataset(manifest, options.shares if has_split else None), can_train(manifest)
 
     with engine.use(jobs) as num_jobs:

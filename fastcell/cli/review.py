@@ -56,7 +56,7 @@ def review(
     if manifest.is_at_address:
         raise invalid("DATA", "a folder of this machine, which keeps the marks", manifest.place, "Copy the data set")
     if split_name != "default":
-        manifest.split(split_name)  # an error that names the splits, if there is no such one
+        manifest.packed_split(split_name)  # an error that names the splits, if there is no such one
     if export is not None:
         from fastcell.review.mark_table import export_marks, mark_table
 

@@ -60,7 +60,7 @@ def fingerprint(manifest: Manifest, rows: np.ndarray) -> str:
     """Return a hash of the stored bytes, classes and groups of some rows, which every result on them depends on."""
     digest = blake2b(np.ascontiguousarray(rows, np.int64).tobytes(), digest_size=16)
     digest.update(hashes_of(manifest)[rows].tobytes())
-    digest.update(manifest.labels[rows].tobytes())
+    digest.update(manifest.cell_labels[rows].tobytes())
     digest.update(json.dumps(manifest.info.classes).encode())
     if manifest.groups is not None:
         digest.update("\0".join(manifest.groups[rows].tolist()).encode())

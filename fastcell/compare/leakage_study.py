@@ -34,7 +34,8 @@ from fastcell.compare.write_tables import (
     write_rows,
 )
 from fastcell.dataset.block_layout import MAX_BLOCK_BYTES
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import read_parquet, write_parquet
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
@@ -303,7 +304,7 @@ def _pack(
     seed: int,
 ) -> None:
     order = np.random.default_rng([seed, 8]).permutation(len(rows))
-    number = num_images(manifest.labels[rows], copies, seed)[order]
+    number = num_images(manifest.cell_labels[rows], copies, seed)[order]
     order = rows[order]
     shard = np.cumsum(number) // _SHARD_IMAGES
     sources, copy_numbers, results = [], [], []

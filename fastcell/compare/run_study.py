@@ -121,7 +121,7 @@ def open_study(
     find_backend(options.backend)
     recipe = read_recipe(options.preset, changes, options.select)
     manifest = Manifest.open(data or make_default_dataset(verbose=True))
-    there = np.unique(manifest.labels[manifest.labels >= 0])
+    there = np.unique(manifest.cell_labels[manifest.class_codes >= 0])
     if not len(there):
         raise ArgumentError(
             f"{manifest.place} must have labels to compare methods on, got none. Pack it with a --pattern that has "
@@ -129,7 +129,7 @@ def open_study(
         )
     if len(there) == 1:
         raise ArgumentError(
-            f"{manifest.path} must have cells of two or more classes to compare methods on, got only class "
+            f"{manifest.place} must have cells of two or more classes to compare methods on, got only class "
             f"{printable(manifest.info.classes[there[0]])}: every method is right. Pack it with cells of other classes."
         )
     obstacles: dict[str, list[Obstacle]] = {}

@@ -21,7 +21,6 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.stats.intervals import unit_numbers
 from fastcell.system.resources import available_memory, has_gpu, num_cpus
 from fastcell.system.worker_processes import watched_workers
 from fastcell.training.recipe import Recipe
@@ -77,7 +76,7 @@ def units_of(manifest: Manifest) -> tuple[np.ndarray, str]:
     """
     if manifest.groups is None:
         return np.arange(len(manifest)), "cell"
-    return unit_numbers(manifest.groups), "group"
+    return manifest.groups.units(), "group"
 
 
 @dataclass
@@ -234,7 +233,7 @@ class Study:
     def _line(self, result: TaskResult) -> str:
         task = result.task
         rows, predicted = result.of("test")
-        accuracy = float((predicted == self.manifest.labels[rows]).mean()) if len(rows) else float("nan")
+        accuracy = float((predicted == self.manifest.cell_labels[rows]).mean()) if len(rows) else float("nan")
         num = len(result.of("train")[0])
         return (
             f"{method_name(task.method)}, {num:,} training cells, {task.split}, seed {task.seed}: test accuracy "

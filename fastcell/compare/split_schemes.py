@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastcell.dataset.manifest import Manifest, subset_codes
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.split_table import subset_codes
+from fastcell.dataset.rows.subset_codes import SubsetCodes
 from fastcell.errors import ArgumentError, invalid
 from fastcell.splits.by_group import MAX_GROUP_FOLDS, k_folds, leave_one_group_out
 from fastcell.splits.obstacles import Obstacle, find_obstacles, origins_of, usable_cells
@@ -34,10 +36,10 @@ class SplitManifest(Manifest):
         """Return a manifest with these splits in addition to its own."""
         return cls.like(manifest, subsets=dict(subsets))
 
-    def split_codes(self, name: str = "default") -> np.ndarray:
+    def packed_split(self, name: str = "default") -> SubsetCodes:
         if name not in self.subsets:
-            return super().split_codes(name)
-        return subset_codes(self.subsets[name])
+            return super().packed_split(name)
+        return SubsetCodes(subset_codes(self.subsets[name]))
 
     def split_names(self) -> list[str]:
         return sorted({*self.subsets, *super().split_names()})
@@ -128,7 +130,7 @@ def num_groups(manifest: Manifest) -> int:
     """Return the number of groups of the labelled cells; 0 if a labelled cell has no group."""
     if manifest.groups is None:
         return 0
-    names = np.unique(manifest.groups[manifest.labels >= 0])
+    names = np.unique(manifest.groups[manifest.class_codes >= 0])
     return 0 if "" in names else len(names)
 
 
@@ -145,15 +147,15 @@ def by_groups(manifest: Manifest, seed: int = 0) -> Scheme:
             "such groups. Pack the data with {group} in the --pattern, or use random or folds."
         )
     assert manifest.groups is not None
-    labelled = manifest.labels >= 0
-    folds = leave_one_group_out(manifest.labels[labelled], manifest.groups[labelled], seed)
+    labelled = manifest.class_codes >= 0
+    folds = leave_one_group_out(manifest.cell_labels[labelled], manifest.groups[labelled], seed)
     return Scheme("groups", f"one of {len(folds)} groups left out in turn", _spread(folds, labelled, "group"))
 
 
 def at_random(manifest: Manifest, num_folds: int, seed: int = 0) -> Scheme:
     """Return a scheme of random folds that ignore groups."""
-    labelled = manifest.labels >= 0
-    folds = k_folds(manifest.labels[labelled], None, num_folds, seed)
+    labelled = manifest.class_codes >= 0
+    folds = k_folds(manifest.cell_labels[labelled], None, num_folds, seed)
     return Scheme("random", f"{num_folds} random folds, groups ignored", _spread(folds, labelled, "random"))
 
 

@@ -173,7 +173,7 @@ def num_training_rows(manifest: SplitManifest, rows: np.ndarray, recipe: Recipe)
         rows: (n,) int64, training rows of the manifest.
         recipe: Recipe that gives the method of balancing.
     """
-    labels = manifest.labels[rows]
+    labels = manifest.cell_labels[rows]
     balance, cap = resolve_balance(recipe.balance, recipe.balance_cap, np.bincount(labels))
     return len(oversample(rows, labels, 0, cap)) if balance == "oversample" else len(rows)
 

@@ -73,10 +73,10 @@ def leave_out_small_classes(
     fewest = np.full(len(classes), np.iinfo(np.int64).max)
     for scheme in schemes:
         for subsets in scheme.splits.values():
-            rows = (subsets == "train") & usable & (manifest.labels >= 0)
-            counts = np.bincount(manifest.labels[rows], minlength=len(classes))
+            rows = (subsets == "train") & usable & (manifest.class_codes >= 0)
+            counts = np.bincount(manifest.cell_labels[rows], minlength=len(classes))
             fewest = np.minimum(fewest, np.where(counts > 0, np.maximum((counts * volume + 0.5).astype(int), 1), 0))
-    there = np.bincount(manifest.labels[(manifest.labels >= 0) & usable], minlength=len(classes)) > 0
+    there = np.bincount(manifest.cell_labels[(manifest.class_codes >= 0) & usable], minlength=len(classes)) > 0
     small = np.flatnonzero(there & (fewest < MIN_CLASS_CELLS) & ((fewest > 0) | allow_absent))
     if not len(small):
         return list(schemes), []
@@ -117,7 +117,7 @@ def usable_volumes(study: Study, scheme: str, volumes: Sequence[float]) -> tuple
     kept, notes = [], []
     manifest = study.manifest
     inside = np.any([subsets != "" for subsets in study.schemes[scheme].splits.values()], axis=0)
-    there = np.unique(manifest.labels[inside & (manifest.labels >= 0)])
+    there = np.unique(manifest.cell_labels[inside & (manifest.class_codes >= 0)])
     for volume in volumes:
         fewest, where = None, ""
         for split in study.schemes[scheme].splits:

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.parquet import PART_ROWS
+from fastcell.dataset.rows.byte_values import byte_values
 from fastcell.dataset.shard_reader import Stored
 
 _VERSION_COLUMNS = ("key", "class", "group", "collection")
@@ -51,10 +52,7 @@ def _digests(stored: Stored, places: np.ndarray) -> bytes:
 
 def hashes_of(manifest: Manifest) -> np.ndarray:
     """Return the byte hash of every cell as (N, 16) uint8, without a copy if the manifest is whole."""
-    chunks = manifest.table.column("byte_hash").chunks
-    column = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks) if chunks else pa.array([], pa.binary(16))
-    values = np.frombuffer(column.buffers()[1] or b"", np.uint8)
-    return values[16 * column.offset : 16 * (column.offset + len(column))].reshape(-1, 16)
+    return byte_values(manifest.table.column("byte_hash"))
 
 
 def hash_pixels(pixels: np.ndarray) -> bytes:
@@ -79,12 +77,18 @@ def version_id(manifest: Manifest) -> str:
 
     It does not depend on the order of the cells, or on shards, splits and verdicts.
     """
-    order = pc.sort_indices(manifest.table.column("key"))
+    order = pc.sort_indices(manifest.table.column("key")).to_numpy()
     digest = blake2b(digest_size=_VERSION_BYTES)
-    for name in _VERSION_COLUMNS:
-        for value in manifest.table.column(name).take(order).to_pylist():
-            text = b"\xff" if value is None else value.encode("utf-8", "surrogateescape")
-            digest.update(len(text).to_bytes(4, "little") + text)
-    for value in manifest.table.column("pixel_hash").take(order).to_pylist():
-        digest.update(str(value).encode())
+    for name in (*_VERSION_COLUMNS, "pixel_hash"):
+        for begin in range(0, len(order), PART_ROWS):
+            values = manifest.select_cells([name], order[begin : begin + PART_ROWS]).column(0).to_pylist()
+            digest.update(b"".join(map(_told, values)))
     return digest.hexdigest()
+
+
+def _told(value: str | bytes | None) -> bytes:
+    """Return what the version says of a value of a column."""
+    if isinstance(value, bytes):
+        return str(value).encode()
+    text = b"\xff" if value is None else value.encode("utf-8", "surrogateescape")
+    return len(text).to_bytes(4, "little") + text

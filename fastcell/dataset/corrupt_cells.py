@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError, invalid
+from fastcell.system.own_memory import own_zeros
 from fastcell.system.text import join_lines, printable
 
 OnBadCell = Literal["replace", "error"]
@@ -50,7 +51,7 @@ class CorruptCells:
         if on_bad_cell not in ON_BAD_CELL:
             raise invalid("on_bad_cell", f"one of {', '.join(ON_BAD_CELL)}", on_bad_cell, "Leave it at replace")
         self.manifest, self.on_bad_cell = manifest, on_bad_cell
-        self.is_corrupt = np.zeros(len(manifest), bool)
+        self.is_corrupt = own_zeros(len(manifest), bool)
         self._reasons: dict[int, str] = {}
         self._lock = threading.Lock()
 

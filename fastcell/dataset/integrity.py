@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.byte_values import byte_values
 from fastcell.system.text import align_columns
 
 WHOLE, CHANGED, SHORT, MISSING, UNREADABLE, UNKNOWN = range(6)
@@ -220,8 +221,7 @@ def _columns(manifest: Manifest, rows: Rows | None) -> _Cells:
     names = shard.unique().drop_null()
     number = pc.index_in(shard, value_set=names).fill_null(-1).to_numpy().astype(np.int64)
     known = (offset >= 0) & (size > 0) & (number >= 0) & ~hashes.is_null().to_numpy()
-    digest = np.frombuffer(b"".join(hashes.fill_null(bytes(_HASH_BYTES)).to_pylist()), np.uint8)
-    return _Cells(names.to_pylist(), number, offset, size, digest.reshape(-1, _HASH_BYTES), known)
+    return _Cells(names.to_pylist(), number, offset, size, byte_values(hashes), known)
 
 
 def _parts(shard: Rows) -> list[slice]:

@@ -7,7 +7,7 @@ Files of a packed data set::
     splits/NAME.parquet  cell_id, split
     quarantine.parquet   unusable cells, with the reason (`QUARANTINE_SCHEMA`)
     features.parquet     measurements of the instrument in addition to the pixels, optional
-                         (`fastcell.dataset.instrument_features`)
+                         (`fastcell.dataset.rows.instrument_features`)
     quality.parquet      quality control, optional: score, most likely fault, verdict (`QUALITY_SCHEMA`) and features
                          by cell_id; does not change any view
     verdicts.csv         cells that views leave out, optional: cell_id, verdict (keep | drop), reason; may be edited
@@ -33,57 +33,30 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fastcell.dataset.dataset_info import DatasetInfo, info_in, read_info, remote_at
+from fastcell.dataset.dataset_files import DatasetFiles
+from fastcell.dataset.dataset_info import DatasetInfo, info_in, remote_at
 from fastcell.dataset.decode import ENCODINGS
-from fastcell.dataset.instrument_features import read_feature_names, read_instrument_features
 from fastcell.dataset.marks.corrected_labels import corrected_classes, corrected_column, marked_cells
 from fastcell.dataset.marks.replay import MarkedCells
-from fastcell.dataset.parquet import GROUP_ROWS, join_parts, read_parquet, read_parquet_parts, write_parquet
+from fastcell.dataset.marks.verdict_bits import read_kept_cells
+from fastcell.dataset.parquet import join_parts, read_parquet, read_parquet_parts
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.dataset.rows.cell_labels import CellLabels
-from fastcell.dataset.rows.manifest_checks import (
-    ManifestChecks,
-    check_blocks,
-    check_quality,
-    check_quarantine,
-    check_split_part,
-)
-from fastcell.dataset.rows.mapped_manifest import FEWEST_MAPPED_ROWS, MappedRows, map_rows
+from fastcell.dataset.rows.instrument_features import read_feature_names, read_instrument_features
+from fastcell.dataset.rows.manifest_checks import check_blocks, check_quarantine, checked_quality
+from fastcell.dataset.rows.mapped_manifest import MappedRows
+from fastcell.dataset.rows.read_rows import read_manifest_rows
+from fastcell.dataset.rows.split_table import read_split
+from fastcell.dataset.rows.subset_codes import SubsetCodes
 from fastcell.dataset.rows.take_rows import take_rows
-from fastcell.dataset.schema import (
-    BLOCKS_SCHEMA,
-    LAYOUTS,
-    QUALITY_SCHEMA,
-    QUARANTINE_SCHEMA,
-    SCHEMA,
-    SPLIT_SCHEMA,
-    SPLITS,
-)
-from fastcell.dataset.tables.read_table import read_text_columns
-from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.dataset.schema import BLOCKS_SCHEMA, QUALITY_SCHEMA, QUARANTINE_SCHEMA, SCHEMA, SPLITS
+from fastcell.errors import ArgumentError
 from fastcell.remote.object_cache import ObjectCache
-from fastcell.storage.places import check_output_folder, local_path
-from fastcell.storage.whole_files import replace_file
+from fastcell.storage.places import local_path
 from fastcell.system.text import html_text, printable
 
 if TYPE_CHECKING:
     from fastcell.remote.remote_dataset import RemoteDataset
-
-__all__ = [
-    "BLOCKS_SCHEMA",
-    "LAYOUTS",
-    "QUALITY_SCHEMA",
-    "QUARANTINE_SCHEMA",
-    "SCHEMA",
-    "SPLITS",
-    "SPLIT_SCHEMA",
-    "DatasetInfo",
-    "Manifest",
-    "read_info",
-    "replace_file",
-    "write_manifest",
-    "write_quarantine",
-    "write_split",
-]
 
 AnyManifest = TypeVar("AnyManifest", bound="Manifest")
 
@@ -92,7 +65,7 @@ _MOST_ROWS_SHOWN = 20
 
 
 @dataclass(frozen=True, repr=False)
-class Manifest:
+class Manifest(DatasetFiles):
     """A data set folder, opened for reading.
 
     Attributes:
@@ -105,11 +78,8 @@ class Manifest:
         mapped: mapped columns of a large data set; None for a smaller one or for some of its rows, in memory.
     """
 
-    path: Path
-    info: DatasetInfo
     table: pa.Table
     marked: MarkedCells | None = None
-    remote: RemoteDataset | None = None
     mapped: MappedRows | None = field(default=None, init=False)
 
     @classmethod
@@ -130,17 +100,13 @@ class Manifest:
         folder = local_path("DATA", path) if remote is None else remote.folder
         info = info_in(folder, str(remote or path))
         remote = shards_of(info, folder, remote, cache)
-        mapped = _mapped(folder, info) if info.num_cells >= FEWEST_MAPPED_ROWS else None
-        if mapped is None:
-            table = _read_rows(folder / "manifest.parquet", info)
-        else:
-            table = mapped.table
+        table, mapped = read_manifest_rows(folder, info)
         marked = marked_cells(folder, table)
         if marked is not None:
             info = replace(info, classes=corrected_classes(info.classes, marked))
             column = corrected_column(table.column("class"), marked)
             table = table.set_column(SCHEMA.get_field_index("class"), "class", column)
-        manifest = cls(folder, info, table, marked, remote)
+        manifest = cls(folder, info, table, marked, remote=remote)
         object.__setattr__(manifest, "mapped", mapped)
         if info.layout == "block" and mapped is None:
             manifest.blocks()
@@ -153,49 +119,6 @@ class Manifest:
         made = cls(**given, **more)
         object.__setattr__(made, "mapped", manifest.mapped)
         return made
-
-    @property
-    def place(self) -> str:
-        """Folder or address of the data set, as commands take it."""
-        return str(self.remote if self.is_at_address else self.path)
-
-    def place_of(self, name: str) -> str:
-        """Return the path or address of a file of the data set, for messages."""
-        return str(self.path / name) if self.remote is None else self.remote.place_of(name)
-
-    @property
-    def is_at_address(self) -> bool:
-        """Whether the tables are at an address, too."""
-        return self.remote is not None and not self.remote.tables_here
-
-    @property
-    def whole_place(self) -> str:
-        """Absolute path or address of the data set, for files that are read elsewhere."""
-        return str(self.remote if self.is_at_address else self.path.absolute())
-
-    def check_writable(self) -> None:
-        """Check before any work that files can be written into the data set.
-
-        Raises:
-            ArgumentError: the folder cannot be written, or the address is of a web server.
-            DataError: the store refuses to write.
-        """
-        if self.remote is None or self.remote.tables_here:
-            check_output_folder("DATA", self.path)
-        else:
-            self.remote.check_writable()
-
-    def written(self, name: str) -> None:
-        """Bring a file that was written into `path` to the data set; does nothing for a folder of this machine.
-
-        Args:
-            name: name of the file in `path`, e.g. ``verdicts.csv``.
-
-        Raises:
-            DataError: the store cannot be reached or refuses to write.
-        """
-        if self.remote is not None and not self.remote.tables_here:
-            self.remote.upload(name)
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -264,13 +187,9 @@ class Manifest:
         return self._codes("encoding", list(ENCODINGS))
 
     @cached_property
-    def groups(self) -> np.ndarray | None:
-        """(N,) str, group of each cell, or None if no cell has a group."""
-        column = self.table.column("group")
-        if column.null_count == len(column):
-            return None
-        coded = column.fill_null("").combine_chunks().dictionary_encode()
-        return np.array(coded.dictionary.to_pylist(), str)[coded.indices.to_numpy()]
+    def groups(self) -> CellGroups | None:
+        """Group of each cell; None if no cell has a group."""
+        return CellGroups.of(self.table.column("group")) if self.mapped is None else self.mapped.groups
 
     @cached_property
     def shard_index(self) -> np.ndarray:
@@ -303,35 +222,6 @@ class Manifest:
         edges = np.flatnonzero(np.diff(self.shard_index[order])) + 1
         return np.split(order, edges) if len(order) else []
 
-    def shard_path(self, index: int) -> Path:
-        """Return the path of a shard, given its index into ``info.shards``; one at an address is downloaded first."""
-        shard = self.info.shards[index]
-        if self.remote is not None:
-            return self.remote.fetch_shard(shard["name"], shard["bytes"])
-        return self.path / shard["name"]
-
-    def open_shard(self, name: str, flags: int = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) -> int:
-        """Return a file descriptor of a shard by name; one at an address is downloaded first.
-
-        Raises:
-            OSError: the shard is missing or cannot be opened.
-            DataError: the shard has vanished or changed since the data set was opened, or cannot be downloaded.
-        """
-        if self.remote is not None:
-            return self.remote.open_shard(name, self.shard_sizes[name], flags)
-        return os.open(self.path / name, flags)  # without O_NONBLOCK, opening a named pipe would block
-
-    def has_shards(self) -> bool:
-        """Return whether any shard is there."""
-        if self.remote is not None:
-            return any(self.remote.has_shard(shard["name"]) for shard in self.info.shards)
-        return any((self.path / shard["name"]).exists() for shard in self.info.shards)
-
-    @cached_property
-    def shard_sizes(self) -> dict[str, int]:
-        """Bytes of each shard by name."""
-        return {shard["name"]: shard["bytes"] for shard in self.info.shards}
-
     def split(self, name: str = "default") -> np.ndarray:
         """Read a split.
 
@@ -356,19 +246,18 @@ class Manifest:
         Raises:
             ArgumentError, DataError: as for `split`.
         """
+        return self.packed_split(name).whole()
+
+    def packed_split(self, name: str = "default") -> SubsetCodes:
+        """Read a split as `split_codes` does, and return it in two bits for each cell.
+
+        Raises:
+            ArgumentError, DataError: as for `split`.
+        """
         there = self.split_names()
         if name not in there:
             raise ArgumentError(f"split_name must be one of {', '.join(there) or '(none)'}, got {name!r}.")
-        path = self.path / "splits" / f"{name}.parquet"
-        codes, num_rows = np.full(len(self), -1, np.int8), 0
-        for part in read_parquet_parts(path, SPLIT_SCHEMA, most_rows=len(self)):
-            check_split_part(part, len(self), path)
-            numbers = pc.index_in(part.column("split"), value_set=pa.array(SPLITS)).to_numpy()
-            codes[part.column("cell_id").to_numpy()] = numbers
-            num_rows += part.num_rows
-        if sum(np.count_nonzero(some >= 0) for some in np.array_split(codes, len(codes) // GROUP_ROWS + 1)) < num_rows:
-            raise DataError(f"{path}: cell_id must stand once for each cell. Make the split again.")
-        return codes
+        return read_split(self.path / "splits" / f"{name}.parquet", len(self))
 
     def split_names(self) -> list[str]:
         """Return the names of the splits of the data set, sorted."""
@@ -419,12 +308,26 @@ class Manifest:
         Raises:
             DataError: the file is damaged, or does not match the manifest.
         """
+        parts = self._quality_parts()
+        return None if parts is None else join_parts(list(parts), QUALITY_SCHEMA)
+
+    def num_poor(self) -> int | None:
+        """Return the number of cells that quality control found poor; None if it has not been run.
+
+        Raises:
+            DataError: as for `quality`.
+        """
+        parts = self._quality_parts()
+        if parts is None:
+            return None
+        return sum(pc.sum(pc.equal(part.column("verdict"), "drop"), min_count=0).as_py() for part in parts)
+
+    def _quality_parts(self) -> Iterator[pa.Table] | None:
         path = self.path / "quality.parquet"
         if not path.exists():
             return None
-        table = read_parquet(path, QUALITY_SCHEMA, most_rows=len(self), hint="Run fastcell qc again")
-        check_quality(table, len(self), path)
-        return table
+        parts = read_parquet_parts(path, QUALITY_SCHEMA, most_rows=len(self), hint="Run fastcell qc again")
+        return checked_quality(parts, len(self), path)
 
     def verdicts(self) -> np.ndarray:
         """Read the verdicts of ``verdicts.csv``.
@@ -441,34 +344,7 @@ class Manifest:
     def verdict_bits(self) -> np.ndarray | None:
         """Read the verdicts of ``verdicts.csv`` as `numpy.packbits` of `verdicts`; None if the file does not exist."""
         path = self.path / "verdicts.csv"
-        if not path.exists():
-            return None
-        if not path.is_file():
-            raise DataError(f"{path} must be a file. Correct or remove it.")
-        table = read_text_columns(path, ("cell_id", "verdict"), "Correct or remove it")
-        if table.num_columns < 2:
-            raise DataError(f"{path} must have columns cell_id and verdict. Correct or remove it.")
-        told, words = table.column("cell_id"), table.column("verdict")
-        number = pc.match_substring_regex(told, "^[0-9]{1,18}$")
-        ids = pc.if_else(number, told, None).cast(pa.int64())
-        known = pc.less(ids, len(self))
-        right = pc.and_(known, pc.is_in(words, value_set=pa.array(["keep", "drop"]))).fill_null(False)
-        if not pc.all(right, min_count=0).as_py():
-            row = pc.index(right, False).as_py()
-            raise DataError(
-                f"{path}: verdicts must be keep or drop, of cells in the manifest, got {words[row].as_py()!r} for "
-                f"{told[row].as_py()!r}. Correct or remove it."
-            )
-        named, counts = np.unique(ids.to_numpy(), return_counts=True)
-        if (counts > 1).any():
-            cell = int(named[np.argmax(counts > 1)])
-            told = words.filter(pc.equal(ids, cell)).to_pylist()
-            raise DataError(
-                f"{path}: cell {cell} must have one verdict, got {', '.join(told)}. Leave one of the lines."
-            )
-        keep = np.ones(len(self), bool)
-        keep[ids.filter(pc.equal(words, "drop")).to_numpy()] = False
-        return np.packbits(keep)
+        return read_kept_cells(path, len(self)) if path.exists() else None
 
     def blocks(self) -> pa.Table:
         """Return the rows of `BLOCKS_SCHEMA`, in stored order (block layout only).
@@ -491,27 +367,6 @@ class Manifest:
         return index.fill_null(-1).to_numpy(zero_copy_only=False).astype(kind)  # type: ignore[no-any-return]
 
 
-def _mapped(folder: Path, info: DatasetInfo) -> MappedRows | None:
-    """Return the mapped rows of a large data set; None if the cache folder cannot hold them."""
-
-    def check(table: pa.Table) -> None:
-        if info.layout == "block":
-            path = folder / "blocks.parquet"
-            check_blocks(read_parquet(path, BLOCKS_SCHEMA, most_rows=len(table)), table, info, path)
-
-    return map_rows(folder / "manifest.parquet", info, check)
-
-
-def _read_rows(path: Path, info: DatasetInfo) -> pa.Table:
-    """Read and check the rows of a manifest, in parts, and return them as one chunk for each column."""
-    checks, parts = ManifestChecks(info, path), []
-    for part in read_parquet_parts(path, SCHEMA):
-        checks.add(part)
-        parts.append(part)
-    checks.finish()
-    return join_parts(parts, SCHEMA)
-
-
 @lru_cache(maxsize=2)
 def open_once(place: str) -> Manifest:
     """Return a data set; a worker that gets many tasks opens it once."""
@@ -529,57 +384,3 @@ def shards_of(
     if remote is None:
         return RemoteDataset.of_shards(info.shards_at, cache or ObjectCache.of(), folder)
     return remote.with_shards_at(info.shards_at)
-
-
-def write_manifest(path: Path, table: pa.Table, info: DatasetInfo) -> None:
-    """Write ``manifest.parquet``, then ``dataset.json``.
-
-    ``dataset.json`` is written last because a folder without it does not count as a data set.
-    """
-    table = table.cast(SCHEMA)
-    starts = range(0, max(table.num_rows, 1), GROUP_ROWS)
-    parts = (table.slice(start, GROUP_ROWS).combine_chunks() for start in starts)
-    write_parquet(path / "manifest.parquet", parts)
-    replace_file(path / "dataset.json", lambda file: file.write_text(info.to_json(), encoding="utf-8"))
-
-
-def write_split(path: Path, name: str, subsets: np.ndarray) -> None:
-    """Write ``splits/NAME.parquet``.
-
-    Args:
-        path: folder of the data set.
-        name: name of the split.
-        subsets: (N,) str, subset of each cell in the order of cell_id; cells with an empty subset are left out. Or
-            (N,) int8 as from `subset_codes`.
-    """
-    codes = subsets if subsets.dtype == np.int8 else subset_codes(subsets)
-    (path / "splits").mkdir(exist_ok=True)
-    names = pa.array(SPLITS)
-
-    def parts() -> Iterator[pa.Table]:
-        for begin in range(0, max(len(codes), 1), GROUP_ROWS):
-            places = np.flatnonzero(codes[begin : begin + GROUP_ROWS] >= 0)
-            ids = pa.array(places + begin, pa.int64())
-            yield pa.table([ids, names.take(pa.array(codes[begin + places]))], schema=SPLIT_SCHEMA)
-
-    write_parquet(path / "splits" / f"{name}.parquet", parts())
-
-
-def subset_codes(subsets: np.ndarray) -> np.ndarray:
-    """Return the index into `SPLITS` of (N,) str subsets as (N,) int8, -1 for an empty one.
-
-    Raises:
-        ArgumentError: a subset has another name.
-    """
-    codes = np.full(len(subsets), -1, np.int8)
-    for number, name in enumerate(SPLITS):
-        codes[subsets == name] = number
-    unknown = (codes < 0) & (subsets != "")
-    if unknown.any():
-        raise invalid("split", f"one of {', '.join(SPLITS)}, or empty", str(subsets[unknown][0]), "Name it so")
-    return codes
-
-
-def write_quarantine(path: Path, table: pa.Table) -> None:
-    """Write ``quarantine.parquet``."""
-    write_parquet(path / "quarantine.parquet", table.cast(QUARANTINE_SCHEMA))

@@ -42,21 +42,15 @@ def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hi
         DataError: the file is missing or damaged, has other columns, or claims more than it can hold.
     """
     with _readable(path, hint):
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            num_rows = check_claims(path, size, pq.read_metadata(file), most_rows, hint)
+        size, dictionaries = _look_at(path, schema, most_rows, hint)
         table = pq.read_table(
             path,
             columns=schema.names,
             partitioning=None,
-            read_dictionary=_dictionaries(schema, num_rows),
+            read_dictionary=dictionaries,
             page_checksum_verification=True,
         )
-        table = table.select(schema.names)
-        _check_texts(path, size, table, hint)
-        table = table.cast(schema).combine_chunks()
-        table.validate(full=True)
-    return table
+        return _checked(table, path, size, schema, hint)
 
 
 def read_parquet_parts(
@@ -68,23 +62,17 @@ def read_parquet_parts(
         DataError: the file is missing or damaged, has other columns, or claims more than it can hold.
     """
     with _readable(path, hint):
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            num_rows = check_claims(path, size, pq.read_metadata(file), most_rows, hint)
-        opened = pq.ParquetFile(
-            path, read_dictionary=_dictionaries(schema, num_rows), page_checksum_verification=True, pre_buffer=False
-        )
+        size, dictionaries = _look_at(path, schema, most_rows, hint)
+        opened = pq.ParquetFile(path, read_dictionary=dictionaries, page_checksum_verification=True, pre_buffer=False)
         parts = opened.iter_batches(part_rows, columns=schema.names, use_threads=False)
     with opened:
         while True:
             with _readable(path, hint):
                 batch = next(parts, None)
                 if batch is None:
+                    pa.default_memory_pool().release_unused()  # it would keep some ten megabytes
                     return
-                table = pa.Table.from_batches([batch]).select(schema.names)
-                _check_texts(path, size, table, hint)
-                table = table.cast(schema).combine_chunks()
-                table.validate(full=True)
+                table = _checked(pa.Table.from_batches([batch]), path, size, schema, hint)
             yield table
 
 
@@ -104,6 +92,23 @@ def join_parts(parts: list[pa.Table], schema: pa.Schema) -> pa.Table:
         joined.append(pa.table([pa.chunked_array(chunks, field.type)], names=["x"]).combine_chunks().column(0))
         del chunks
     return pa.Table.from_arrays(joined, schema=schema)
+
+
+def _look_at(path: Path, schema: pa.Schema, most_rows: int | None, hint: str) -> tuple[int, list[str]]:
+    """Check the claims of a file; return its size in bytes, and the columns to read as dictionaries."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        num_rows = check_claims(path, size, pq.read_metadata(file), most_rows, hint)
+    return size, _dictionaries(schema, num_rows)
+
+
+def _checked(table: pa.Table, path: Path, size: int, schema: pa.Schema, hint: str) -> pa.Table:
+    """Return rows that were read with the types of `schema`, one chunk for each column, after all checks."""
+    table = table.select(schema.names)
+    _check_texts(path, size, table, hint)
+    table = table.cast(schema).combine_chunks()
+    table.validate(full=True)
+    return table
 
 
 def _dictionaries(schema: pa.Schema, num_rows: int) -> list[str]:

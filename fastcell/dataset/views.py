@@ -11,10 +11,11 @@ import numpy as np
 from fastcell.dataset.class_balance import check_balance, repeat_counts, resolve_balance, weights_of_counts
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.rows.row_set import RowSet
+from fastcell.dataset.rows.subset_codes import SubsetCodes
 from fastcell.dataset.schema import SPLITS
 from fastcell.errors import ArgumentError, invalid
 
-_PART = 1 << 20  # rows that are looked at together
+_PART = 1 << 17  # rows that are looked at together: numbers of some of them are held, a megabyte each
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,12 +35,11 @@ class SteadyManifest(Manifest):
         """Return a steady manifest of the same data set and the same splits."""
         return cls.like(manifest, source=manifest)
 
-    def split_codes(self, name: str = "default") -> np.ndarray:
+    def packed_split(self, name: str = "default") -> SubsetCodes:
         key = f"split {name}"
         if key not in self.kept:
-            self.kept[key] = self.source.split_codes(name)
-            self.kept[key].flags.writeable = False
-        return self.kept[key]
+            self.kept[key] = self.source.packed_split(name)
+        return self.kept[key]  # type: ignore[no-any-return]
 
     def split_names(self) -> list[str]:
         return self.source.split_names()
@@ -215,14 +215,14 @@ def _masks(manifest: Manifest, config: ViewConfig) -> Iterator[np.ndarray]:
     """Yield which cells a view may have, (n,) bool, for adjacent cells of the manifest, some at a time."""
     banned = np.sort(manifest.quarantine().column("cell_id").drop_null().to_numpy())
     kept = manifest.verdict_bits() if config.quality else None
-    subsets = None if config.split is None else manifest.split_codes(config.split_name)
+    subsets = None if config.split is None else manifest.packed_split(config.split_name)
     for begin in range(0, len(manifest), _PART):
         end = min(begin + _PART, len(manifest))
         mask = np.ones(end - begin, bool)
         if kept is not None:
             mask &= np.unpackbits(kept[begin // 8 : -(-end // 8)], count=end - begin).view(bool)
         if subsets is not None:
-            mask &= subsets[begin:end] == SPLITS.index(config.split)  # type: ignore[arg-type]
+            mask &= subsets.part(begin, end) == SPLITS.index(config.split)  # type: ignore[arg-type]
         if config.labelled:
             mask &= manifest.class_codes[begin:end] >= 0
         first, last = np.searchsorted(banned, (begin, end))

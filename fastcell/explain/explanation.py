@@ -340,7 +340,7 @@ def _errors(it: Explanation) -> str:
         raise _LeftOut(f"none of {len(cells):,} cells is misclassified")
     ids = cells.cell_ids[errors.rows]
     pictures = list(read_cells(it.run.manifest, ids))
-    keys = it.run.manifest.column("key")[cells.cell_ids]
+    keys = it.run.manifest.select_cells(["key"], cells.cell_ids).column("key").to_numpy()
     cell_figures.draw_errors(
         it.figures, errors, pictures, cells.probabilities, cells.labels, keys, it.run.model.classes, it.about
     )

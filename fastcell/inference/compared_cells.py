@@ -86,7 +86,7 @@ def simulated_cells(num_cells: int, depth: int, um_per_px: float | None = None) 
     return RawCells(pixels, border, pitch, f"{num_cells:,} simulated cells")
 
 
-def manifest_of_run(run: Path, data: Path | None) -> Manifest | None:
+def manifest_of_run(run: Path, data: str | Path | None) -> Manifest | None:
     """Return the data set for the comparison; None if the data set of the run no longer exists."""
     if data is not None:
         return Manifest.open(data)

@@ -130,7 +130,7 @@ def _rows(data: CellDataModule, part: str, most: int) -> np.ndarray:
     """Return up to `most` labelled cells of a subset, evenly spaced; empty if there are none."""
     view = data.view(part)
     rows = np.empty(0, np.int64) if view is None else np.unique(view.rows)
-    rows = rows[data.manifest.labels[rows] >= 0]
+    rows = rows[data.manifest.cell_labels[rows] >= 0]
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(np.int64)]
 
 

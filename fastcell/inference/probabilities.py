@@ -121,6 +121,6 @@ def num_called_otherwise(run: FinishedRun, outputs: Outputs) -> int:
     except DataError:
         return 0
     before = dict(zip(table.column("key").to_pylist(), table.column("class").to_pylist(), strict=True))
-    keys = run.manifest.column("key")[outputs.cell_ids]
+    keys = run.manifest.select_cells(["key"], outputs.cell_ids).column("key").to_pylist()
     now = np.array(run.model.classes)[outputs.probabilities.argmax(axis=1)]
-    return sum(before.get(key, name) not in (name, None) for key, name in zip(keys.tolist(), now.tolist(), strict=True))
+    return sum(before.get(key, name) not in (name, None) for key, name in zip(keys, now.tolist(), strict=True))

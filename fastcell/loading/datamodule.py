@@ -16,8 +16,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from fastcell.dataset.class_balance import BalanceName
 from fastcell.dataset.corrupt_cells import OnBadCell
+from fastcell.dataset.dataset_info import read_info
 from fastcell.dataset.integrity import still_corrupt
-from fastcell.dataset.manifest import read_info
 from fastcell.dataset.marks.journal import MARKS_FILE
 from fastcell.dataset.schema import SubsetName
 from fastcell.dataset.views import View, ViewConfig

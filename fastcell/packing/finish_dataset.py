@@ -13,9 +13,12 @@ import pyarrow.compute as pc
 
 from fastcell import __version__
 from fastcell.dataset.block_layout import FIRST_CELL_POSITION
-from fastcell.dataset.instrument_features import Features, write_features
-from fastcell.dataset.manifest import DatasetInfo, Manifest, subset_codes, write_manifest, write_quarantine, write_split
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
+from fastcell.dataset.rows.instrument_features import Features, write_features
+from fastcell.dataset.rows.split_table import subset_codes, write_split
+from fastcell.dataset.rows.write_rows import write_manifest, write_quarantine
 from fastcell.dataset.schema import BLOCKS_SCHEMA, SCHEMA
 from fastcell.errors import DataError, invalid
 from fastcell.packing.quarantine import describe_reasons
@@ -42,8 +45,8 @@ def finish_dataset(
         info: name, classes, layout and so on. This function fills in shards and counts, and `um_per_px` if all cells
             share one value.
         splits: for each split name the subsets, in the order of cell_id as (N,) str or as (N,) int8 from
-            `fastcell.dataset.manifest.subset_codes`, or as a mapping from key to subset. In the block layout, the split
-            `default` is taken from the blocks unless it is given here.
+            `fastcell.dataset.rows.split_table.subset_codes`, or as a mapping from key to subset. In the block layout,
+            the split `default` is taken from the blocks unless it is given here.
         quarantine: further rows of `QUARANTINE_SCHEMA`, e.g. for files that could not be read.
         features: features from the instrument, by key.
 

@@ -17,11 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fastcell import __version__
+from fastcell.dataset.dataset_info import DatasetInfo, read_info
 from fastcell.dataset.grey_window import Window
-from fastcell.dataset.manifest import DatasetInfo, Manifest, read_info
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.marks.journal import MARKS_FILE
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import DataError, StrictError, invalid
 from fastcell.packing.dataset_name import name_dataset
@@ -242,12 +245,20 @@ def _subsets(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return all splits in the order of the results, with exact copies in one subset, and notes for the user."""
     table = pa.concat_tables([result.rows.select(["key", "class", "group"]) for result in results])
-    number = {name: index for index, name in enumerate(info.classes)}
-    labels = np.array([number.get(name, -1) for name in table.column("class").to_pylist()], dtype=np.int64)
-    groups = table.column("group").to_pylist()
-    named = groups if any(groups) else None
-    keys = table.column("key").to_pylist()
+    index = pc.index_in(table.column("class"), pa.array(info.classes, pa.string()), skip_nulls=True)
+    labels = index.fill_null(-1).to_numpy().astype(np.int64)
+    named = CellGroups.of(table.column("group"))
+    keys = table.column("key")
     splits = make_splits(labels, named, options)
     return keep_exact_copies_together(
-        base, results, info, keys.__getitem__, np.arange(len(keys)), splits, labels, named, options, remote=remote
+        base,
+        results,
+        info,
+        lambda cell: keys[cell].as_py(),
+        np.arange(len(keys)),
+        splits,
+        labels,
+        named,
+        options,
+        remote=remote,
     )

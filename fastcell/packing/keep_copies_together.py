@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.packing.records import ShardResult
 from fastcell.remote.remote_dataset import RemoteDataset
 from fastcell.splits.copies.exact import exact_sets
@@ -25,7 +27,7 @@ def keep_exact_copies_together(
     places: np.ndarray,
     splits: Splits,
     labels: np.ndarray,
-    groups: Sequence[str | None] | np.ndarray | None,
+    groups: CellGroups | Sequence[str | None] | np.ndarray | None,
     options: SplitOptions,
     given: Sequence[str] = (),
     remote: RemoteDataset | None = None,
@@ -44,7 +46,7 @@ def keep_exact_copies_together(
         places: (M,) int64, place in the splits of each row of the results.
         splits: the splits made so far, by name, each (N,) str.
         labels: (N,) int, the strata of the split.
-        groups: (N,) group names, None or empty for a cell without group; or None if there are no groups.
+        groups: groups of the cells, or (N,) names, None or empty for a cell without group; None if there are no groups.
         options: shares, seed and folds, with which the splits are made again if there are copies.
         given: names of the splits that the source defines, which are not changed.
         remote: where the shards are; None for `base`.

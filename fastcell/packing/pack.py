@@ -17,7 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest, subset_codes
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.cell_groups import CellGroups
+from fastcell.dataset.rows.split_table import subset_codes
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import BadCell, StrictError, invalid
 from fastcell.packing.dataset_name import name_dataset
@@ -46,7 +49,7 @@ from fastcell.sources.base import Listing, Source, SourceItem
 from fastcell.sources.listings.item_columns import ItemColumns, SomeItems
 from fastcell.sources.registry import ReadOptions, open_source
 from fastcell.splits.make_splits import SplitOptions, make_splits
-from fastcell.splits.obstacles import FEWEST_SPLIT_CELLS, Origin, describe_few_groups, find_obstacles, refuse_obstacles
+from fastcell.splits.obstacles import FEWEST_SPLIT_CELLS, describe_few_groups, find_obstacles, refuse_obstacles
 from fastcell.storage.staging import describe_job, open_staging
 from fastcell.system.messages import explained, printer
 from fastcell.system.text import one_name
@@ -305,7 +308,7 @@ class _SplitCheck:
 
     listing: Listing
     labels: np.ndarray
-    origins: dict[str, Origin]
+    origins: dict[str, CellGroups]
     what: str
     shares: tuple[float, ...]
     allowed: bool
@@ -316,7 +319,7 @@ class _SplitCheck:
     ) -> _SplitCheck:
         labels = _labels(listing)
         found = {"group": _origin(listing, "group", None), "collection": _origin(listing, "collection", collection)}
-        origins = {name: origin for name, origin in found.items() if origin is not None}
+        origins = {name: origin for name, origin in found.items() if origin is not None and origin.names}
         allowed = allowed or int(np.count_nonzero(labels >= 0)) < FEWEST_SPLIT_CELLS
         return cls(listing, labels, origins, what, options.shares or (), allowed)
 
@@ -369,10 +372,9 @@ def _subsets(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
     return splits | {name: np.array(subsets, dtype="<U5") for name, subsets in listing.splits.items()}
 
 
-def _strata(listing: Listing) -> tuple[np.ndarray, list[str | None] | None]:
+def _strata(listing: Listing) -> tuple[np.ndarray, CellGroups | None]:
     """Return the class number and the group of each cell of a listing; the groups are None if no cell has one."""
-    columns = _columns(listing)
-    return _labels(listing), columns.column("group") if any(columns.different("group")) else None
+    return _labels(listing), _origin(listing, "group", None)
 
 
 def _stored_key(items: Sequence[SourceItem], place: int) -> str:
@@ -390,11 +392,11 @@ def _labels(listing: Listing) -> np.ndarray:
     return of_value[columns.numbers("class_name")] if len(columns) else np.empty(0, np.int64)
 
 
-def _origin(listing: Listing, name: str, default: str | None) -> Origin | None:
+def _origin(listing: Listing, name: str, default: str | None) -> CellGroups | None:
     """Return the recordings of the cells of a listing by `group` or `collection`; None if no cell has one."""
     columns = _columns(listing)
     values = pa.array([value or default for value in columns.different(name)], pa.string())
-    return Origin.of(values.take(pa.array(columns.numbers(name))))
+    return CellGroups.of(pa.chunked_array([values.take(pa.array(columns.numbers(name)))]))
 
 
 def _stored_places(shards: Sequence[Blocks[SourceItem]], results: Sequence[ShardResult]) -> np.ndarray:

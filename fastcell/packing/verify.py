@@ -151,13 +151,13 @@ def _table_problems(manifest: Manifest) -> Iterator[str]:
     if twice:
         first = twice[0]["values"]
         yield (
-            f"{manifest.path / 'manifest.parquet'}: keys must be unique, got {first!r} for {twice[0]['counts']:,} "
+            f"{manifest.place_of('manifest.parquet')}: keys must be unique, got {first!r} for {twice[0]['counts']:,} "
             f"cells (repeated keys: {len(twice):,}); predictions and edited tables name cells by key. Pack "
             "the data again."
         )
     for name in manifest.split_names():
         try:
-            manifest.split(name)
+            manifest.packed_split(name)
         except FastcellError as error:
             yield str(error)
     reads: tuple[Callable[[], object], ...] = (

@@ -39,7 +39,7 @@ def convert(
     predictions: Predictions,
     out: Path,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     rtdc_source: Path | None = None,
     tags: list[str] | None = None,
     model_id: str = "fastcell",

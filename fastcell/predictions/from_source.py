@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fastcell.dataset.instrument_features import write_features
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.instrument_features import write_features
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.inference.classifier import ChunkAnswers, Classifier, joined_answers
 from fastcell.inference.classify_files import ClassifiedPart, SourceAnswers, classify_source

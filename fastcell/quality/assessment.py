@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.errors import invalid
 from fastcell.quality.drop_threshold import EVEN, calibrate
 from fastcell.quality.faults import LEAST_COMPARED_CELLS, outlier_scores
@@ -100,10 +101,9 @@ def collections(manifest: Manifest, chosen: npt.NDArray[np.bool_]) -> dict[str, 
 
     If no cell has a collection, the only entry is ``cells``.
     """
-    names = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
-    named = {name or "no collection": np.flatnonzero(chosen & (names == name)) for name in np.unique(names).tolist()}
-    if list(named) == ["no collection"]:
-        named = {"cells": named["no collection"]}
+    groups = CellGroups.of_column(manifest.table.column("collection"))
+    named = {name: np.flatnonzero(chosen & (groups.codes == code)) for code, name in enumerate(groups.names)}
+    named = {"no collection" if named else "cells": np.flatnonzero(chosen & (groups.codes < 0)), **named}
     return {name: rows for name, rows in named.items() if len(rows)}
 
 
@@ -177,7 +177,7 @@ def _striking_classes(manifest: Manifest, found: Assessment) -> list[str]:
     """
     notes = []
     for label, name in enumerate(manifest.info.classes):
-        mine = manifest.labels == label
+        mine = manifest.class_codes == label
         num, dropped, others = int(mine.sum()), int(found.drop[mine].sum()), found.drop[~mine]
         rest = float(others.mean()) if len(others) else 1.0
         if dropped >= 3 and clopper_pearson_interval(dropped, num)[0] > _STRIKING * rest:

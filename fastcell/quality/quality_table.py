@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 
 from fastcell.dataset.manifest import Manifest, open_once
 from fastcell.dataset.parquet import first_line, read_parquet, write_parquet
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.dataset.rows.manifest_checks import check_quality
 from fastcell.dataset.schema import QUALITY_SCHEMA
 from fastcell.errors import DataError
 from fastcell.quality.features import FEATURES, measure_cells
-from fastcell.stats.intervals import group_note, unit_numbers
+from fastcell.stats.intervals import group_note
 from fastcell.stats.score_intervals import proportion
 from fastcell.system.progress_line import Progress
 from fastcell.system.text import align_columns, join_lines, printable
@@ -189,9 +190,8 @@ def dropped_by_class(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: n
         Lines of the table.
     """
     classes = [*manifest.info.classes, "(unlabelled)"]
-    names = manifest.table.column("collection").fill_null("-").to_numpy(zero_copy_only=False).astype(str)
-    shown = np.unique(names).tolist()
-    units = None if manifest.groups is None else unit_numbers(manifest.groups)
+    collections = CellGroups.of_column(manifest.table.column("collection"))
+    units = None if manifest.groups is None else manifest.groups.units()
     in_paper = {*manifest.info.classes} and {*manifest.info.classes} <= set(PAPER_DROPPED)
     rows = [["class", "collection", "cells", "dropped", "share", "95 % interval", *(["paper"] if in_paper else [])]]
     num_groups = 0 if units is None else int(units.max(initial=-1)) + 1
@@ -199,8 +199,8 @@ def dropped_by_class(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: n
     texts_of_reasons = [f"intervals by {'group' if num_groups > 1 else 'cell'}" + (f" ({note})" if note else "")]
     for label, name in enumerate(classes):
         number = label if label < len(manifest.info.classes) else -1
-        for collection in shown:
-            mine = (manifest.labels == number) & (names == collection)
+        for code, collection in [(-1, "-"), *enumerate(collections.names)]:
+            mine = (manifest.class_codes == number) & (collections.codes == code)
             if mine.any():
                 paper = [PAPER_DROPPED.get(name, "")] if in_paper else []
                 mine_of = None if units is None else units[mine]

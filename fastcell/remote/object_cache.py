@@ -1,4 +1,4 @@
-"""A folder of this machine that keeps whole objects: least recently used ones go first, all processes share it.
+"""A folder of this machine for whole objects and tables, shared by all processes: least recently used ones go first.
 
 ::
 
@@ -6,7 +6,8 @@
     DIR/objects/DIGEST/part    the beginning of an object that is being downloaded, or whose download was interrupted
     DIR/objects/DIGEST/size    bytes that the object will have
     DIR/locks/                 locks of objects, of the room in the cache and of the tables of data sets
-    DIR/sets/                  tables of data sets (`fastcell.remote.remote_dataset`)
+    DIR/sets/NAME/             tables of a data set (`fastcell.remote.remote_dataset`); processes that use them hold a
+                               lock of NAME/.in_use, whose modification time says when the data set was opened
 
 An object is written to ``part``, in order, and renamed when it is complete, so a killed process leaves nothing that
 looks complete, and the next download continues behind the last byte. An object that is removed while a process reads
@@ -15,11 +16,12 @@ it stays readable for that process.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -34,6 +36,8 @@ LIMIT_VARIABLE = "FASTCELL_CACHE_GIB"
 DEFAULT_GIB = 64.0
 _CHUNK_BYTES = 8 << 20
 _AT_ONCE = 4
+_IN_USE = ".in_use"
+_HELD: dict[Path, int] = {}  # locks of the tables that this process uses
 _STALE_S = 7 * 24 * 3600.0
 """Age at which the beginning of an object is removed for lack of room."""
 
@@ -144,6 +148,35 @@ class ObjectCache:
             if (status.st_ino, status.st_mtime_ns) == wrong:
                 path.unlink()
 
+    def hold_tables(self, folder: Path) -> None:
+        """Keep the tables of a data set until this process ends, and mark them as used now.
+
+        Args:
+            folder: folder in ``sets``; created if it does not exist.
+        """
+        with self._explained():
+            while True:
+                _made(folder)
+                handle = os.open(folder / _IN_USE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                fcntl.flock(handle, fcntl.LOCK_SH)
+                try:
+                    is_there = os.fstat(handle).st_ino == (folder / _IN_USE).stat().st_ino
+                except FileNotFoundError:
+                    is_there = False
+                if is_there:
+                    break
+                os.close(handle)  # another process has removed the tables meanwhile
+            os.utime(handle)
+        before = _HELD.pop(folder, None)
+        _HELD[folder] = handle
+        if before is not None:
+            os.close(before)
+
+    def make_room(self) -> None:
+        """Remove what was used longest ago, shards and tables, until the cache is within its limit."""
+        with self._explained():
+            self._reserve(None, 0)
+
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold a lock of the cache inside the block; wait while another process or thread holds it.
@@ -177,20 +210,21 @@ class ObjectCache:
             f"cache must be a folder that can be written, got {str(self.folder)!r} ({reason}). {hint}."
         )
 
-    def _reserve(self, path: Path, size: int) -> None:
+    def _reserve(self, path: Path | None, size: int) -> None:
         """Make room for an object and note its size, so that other processes count it from now on."""
+        own = None if path is None else path.parent
         with self.lock("room"):
             objects = [_Object.at(item) for item in os.scandir(_made(self.folder / "objects"))]
-            total = sum(item.num_bytes for item in objects if item.path != path.parent)
+            objects += [_Object.of_tables(item) for item in os.scandir(_made(self.folder / "sets")) if _is_free(item)]
+            total = sum(item.num_bytes for item in objects if item.path != own)
             for item in sorted(objects, key=lambda item: item.used):
                 if total + size <= self.most_bytes:
                     break
-                if item.path == path.parent or item.is_young_part:
-                    continue
-                shutil.rmtree(item.path, ignore_errors=True)
-                total -= item.num_bytes
-            path.parent.mkdir(exist_ok=True)
-            (path.parent / "size").write_text(str(size))
+                if item.path != own and not item.is_young_part and item.remove():
+                    total -= item.num_bytes
+            if own is not None:
+                own.mkdir(exist_ok=True)
+                (own / "size").write_text(str(size))
 
     def _download(self, place: RemotePlace, version: Version, path: Path, stop: Event | None) -> None:
         size, part = version.size or 0, path.parent / "part"
@@ -221,21 +255,62 @@ class ObjectCache:
         part.rename(path)
 
 
+def _is_free(item: os.DirEntry[str]) -> bool:
+    """Return whether no process holds the tables in a folder."""
+    with _only_user(Path(item.path)) as is_free:
+        return is_free
+
+
+@contextmanager
+def _only_user(folder: Path) -> Iterator[bool]:
+    """Hold the lock of tables alone inside the block and yield True; yield False if a process uses them."""
+    try:
+        handle = os.open(folder / _IN_USE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(handle)
+
+
 @dataclass(frozen=True)
 class _Object:
-    """An object in the cache, complete or not.
+    """An object in the cache, complete or not, or the tables of a data set.
 
     Attributes:
         path: its folder.
         num_bytes: bytes that it has or will have.
         used: time of the last use [s since 1970].
         is_young_part: incomplete, and younger than a week.
+        is_tables: tables of a data set.
     """
 
     path: Path
     num_bytes: int
     used: float
     is_young_part: bool
+    is_tables: bool = False
+
+    @classmethod
+    def of_tables(cls, item: os.DirEntry[str]) -> _Object:
+        size, used, path = 0, 0.0, Path(item.path)
+        with suppress(OSError):
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            used = (path / _IN_USE).stat().st_mtime
+        return cls(path, size, used, False, is_tables=True)
+
+    def remove(self) -> bool:
+        """Remove it; return False for tables that a process uses."""
+        with _only_user(self.path) if self.is_tables else nullcontext(True) as is_free:
+            if is_free:
+                shutil.rmtree(self.path, ignore_errors=True)
+        return is_free
 
     @classmethod
     def at(cls, item: os.DirEntry[str]) -> _Object:

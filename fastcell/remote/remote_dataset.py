@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
@@ -77,11 +77,13 @@ class RemoteDataset:
         words = re.sub(r"[^A-Za-z0-9.-]+", "-", place.address.split("://", 1)[1])[-60:].strip("-.")
         folder = cache.folder / "sets" / f"{words}-{digest[:12]}"
         with cache.lock(f"set-{digest}"):
+            cache.hold_tables(folder)
             for _ in range(_SECOND_TRIES):
                 versions = _listed(place)
                 _copy_tables(place, folder, {name: versions[name] for name in versions if _is_table(name)})
                 described = versions.get("dataset.json")
                 if described is None or _asked(place.below("dataset.json")) == described:
+                    cache.make_room()
                     return cls(place, cache, folder, versions)
         raise DataError(f"{place.address}: dataset.json changes all the time. Wait until the data set is written.")
 
@@ -218,15 +220,36 @@ class RemoteDataset:
             DataError: another machine has written the table since it was copied, or the store cannot be reached or
                 refuses to write.
         """
+        with self._unchanged(name) as (place, known):
+            place.write(str(self.folder / name))
+            self.versions[name] = place.version()
+            write_text(self.folder / _VERSIONS, json.dumps(known | {name: list(self.versions[name])}))
+
+    def remove(self, name: str) -> None:
+        """Remove a table at the address; it need not exist.
+
+        Raises:
+            DataError: see `upload`.
+        """
+        with self._unchanged(name) as (place, known):
+            if known.pop(name, None) is not None:
+                place.remove()
+            self.versions.pop(name, None)
+            write_text(self.folder / _VERSIONS, json.dumps(known))
+
+    @contextmanager
+    def _unchanged(self, name: str) -> Iterator[tuple[RemotePlace, dict[str, object]]]:
+        """Hold the lock of the tables, and yield the place of one that nobody has written since it was copied.
+
+        The second value holds the versions of the copied tables by name.
+        """
         place = self.place.below(name)
         with self.cache.lock(f"set-{digest_of(self.place.address)}"):
             known = read_json_file(self.folder / _VERSIONS) or {}
             now = _asked(place)
             if known.get(name) != (None if now is None else list(now)):
                 raise changed(place)
-            place.write(str(self.folder / name))
-            self.versions[name] = place.version()
-            write_text(self.folder / _VERSIONS, json.dumps(known | {name: list(self.versions[name])}))
+            yield place, known
 
     def _shard(self, name: str) -> RemotePlace:
         return (self.shards_at or self.place).below(name)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastcell.dataset.cell_hashes import version_id
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.count_codes import count_codes
 from fastcell.dataset.schema import SPLITS
 from fastcell.errors import DataError
 from fastcell.report.data_summary import (
@@ -94,21 +95,23 @@ def splits_section(manifest: Manifest, split_name: str) -> Section:
     if split_name not in manifest.split_names():
         section.paragraphs.append(f"The data set has no split {split_name}.")
         return section
-    subsets, groups = manifest.split(split_name), manifest.groups
-    shares = ", ".join(f"{subset} {percent((subsets == subset).mean(), 1)}" for subset in SPLITS)
+    subsets, groups = manifest.split_codes(split_name), manifest.groups
+    sizes = count_codes((subsets, len(SPLITS))).tolist()
+    shares = ", ".join(f"{part} {percent(size / len(manifest), 1)}" for part, size in zip(SPLITS, sizes, strict=False))
     section.paragraphs.append(f"Split {split_name}: {shares} of {len(manifest):,} cells.")
-    if groups is None or not (groups != "").any():
+    if groups is None or not groups.names:
         section.paragraphs.append(
             "The cells have no groups (donors, recordings, files), so cells of one source may be in two subsets. "
             "A test score then applies to cells of the same sources, not to cells of a new source."
         )
         return section
-    names, inverse = np.unique(groups, return_inverse=True)
-    counts = np.stack([np.bincount(inverse[subsets == subset], minlength=len(names)) for subset in SPLITS], axis=1)
-    torn, num_alone = num_groups_in_several_subsets(manifest, subsets), int(((groups == "") & (subsets != "")).sum())
-    section.paragraphs.append(f"{int((names != '').sum()):,} groups, {_about_groups(torn, num_alone)}")
+    counts = count_codes((groups.codes, len(groups.names)), (subsets, len(SPLITS)))
+    torn, num_alone = num_groups_in_several_subsets(manifest, subsets), int(counts[-1, :-1].sum())
+    section.paragraphs.append(f"{len(groups.names):,} groups, {_about_groups(torn, num_alone)}")
+    names = ["(none)", *groups.names] if counts[-1].any() else groups.names
+    counts = np.roll(counts, 1, axis=0)[-len(names) :, :-1]
     shown = np.argsort(-counts.sum(axis=1), kind="stable")[:_MOST_GROUPS]
-    rows = [[str(names[i]) or "(none)", *(f"{count:,}" for count in counts[i])] for i in shown.tolist()]
+    rows = [[names[i], *(f"{count:,}" for count in counts[i])] for i in shown.tolist()]
     caption = "Cells of each group by subset"
     if len(names) > _MOST_GROUPS:
         caption += f", the {_MOST_GROUPS} largest of {len(names):,} groups"
@@ -128,4 +131,4 @@ def _about_groups(num_torn: int, num_alone: int) -> str:
 
 
 def _subsets(manifest: Manifest, split_name: str) -> np.ndarray | None:
-    return manifest.split(split_name) if split_name in manifest.split_names() else None
+    return manifest.split_codes(split_name) if split_name in manifest.split_names() else None

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
+from fastcell.dataset.decode import ENCODINGS
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.marks.corrected_labels import describe_labels
+from fastcell.dataset.parquet import PART_ROWS
+from fastcell.dataset.rows.cell_groups import CellGroups
+from fastcell.dataset.rows.count_codes import count_codes
 from fastcell.dataset.schema import SPLITS
 from fastcell.dataset.single_cells import read_cells
 from fastcell.dataset.views import ViewConfig, select
@@ -112,11 +115,11 @@ def describe_contents(manifest: Manifest, split_name: str = "default") -> str:
     names = manifest.split_names()
     if split_name not in names and split_name != "default":
         raise ArgumentError(f"--split-name must be one of {', '.join(names) or '(none)'}, got {split_name!r}.")
-    subsets = manifest.split(split_name) if split_name in names else np.full(len(manifest), "")
+    subsets = manifest.split_codes(split_name) if split_name in names else np.full(len(manifest), -1, np.int8)
     lines += _counts(manifest, subsets)
     lines.append(f"splits: {', '.join(names) or 'none'} (shown: {split_name if split_name in names else 'none'})")
     if manifest.groups is not None:
-        groups = len(np.unique(manifest.groups[manifest.groups != ""]))
+        groups = len(manifest.groups.names)
         torn = num_groups_in_several_subsets(manifest, subsets)
         lines.append(f"groups: {groups:,}, {torn:,} of them in more than one subset")
     names = manifest.feature_names()
@@ -233,8 +236,8 @@ def _shown(manifest: Manifest, rows: Mapping[str, np.ndarray]) -> pa.Table:
 
 
 def _rows_by_class(manifest: Manifest) -> dict[str, np.ndarray]:
-    rows = {name: np.flatnonzero(manifest.labels == label) for label, name in enumerate(manifest.info.classes)}
-    rows["(unlabelled)"] = np.flatnonzero(manifest.labels < 0)
+    rows = {name: np.flatnonzero(manifest.class_codes == label) for label, name in enumerate(manifest.info.classes)}
+    rows["(unlabelled)"] = np.flatnonzero(manifest.class_codes < 0)
     return rows
 
 
@@ -289,8 +292,8 @@ def describe_sizes(manifest: Manifest) -> list[str]:
         return []
     heights, widths = manifest.column("height"), manifest.column("width")
     pixels = (heights.astype(np.int64) * widths).sum()
-    encodings, counts = np.unique(manifest.column("encoding").astype(str), return_counts=True)
-    kinds = ", ".join(f"{name} {count:,}" for name, count in zip(encodings, counts, strict=True))
+    stored = zip(ENCODINGS, count_codes((manifest.encoding_codes, len(ENCODINGS))).tolist(), strict=False)
+    kinds = ", ".join(f"{name} {count:,}" for name, count in sorted(stored) if count)
     depths = "/".join(str(depth) for depth in np.unique(manifest.column("depth")))
     window = (
         "" if manifest.info.window is None else f", window {manifest.info.window[0]:g}..{manifest.info.window[1]:g}"
@@ -313,22 +316,22 @@ def count_rows(manifest: Manifest, subsets: np.ndarray | None) -> list[list[str]
 
     Args:
         manifest: Manifest of the data set.
-        subsets: (N,) str, subset of each cell; "" if the cell is in no subset; None for totals alone.
+        subsets: (N,) int8, index of each cell's subset in `SPLITS`, -1 for none; None for totals alone.
     """
     if subsets is None:
-        return [[*row[:2], row[-1]] for row in count_rows(manifest, np.full(len(manifest), ""))]
-    collections = manifest.table.column("collection").fill_null("").to_numpy(zero_copy_only=False).astype(str)
-    named = sorted(set(collections.tolist()))
-    columns = [*SPLITS, ""] if (subsets == "").any() else list(SPLITS)
-    rows: list[list[str]] = [["class", "collection", *(column or "no subset" for column in columns), "total"]]
-    for name, members in _rows_by_class(manifest).items():
-        for collection in named:
-            mine = members[collections[members] == collection]
-            if len(mine):
-                numbers = [int((subsets[mine] == column).sum()) for column in columns]
-                rows.append([name, collection or "-", *(f"{number:,}" for number in [*numbers, len(mine)])])
-    totals = [int((subsets == column).sum()) for column in columns]
-    rows.append(["total", "", *(f"{number:,}" for number in [*totals, len(manifest)])])
+        return [[*row[:2], row[-1]] for row in count_rows(manifest, np.full(len(manifest), -1, np.int8))]
+    collections, known = CellGroups.of_column(manifest.table.column("collection")), len(SPLITS)
+    totals = count_codes((subsets, known))
+    columns = [*SPLITS, "no subset"][: known + bool(totals[-1])]
+    rows: list[list[str]] = [["class", "collection", *columns, "total"]]
+    for label, name in [*enumerate(manifest.info.classes), (-1, "(unlabelled)")]:
+        mine = manifest.class_codes == label
+        counts = count_codes((collections.codes[mine], len(collections.names)), (subsets[mine], known))
+        for place in np.flatnonzero(np.roll(counts.any(axis=1), 1)) - 1:  # cells without a collection come first
+            numbers = counts[place].tolist()
+            collection = "-" if place < 0 else collections.names[place]
+            rows.append([name, collection, *(f"{n:,}" for n in [*numbers[: len(columns)], sum(numbers)])])
+    rows.append(["total", "", *(f"{number:,}" for number in [*totals[: len(columns)].tolist(), len(manifest)])])
     return rows
 
 
@@ -348,12 +351,15 @@ def _counts(manifest: Manifest, subsets: np.ndarray) -> list[str]:
 
 
 def num_groups_in_several_subsets(manifest: Manifest, subsets: np.ndarray) -> int:
-    """Return the number of groups with cells in more than one subset. The manifest must have groups."""
+    """Return the number of groups with cells in more than one subset. The manifest must have groups.
+
+    Args:
+        manifest: Manifest of the data set.
+        subsets: (N,) int8, index of each cell's subset in `SPLITS`, -1 for none.
+    """
     assert manifest.groups is not None
-    member = (manifest.groups != "") & (subsets != "")
-    pairs = {(group, subset) for group, subset in zip(manifest.groups[member], subsets[member], strict=True)}
-    subsets_of = Counter(group for group, _ in pairs)
-    return sum(count > 1 for count in subsets_of.values())
+    counts = count_codes((manifest.groups.codes, len(manifest.groups.names)), (subsets, len(SPLITS)))
+    return int(((counts[:-1, :-1] > 0).sum(axis=1) > 1).sum())
 
 
 def count_quarantined(manifest: Manifest) -> dict[tuple[str, str], int]:
@@ -374,11 +380,10 @@ def _quarantine(manifest: Manifest) -> list[str]:
 
 def describe_quality(manifest: Manifest) -> list[str]:
     """Return one line on quality control if it was run or the data set has verdicts; otherwise no line."""
-    table, dropped = manifest.quality(), int((~manifest.verdicts()).sum())
+    poor, bits = manifest.num_poor(), manifest.verdict_bits()
+    parts = [] if bits is None else np.array_split(bits, len(bits) // PART_ROWS + 1)
+    dropped = 0 if bits is None else len(manifest) - sum(np.count_nonzero(np.unpackbits(part)) for part in parts)
     applied = f"verdicts.csv drops {dropped:,}" if (manifest.path / "verdicts.csv").exists() else "no verdicts.csv yet"
-    if table is None:
+    if poor is None:
         return [f"quality: not checked, {applied}"] if dropped else []
-    drop = pc.sum(pc.equal(table.column("verdict"), "drop"), min_count=0).as_py()
-    return [
-        f"quality: {drop:,} of {table.num_rows:,} cells found poor ({drop / max(1, table.num_rows):.1%}), {applied}"
-    ]
+    return [f"quality: {poor:,} of {len(manifest):,} cells found poor ({poor / max(1, len(manifest)):.1%}), {applied}"]

@@ -155,7 +155,7 @@ def _start(run: FinishedRun, part: str, summary: Any, num_train: int) -> Page:
 
 def _look_command(run: FinishedRun, part: str) -> str:
     """Return the command that shows the errors of a subset, the most confident first, to look at and to label."""
-    place = ["fastcell", "review", str(run.manifest.path.absolute()), str(run.folder.absolute())]
+    place = ["fastcell", "review", run.manifest.whole_place, str(run.folder.absolute())]
     split = ["--split-name", run.split_name] if run.split_name != "default" else []
     return shlex.join([*place, "--select", f"subset={part} agrees=no sort=-confidence", *split])
 

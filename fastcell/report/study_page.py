@@ -74,7 +74,7 @@ def study_look(values: Mapping[str, Any], manifest: Manifest) -> TrainingLook | 
     try:
         stored = values["recipe"]
         recipe = Recipe(str(stored["preset"]), data=dict(stored["data"]))
-        labels = manifest.labels[manifest.labels >= 0]
+        labels = manifest.class_codes[manifest.class_codes >= 0]
         balance, cap = resolve_balance(recipe.balance, recipe.balance_cap, np.bincount(labels))
         fit = recipe.data.get("fit", "stretch")
         return TrainingLook(balance, recipe.augmentation, int(recipe.image_size), fit, balance_cap=cap, of="comparison")

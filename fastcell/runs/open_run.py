@@ -15,6 +15,7 @@ from torch import nn
 
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.cell_labels import CellLabels
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.errors import DIVERGED_HINT, ArgumentError, DataError, DivergedError, invalid
 from fastcell.loading.batch import Batch
@@ -79,10 +80,10 @@ class FinishedRun:
         return self.model.network if self.model.average is None else self.model.average.module
 
     @cached_property
-    def labels(self) -> np.ndarray:
-        """Label of every cell of the manifest, (M,) int64, index into the network's classes; -1 without a label."""
+    def labels(self) -> CellLabels:
+        """Label of every cell of the manifest by cell_id, index into the network's classes; -1 without a label."""
         numbers = [self.model.classes.index(name) for name in self.manifest.info.classes]
-        return np.array([*numbers, -1], np.int64)[self.manifest.labels]
+        return CellLabels(self.manifest.class_codes, np.array([*numbers, -1], np.int64))
 
     def rows(self, part: str) -> np.ndarray:
         """Return the cell_ids of the labelled cells of a subset of the split, (n,) int64; may be empty."""
@@ -98,7 +99,7 @@ class FinishedRun:
 
     def trained_counts(self) -> np.ndarray:
         """Return the training cells of each class of the data set, (K,) int64."""
-        return np.bincount(self.manifest.labels[self._trained_rows()], minlength=len(self.manifest.info.classes))
+        return np.bincount(self.manifest.cell_labels[self._trained_rows()], minlength=len(self.manifest.info.classes))
 
     def _trained_rows(self) -> np.ndarray:
         share = self.settings.get("subsample")
@@ -169,7 +170,7 @@ def open_run(folder: Path, data_path: str | None = None, trust: Sequence[str] = 
     data.use_preprocessing(Preprocessing.from_dict(dict(model.preprocessing)), model.classes)
     check_classes(model, data)
     split_name = str(settings.get("split_name", "default"))
-    manifest.split(split_name)  # raises here if the split does not exist
+    manifest.packed_split(split_name)  # raises here if the split does not exist
     device = torch.device("cuda") if resources.has_gpu() else torch.device("cpu")
     return FinishedRun(
         folder,

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import BusyError, DataError, invalid

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from fastcell.dataset.image_headers import TIFF_STARTS
-from fastcell.dataset.instrument_features import Features
+from fastcell.dataset.rows.instrument_features import Features
 from fastcell.errors import ArgumentError, BadCell, invalid
 from fastcell.system.text import storable
 

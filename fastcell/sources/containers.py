@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastcell.dataset.instrument_features import Features
 from fastcell.dataset.open_files import damaged, look_again, read_at
+from fastcell.dataset.rows.instrument_features import Features
 from fastcell.errors import BadCell, DataError, FastcellError, invalid
 from fastcell.sources.base import Listing, Rejected, Runs, SourceItem
 from fastcell.sources.image_folder import Pattern, find_files, unread

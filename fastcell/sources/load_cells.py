@@ -61,13 +61,13 @@ def load_cells(path: str | os.PathLike[str], part: str | None = None, window: Wi
     if (folder / "dataset.json").exists():
         manifest = Manifest.open(folder)
         rows = select(manifest, ViewConfig(part, labelled=part is not None, quality=part is not None)).rows
-        names = manifest.column("class")[rows]
-        groups = manifest.groups
+        told = manifest.select_cells(["key", "class"], rows)
+        names, groups = told.column("class"), manifest.groups
         return LoadedCells(
             list(read_cells(manifest, rows)),
-            names.astype(str) if all(name is not None for name in names) else None,
+            None if names.null_count else np.array(names.to_pylist(), str),
             None if groups is None else groups[rows],
-            manifest.column("key")[rows].tolist(),
+            told.column("key").to_pylist(),
         )
     keys, _ = find_images(folder)
     flat = all("/" not in key for key in keys)

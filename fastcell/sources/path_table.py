@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcell.dataset.instrument_features import Features
+from fastcell.dataset.rows.instrument_features import Features
 from fastcell.dataset.schema import PITCHES
 from fastcell.dataset.tables.numbers import MISSING
 from fastcell.dataset.tables.read_table import UserTable, read_table

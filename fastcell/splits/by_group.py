@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastcell.dataset.rows.cell_groups import CellGroups
+from fastcell.dataset.rows.count_codes import count_codes
 from fastcell.errors import invalid
 from fastcell.splits.assign_groups import assign_groups
-from fastcell.system.text import natural_sorted
 
 SUBSETS = ("train", "valid", "test")
 PAPER_SHARES = (0.65, 0.15, 0.20)
@@ -21,7 +22,7 @@ _GROUP_HINT = (
 
 def split_by_group(
     labels: np.ndarray,
-    groups: Sequence[str | None] | np.ndarray | None,
+    groups: CellGroups | Sequence[str | None] | np.ndarray | None,
     shares: tuple[float, float, float] = PAPER_SHARES,
     seed: int = 0,
     units: np.ndarray | None = None,
@@ -35,7 +36,7 @@ def split_by_group(
 
     Args:
         labels: (N,) int, class of each cell, -1 = unknown (a stratum of its own).
-        groups: (N,) names, None or empty for a cell without group; None if no cell has a group.
+        groups: groups of the cells, or (N,) names, None or empty for a cell without group; None if no cell has a group.
         shares: shares of train, valid and test, summing to 1. A subset with share 0 stays empty.
         seed: seed of the random generator, >= 0.
         units: (N,) int. Cells without group that have the same number >= 0 (copies of one cell) stay together.
@@ -47,21 +48,20 @@ def split_by_group(
         ArgumentError: every cell has a group and there are fewer groups than requested subsets, or another argument is
             invalid.
     """
-    labels, names = _check_cells(labels, groups)
+    labels, known = _check_cells(labels, groups)
     shares = _check_shares(shares)
     rng = np.random.default_rng([check_split_seed(seed), 0x5711])
     subsets = np.full(len(labels), "", dtype="<U5")
-    loose = names == ""
+    loose = known.codes < 0
     if not loose.all():
         asked = [subset for subset, share in zip(SUBSETS, shares, strict=True) if share > 0]
-        unique = natural_sorted(set(names[~loose].tolist()))
+        unique, group = known.in_natural_order()
         if len(unique) < len(asked) and not loose.any():
             raise invalid(
                 "groups", f"at least {len(asked)} for the subsets {', '.join(asked)}", _listed(unique), _GROUP_HINT
             )
-        counts, index = _count_groups(labels[~loose], names[~loose], unique)
-        chosen = assign_groups(counts, np.asarray(shares), rng)
-        subsets[~loose] = np.asarray(SUBSETS)[chosen][index]
+        chosen = assign_groups(_count_groups(labels[~loose], group[~loose], len(unique)), np.asarray(shares), rng)
+        subsets[~loose] = np.asarray(SUBSETS)[chosen][group[~loose]]
     if loose.any():
         subsets[loose] = _split_stratified(labels[loose], shares, rng, None if units is None else units[loose])
     return subsets
@@ -69,7 +69,7 @@ def split_by_group(
 
 def k_folds(
     labels: np.ndarray,
-    groups: Sequence[str | None] | np.ndarray | None,
+    groups: CellGroups | Sequence[str | None] | np.ndarray | None,
     k: int,
     seed: int = 0,
     shares: tuple[float, float, float] = PAPER_SHARES,
@@ -94,9 +94,9 @@ def k_folds(
     Raises:
         ArgumentError: `k` is out of range, or another argument is invalid.
     """
-    labels, names = _check_cells(labels, groups)
-    loose = names == ""
-    unique = natural_sorted(set(names[~loose].tolist()))
+    labels, known = _check_cells(labels, groups)
+    loose = known.codes < 0
+    unique, group = known.in_natural_order()
     most = len(unique) + _num_units(loose, units)
     if k < 2 or k > most:
         what = "groups" if unique else "cells"
@@ -104,15 +104,15 @@ def k_folds(
     rng = np.random.default_rng([check_split_seed(seed), 0xF01D])
     fold = np.full(len(labels), -1, dtype=np.int64)
     if unique:
-        counts, index = _count_groups(labels[~loose], names[~loose], unique)
-        fold[~loose] = assign_groups(counts, np.full(k, 1 / k), rng)[index]
+        counts = _count_groups(labels[~loose], group[~loose], len(unique))
+        fold[~loose] = assign_groups(counts, np.full(k, 1 / k), rng)[group[~loose]]
     fold[loose] = _deal_folds(labels[loose], k, rng, None if units is None else units[loose])
-    return [_fold_split(labels, names, fold == i, seed + i, shares, units) for i in range(k)]
+    return [_fold_split(labels, known, fold == i, seed + i, shares, units) for i in range(k)]
 
 
 def leave_one_group_out(
     labels: np.ndarray,
-    groups: Sequence[str | None] | np.ndarray | None,
+    groups: CellGroups | Sequence[str | None] | np.ndarray | None,
     seed: int = 0,
     shares: tuple[float, float, float] = PAPER_SHARES,
     units: np.ndarray | None = None,
@@ -134,9 +134,9 @@ def leave_one_group_out(
     Raises:
         ArgumentError: a cell has no group, or the number of groups is less than 2 or more than 200.
     """
-    labels, names = _check_cells(labels, groups)
-    unique = natural_sorted(set(names.tolist()))
-    if "" in unique:
+    labels, known = _check_cells(labels, groups)
+    unique, group = known.in_natural_order()
+    if (group < 0).any():
         raise invalid(
             "--folds",
             "a number where cells have no group",
@@ -150,12 +150,12 @@ def leave_one_group_out(
             f"groups ({len(unique)} of them)",
             "Use --folds 5, which keeps groups whole too",
         )
-    return [_fold_split(labels, names, names == name, seed + i, shares) for i, name in enumerate(unique)]
+    return [_fold_split(labels, known, group == i, seed + i, shares) for i in range(len(unique))]
 
 
 def _fold_split(
     labels: np.ndarray,
-    names: np.ndarray,
+    groups: CellGroups,
     is_test: np.ndarray,
     seed: int,
     shares: tuple[float, float, float],
@@ -169,7 +169,7 @@ def _fold_split(
         )
     valid /= train + valid
     others = None if units is None else units[~is_test]
-    subsets[~is_test] = split_by_group(labels[~is_test], names[~is_test], (1 - valid, valid, 0.0), seed, others)
+    subsets[~is_test] = split_by_group(labels[~is_test], groups.subset(~is_test), (1 - valid, valid, 0.0), seed, others)
     return subsets
 
 
@@ -260,24 +260,21 @@ def _deal_folds(labels: np.ndarray, k: int, rng: np.random.Generator, units: np.
     return fold_of[one]
 
 
-def _count_groups(labels: np.ndarray, names: np.ndarray, unique: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of cells by group and class, (G, K), and the group number of each cell, (N,)."""
-    number = {name: i for i, name in enumerate(unique)}
-    index = np.fromiter((number[name] for name in names.tolist()), dtype=np.int64, count=len(names))
+def _count_groups(labels: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:
+    """Return the number of cells by group and class, (G, K), given the number of each cell's group, (N,)."""
     kinds, kind = np.unique(labels, return_inverse=True)
-    counts = np.zeros((len(unique), len(kinds)), dtype=np.int64)
-    np.add.at(counts, (index, kind.reshape(-1)), 1)
-    return counts, index
+    return count_codes((group, num_groups), (kind.reshape(-1), len(kinds)))[:-1, :-1]
 
 
-def _check_cells(labels: np.ndarray, groups: Sequence[str | None] | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _check_cells(
+    labels: np.ndarray, groups: CellGroups | Sequence[str | None] | np.ndarray | None
+) -> tuple[np.ndarray, CellGroups]:
     labels = np.asarray(labels, dtype=np.int64)
-    if groups is None:
-        return labels, np.full(len(labels), "", dtype=object)
-    names = np.array([name or "" for name in groups], dtype=object)
-    if names.shape != labels.shape:
-        raise invalid("groups", f"of the labels' shape {labels.shape}", names.shape, "Give one group for each cell")
-    return labels, names
+    known = CellGroups.of_names(groups, len(labels))
+    if known.codes.shape != labels.shape:
+        rule = f"of the labels' shape {labels.shape}"
+        raise invalid("groups", rule, known.codes.shape, "Give one group for each cell")
+    return labels, known
 
 
 def _check_shares(shares: Sequence[float]) -> tuple[float, float, float]:

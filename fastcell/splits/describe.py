@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcell.dataset.manifest import Manifest, subset_codes
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.count_codes import count_codes
+from fastcell.dataset.rows.split_table import subset_codes
 from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.copies.exact import Duplicates
 from fastcell.splits.copies.planting import NOT_PLANTED
@@ -26,11 +28,11 @@ def large_sets(manifest: Manifest, found: Duplicates) -> list[int]:
 
     The largest sets come first.
     """
-    labels = manifest.labels[found.cell_ids]
+    labels = manifest.cell_labels[found.cell_ids]
     num_classes = len(manifest.info.classes) + 1
     counts = np.zeros((len(found), num_classes), np.int64)
     np.add.at(counts, (found.sets, labels), 1)  # label -1 (unlabelled) indexes the last column
-    totals = np.bincount(manifest.labels % num_classes, minlength=num_classes)
+    totals = count_codes((manifest.class_codes, num_classes - 1))
     large = np.flatnonzero(((counts > LARGE_SHARE * totals) & (counts > 2)).any(1))
     return large[np.argsort(-counts[large].sum(1), kind="stable")].tolist()
 
@@ -89,9 +91,9 @@ def _describe_large(manifest: Manifest, found: Duplicates, apart: Sequence[int])
     lines = [f"{len(large):,} set{'s hold' if len(large) > 1 else ' holds'} more than 1 % of a class:"]
     for number in large[:_MOST_SETS]:
         cells = members[number]
-        labels, counts = np.unique(manifest.labels[cells], return_counts=True)
+        labels, counts = np.unique(manifest.cell_labels[cells], return_counts=True)
         label = int(labels[np.argmax(counts)])
-        total = int((manifest.labels == label).sum())
+        total = int((manifest.class_codes == label).sum())
         lowest = found.correlations[found.sets == number].min()
         kept = "not kept together (--merge-large keeps them)" if number in apart else "kept together"
         lines.append(
@@ -121,14 +123,14 @@ def describe_splits(
     """
     (title, subsets), *folds = splits.items()
     lines = [f"split {title}, grouped by {grouping.by}:", *_class_table(manifest, subsets, shares)]
-    if grouping.names is not None:
+    if grouping.groups is not None:
         lines += _groups_by_subset(linked, subsets)
-    notes = summarize_split(subsets, manifest.labels, manifest.info.classes, shares).notes
+    notes = summarize_split(subsets, manifest.class_codes, manifest.info.classes, shares).notes
     lines += [f"note: {note}" for note in notes]
     if folds:
         rows = [["fold", *SUBSETS, "groups tested"]]
         for name, fold in folds:
-            tested = natural_sorted(set(linked.names[fold == "test"].tolist()) - {""})
+            tested = natural_sorted(linked.groups.subset(fold == "test").names)
             counts = [f"{(fold == subset).sum():,}" for subset in SUBSETS]
             rows.append([name, *counts, _listed(tested) if tested else "-"])
         lines += ["", *align_columns(rows)]
@@ -137,10 +139,10 @@ def describe_splits(
 
 def _class_table(manifest: Manifest, subsets: np.ndarray, shares: Sequence[float]) -> list[str]:
     rows = [["class", *SUBSETS, *(f"{subset} %" for subset in SUBSETS), "no subset"]]
-    names = [*manifest.info.classes, *([_UNLABELLED] if (manifest.labels < 0).any() else [])]
+    names = [*manifest.info.classes, *([_UNLABELLED] if (manifest.class_codes < 0).any() else [])]
     for number, name in [*enumerate(names), (None, "all")]:
         label = -1 if name == _UNLABELLED else number
-        mine = subsets if label is None else subsets[manifest.labels == label]
+        mine = subsets if label is None else subsets[manifest.class_codes == label]
         counts = [int((mine == subset).sum()) for subset in SUBSETS]
         total = max(sum(counts), 1)
         percent = [f"{100 * count / total:.1f}" for count in counts]
@@ -152,7 +154,7 @@ def _class_table(manifest: Manifest, subsets: np.ndarray, shares: Sequence[float
 def _groups_by_subset(linked: LinkedCells, subsets: np.ndarray) -> list[str]:
     lines = []
     for subset in SUBSETS:
-        names = natural_sorted(set(linked.names[subsets == subset].tolist()) - {""})
+        names = natural_sorted(linked.groups.subset(subsets == subset).names)
         if not names:
             continue
         lines.append(f"{subset}: {len(names):,} group{'' if len(names) == 1 else 's'} ({_listed(names)})")
@@ -184,7 +186,7 @@ def summarize_split(
     """Count the cells of a split by class and subset.
 
     Args:
-        subsets: (N,) subset of each cell, as names or as numbers of `fastcell.dataset.manifest.subset_codes`.
+        subsets: (N,) subset of each cell, as names or as numbers of `fastcell.dataset.rows.split_table.subset_codes`.
         labels: (N,) int, index into `classes`, or -1.
         classes: names of the classes.
         shares: requested shares. A note is added for each requested subset that is empty.

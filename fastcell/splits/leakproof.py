@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.errors import ArgumentError
 from fastcell.splits.copies.exact import Duplicates
 from fastcell.splits.linked_groups import Ids, LinkedGroups, link_groups
@@ -51,7 +52,7 @@ def copies_of(found: Duplicates, exact: Duplicates, num_cells: int, apart: npt.A
 
 def make_leakproof_splits(
     labels: np.ndarray,
-    groups: Sequence[str | None] | np.ndarray | None,
+    groups: CellGroups | Sequence[str | None] | np.ndarray | None,
     options: SplitOptions,
     copies: Copies,
     name_of: Callable[[int], str],
@@ -80,7 +81,7 @@ def make_leakproof_splits(
     linked = link_groups(groups, tying)
     notes = [_describe_link(link, copies.sets, groups, name_of) for link in linked.links]
     try:
-        splits = make_splits(labels, linked.names if groups is not None else None, options, linked.units)
+        splits = make_splits(labels, linked.groups, options, linked.units)
     except ArgumentError as error:
         if not linked.links:
             raise
@@ -101,17 +102,16 @@ def make_leakproof_splits(
 
 
 def _make_without_ties(
-    labels: np.ndarray, groups: Sequence[str | None] | np.ndarray | None, options: SplitOptions, tying: Ids
+    labels: np.ndarray, groups: CellGroups | Sequence[str | None] | np.ndarray | None, options: SplitOptions, tying: Ids
 ) -> tuple[Splits, int]:
     """Make splits by group alone. Sets with cells of two groups, or with and without a group, are in no subset."""
-    names = np.array([name or "" for name in groups or ()], dtype=object)
-    _, group = np.unique(names.astype(str), return_inverse=True)
+    known = CellGroups.of_names(groups, len(labels))
     num_sets = int(tying.max(initial=-1)) + 1
-    pairs = np.unique(np.stack([tying, group.reshape(-1)])[:, tying >= 0], axis=1)
+    pairs = np.unique(np.stack([tying, known.codes])[:, tying >= 0], axis=1)
     ties = np.bincount(pairs[0], minlength=num_sets) > 1
     out = np.zeros(len(tying), bool)
     out[tying >= 0] = ties[tying[tying >= 0]]
-    splits = make_splits(labels, names, options, np.where((names == "") & ~out, tying, -1))
+    splits = make_splits(labels, known, options, np.where((known.codes < 0) & ~out, tying, -1))
     return {name: np.where(out, "", subsets) for name, subsets in splits.items()}, int(out.sum())
 
 
@@ -125,7 +125,10 @@ def spanning_cells(sets: Ids, subsets: np.ndarray) -> npt.NDArray[np.bool_]:
 
 
 def _describe_link(
-    link: LinkedGroups, sets: Ids, groups: Sequence[str | None] | np.ndarray | None, name_of: Callable[[int], str]
+    link: LinkedGroups,
+    sets: Ids,
+    groups: CellGroups | Sequence[str | None] | np.ndarray | None,
+    name_of: Callable[[int], str],
 ) -> str:
     cells = np.flatnonzero(sets == link.example)
     first = {str(groups[cell]): cell for cell in cells[::-1].tolist() if groups is not None and groups[cell]}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastcell.system.text import natural_sorted
+from fastcell.dataset.rows.cell_groups import CellGroups
 
 Ids = npt.NDArray[np.int64]
 
@@ -24,30 +24,25 @@ class LinkedCells(NamedTuple):
     """Groups of N cells after linking.
 
     Attributes:
-        names: (N,) str objects, group of each cell, empty for none. Linked groups have one name, `a + b`. A cell
-            without group that is a copy of a cell with a group gets the group of that cell.
+        groups: group of each cell. Linked groups have one name, `a + b`. A cell without group that is a copy of a cell
+            with a group gets the group of that cell.
         units: (N,) int64, number of the set for cells without group; -1 for all other cells.
         links: the groups that were linked.
     """
 
-    names: npt.NDArray[np.object_]
+    groups: CellGroups
     units: Ids
     links: tuple[LinkedGroups, ...]
 
 
-def link_groups(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> LinkedCells:
+def link_groups(groups: CellGroups | Sequence[str | None] | np.ndarray | None, sets: Ids) -> LinkedCells:
     """Link groups that hold copies of the same cell, and find the set of copies of each cell without a group.
 
     Args:
-        groups: (N,) names, None or empty for a cell without group; None if no cell has a group.
+        groups: groups of the cells, or (N,) names, None or empty for a cell without group; None if no cell has a group.
         sets: (N,) int64, number of the set of each cell, -1 for a cell without copies.
     """
-    names = np.full(len(sets), "", dtype=object)
-    if groups is not None:
-        names[:] = [name or "" for name in groups]
-    unique = natural_sorted(set(names.tolist()) - {""})
-    number = {name: place for place, name in enumerate(unique)}
-    group = np.array([number.get(name, -1) for name in names.tolist()], np.int64)
+    unique, group = CellGroups.of_names(groups, len(sets)).in_natural_order()
     num_sets = int(sets.max(initial=-1)) + 1
     tie = (group >= 0) & (sets >= 0)
     pairs = np.unique(np.stack([group[tie], sets[tie] + len(unique)], axis=1), axis=0)
@@ -55,14 +50,15 @@ def link_groups(groups: Sequence[str | None] | np.ndarray | None, sets: Ids) -> 
     members: dict[int, list[str]] = {}
     for name, one in zip(unique, component.tolist(), strict=False):  # nodes of sets follow the nodes of groups
         members.setdefault(one, []).append(name)
-    title = {one: " + ".join(several) for one, several in members.items()}
-    inside = np.flatnonzero((group >= 0) | (sets >= 0))
-    node = np.where(group >= 0, group, sets + len(unique))
-    units = sets.copy()
-    for place in inside.tolist():
-        names[place] = title.get(int(component[node[place]]), "")
-    units[names != ""] = -1
-    return LinkedCells(names, units, _find_links(members, component, pairs, len(unique)))
+    titles = {one: " + ".join(several) for one, several in members.items()}
+    names = sorted(set(titles.values()))
+    place = {name: number for number, name in enumerate(names)}
+    code = np.full(len(component) + 1, -1, np.min_scalar_type(-len(names) - 1))  # of components; the last one: none
+    code[list(titles)] = [place[name] for name in titles.values()]
+    node = np.where(group >= 0, group, np.where(sets >= 0, sets + len(unique), -1))
+    codes = np.where(node >= 0, code[np.append(component, -1)[node]], code[-1])
+    units = np.where(codes >= 0, -1, sets)
+    return LinkedCells(CellGroups(codes, names), units, _find_links(members, component, pairs, len(unique)))
 
 
 def join_nodes(num_nodes: int, links: npt.ArrayLike) -> Ids:

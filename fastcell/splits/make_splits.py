@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.errors import invalid
 from fastcell.splits.by_group import PAPER_SHARES, k_folds, leave_one_group_out, split_by_group
 
@@ -35,7 +36,7 @@ class SplitOptions:
 
 def make_splits(
     labels: np.ndarray,
-    groups: Sequence[str | None] | np.ndarray | None,
+    groups: CellGroups | Sequence[str | None] | np.ndarray | None,
     options: SplitOptions,
     units: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:

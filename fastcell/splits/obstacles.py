@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from fastcell.dataset.manifest import Manifest, subset_codes
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.cell_groups import CellGroups
+from fastcell.dataset.rows.split_table import subset_codes
 from fastcell.dataset.schema import SPLITS
 from fastcell.errors import ArgumentError
 
-ORIGINS = ("group", "collection")
-"""Columns of the manifest that name the recording of a cell."""
 FEWEST_SPLIT_CELLS = 10
 """Fewer labelled cells than this are packed whatever their split, because scores of so few have no precision."""
 STRAYS = 0.05
@@ -64,44 +63,17 @@ class Obstacle:
         return _HINTS[kind].format(self.origin)
 
 
-class Origin(NamedTuple):
-    """Recordings of N cells.
-
-    Attributes:
-        names: names of the G recordings.
-        codes: (N,) signed integers, index into `names`, -1 for a cell without one.
-    """
-
-    names: list[str]
-    codes: np.ndarray
-
-    @classmethod
-    def of(cls, values: pa.ChunkedArray | pa.Array) -> Origin | None:
-        """Return the recordings of a column of strings; None if no cell has one. Null and empty count as none."""
-        chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
-        chunks = chunked.dictionary_encode().unify_dictionaries().chunks
-        told = chunks[0].dictionary.to_pylist() if chunks else []
-        names = [name for name in told if name]
-        if not names:
-            return None
-        numbers = {name: number for number, name in enumerate(names)}
-        kind = np.min_scalar_type(-len(names) - 1)
-        of_code = np.array([*(numbers.get(name, -1) for name in told), -1], kind)
-        indices = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks]
-        return cls(names, np.concatenate([of_code[index] for index in indices]))
-
-
-def origins_of(manifest: Manifest) -> dict[str, Origin]:
+def origins_of(manifest: Manifest) -> dict[str, CellGroups]:
     """Return group and collection of the cells, if the data set has them."""
-    found = {name: Origin.of(manifest.table.column(name)) for name in ORIGINS}
-    return {name: origin for name, origin in found.items() if origin is not None}
+    found = {"group": manifest.groups, "collection": CellGroups.of(manifest.table.column("collection"))}
+    return {name: origin for name, origin in found.items() if origin is not None and origin.names}
 
 
 def find_obstacles(
     labels: np.ndarray,
     classes: Sequence[str],
     splits: Sequence[np.ndarray],
-    origins: Mapping[str, Origin],
+    origins: Mapping[str, CellGroups],
     *,
     torn_on_purpose: bool = False,
 ) -> list[Obstacle]:
@@ -111,7 +83,7 @@ def find_obstacles(
         labels: (N,) int, index into `classes`, -1 for a cell without a class.
         classes: names of the K classes.
         splits: one or more arrays (N,), subset of each cell, as names or as numbers of
-            `fastcell.dataset.manifest.subset_codes`. Training must have every class in each of them; the
+            `fastcell.dataset.rows.split_table.subset_codes`. Training must have every class in each of them; the
             other subsets are checked with the cells of all splits together.
         origins: recording of each cell by column, as `origins_of` returns them.
         torn_on_purpose: groups are ignored on request; training may know the groups of scored cells.
@@ -161,10 +133,10 @@ class _Alike(NamedTuple):
     code: int
 
 
-def _count(labels: np.ndarray, origin: Origin, inside: np.ndarray) -> _Table:
+def _count(labels: np.ndarray, origin: CellGroups, inside: np.ndarray) -> _Table:
     """Return the cells inside by class and recording."""
     size = len(origin.names) + 1
-    pairs = labels[inside].astype(np.int64) * size + origin.codes[inside] % size
+    pairs = labels[inside].astype(np.int64) * size + origin.codes[inside].astype(np.int64) % size
     if len(pairs) * 8 >= (int(labels.max()) + 1) * size:
         every = np.bincount(pairs)
         values = np.flatnonzero(every)
@@ -198,7 +170,7 @@ def _known_groups(
     classes: Sequence[str],
     splits: Sequence[np.ndarray],
     column: str,
-    origin: Origin,
+    origin: CellGroups,
     table: _Table,
     inside: np.ndarray,
     skip: set[int],

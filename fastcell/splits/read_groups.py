@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.parquet import PART_ROWS
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.dataset.tables.read_table import read_text_columns
 from fastcell.errors import ArgumentError, DataError, invalid
 from fastcell.sources.image_folder import Pattern
@@ -25,13 +26,13 @@ class Grouping(NamedTuple):
     """Groups of the N cells of a data set.
 
     Attributes:
-        names: (N,) str objects, empty for a cell without group; None if cells are not grouped.
+        groups: groups of the cells; None if cells are not grouped.
         by: origin of the groups, for messages.
         short: short form of `by`, used in the name of a split.
         notes: notes for the user.
     """
 
-    names: npt.NDArray[np.object_] | None
+    groups: CellGroups | None
     by: str
     short: str
     notes: tuple[str, ...] = ()
@@ -58,54 +59,54 @@ def read_grouping(manifest: Manifest, by: str | None) -> Grouping:
     if by == "none":
         return Grouping(None, "none", "cell", _torn_groups(manifest, None))
     if by in ("group", "collection"):
-        names = manifest.table.column(by).fill_null("").to_numpy(zero_copy_only=False).astype(object)
+        groups = manifest.groups if by == "group" else CellGroups.of(manifest.table.column(by))
     elif "{" in by:
-        names = _match_keys(manifest, by)
+        groups = _match_keys(manifest, by)
     else:
-        names = _read_column(manifest, by)
-    if not (names != "").any():
+        groups = _read_column(manifest, by)
+    if groups is None or not groups.names:
         raise invalid("--group-by", "a column or pattern that gives some cell a group", by, _HINT)
     short = by if by in GROUPING_WORDS else "pattern" if "{" in by else by.rpartition(":")[2]
-    notes = _torn_groups(manifest, names) if by != "group" else ()
-    num_loose = int((names == "").sum())
+    notes = _torn_groups(manifest, groups) if by != "group" else ()
+    num_loose = int((groups.codes < 0).sum())
     if num_loose:
         notes += (f"Cells without a group by {by} are split singly: {num_loose:,}.",)
-    return Grouping(names, by, short, notes)
+    return Grouping(groups, by, short, notes)
 
 
-def _torn_groups(manifest: Manifest, names: np.ndarray | None) -> tuple[str, ...]:
+def _torn_groups(manifest: Manifest, asked: CellGroups | None) -> tuple[str, ...]:
     """Return a note if another grouping may put cells of one group of the manifest into different subsets."""
     if manifest.groups is None:
         return ()
-    groups = manifest.groups
-    if names is None:
-        return (f"As requested, the groups of the manifest ({len(set(groups.tolist()) - {''}):,}) are not kept whole.",)
-    pairs = {(group, name) for group, name in zip(groups.tolist(), names.tolist(), strict=True) if group}
-    several = len(pairs) - len({group for group, _ in pairs})
-    return (
-        ("Some groups of the manifest have cells in several of these groups, and may be in two subsets.",)
-        if several
-        else ()
-    )
+    if asked is None:
+        return (f"As requested, the groups of the manifest ({len(manifest.groups.names):,}) are not kept whole.",)
+    pairs = np.unique(manifest.groups.codes.astype(np.int64) * (len(asked.names) + 1) + asked.codes)
+    groups = (pairs + 1) // (len(asked.names) + 1)  # of each different pair; -1 is no group
+    if not (np.bincount(groups[groups >= 0]) > 1).any():
+        return ()
+    return ("Some groups of the manifest have cells in several of these groups, and may be in two subsets.",)
 
 
-def _match_keys(manifest: Manifest, text: str) -> npt.NDArray[np.object_]:
+def _match_keys(manifest: Manifest, text: str) -> CellGroups | None:
     try:
         pattern = Pattern(text)
     except ArgumentError as error:
         raise ArgumentError(str(error).replace("--pattern", "--group-by")) from None
     if "group" not in pattern.fields:
         raise invalid("--group-by", "a pattern that contains {group}", text, _HINT)
-    names = np.empty(len(manifest), dtype=object)
-    for place, key in enumerate(manifest.table.column("key").to_pylist()):
-        fields = pattern.match(key)
-        if fields is None:
-            raise invalid("--group-by", "a pattern that matches every key", text, f"It does not match {key!r}")
-        names[place] = fields["group"]
-    return names
+    parts = []
+    for batch in manifest.table.select(["key"]).to_batches(PART_ROWS):
+        names = []
+        for key in batch.column(0).to_pylist():
+            fields = pattern.match(key)
+            if fields is None:
+                raise invalid("--group-by", "a pattern that matches every key", text, f"It does not match {key!r}")
+            names.append(fields["group"])
+        parts.append(pa.array(names, pa.string()).dictionary_encode())
+    return CellGroups.of(pa.chunked_array(parts, pa.dictionary(pa.int32(), pa.string())))
 
 
-def _read_column(manifest: Manifest, by: str) -> npt.NDArray[np.object_]:
+def _read_column(manifest: Manifest, by: str) -> CellGroups | None:
     file, _, column = by.rpartition(":")
     path = Path(file)
     if not file or not path.is_file():
@@ -116,20 +117,47 @@ def _read_column(manifest: Manifest, by: str) -> npt.NDArray[np.object_]:
         got = (table.schema.metadata or {}).get(b"names", b"").decode()[:300]
         rule = f"a file with the columns cell_id or key, and {column}"
         raise invalid("--group-by", rule, f"{path} with {got}", "Name an existing column")
-    rows = table.column(known[0]).to_pylist()
-    if known[0] == "cell_id":
-        where = {str(number): number for number in range(len(manifest))}
-        wrong = next((row for row in rows if not re.fullmatch("[0-9]{1,18}", row or "")), "0")
-        if wrong != "0":
-            raise DataError(f"{path}: cell_id must be a whole number, got {wrong!r}. Correct it.")
-    else:
-        where = {one_name(key): place for place, key in enumerate(manifest.table.column("key").to_pylist())}
-        rows = [(row or "").replace("\\", "/").removeprefix("./") for row in rows]
-    twice = next((row for row, num in Counter(rows).items() if num > 1), None)
-    if twice is not None:
-        raise DataError(f"{path} must name every cell once, got {twice!r} twice. Remove the repeated rows.")
-    names = np.full(len(manifest), "", dtype=object)
-    for row, value in zip(rows, table.column(column).to_pylist(), strict=True):
-        if row in where:
-            names[where[row]] = value or ""
-    return names
+    rows = table.column(known[0])
+    told, cells = _told_cells(rows, len(manifest), path) if known[0] == "cell_id" else _told_keys(rows, manifest, path)
+    groups = CellGroups.of(table.column(column))
+    if groups is None:
+        return None
+    codes = np.full(len(manifest), -1, groups.codes.dtype)
+    codes[cells] = groups.codes[told]
+    return CellGroups(codes, groups.names).subset(slice(None))
+
+
+def _told_cells(values: pa.ChunkedArray, num_cells: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a table whose cell_ids are cells of the data set, and these cell_ids, (m,) int64 each."""
+    right = pc.match_substring_regex(values, "^[0-9]{1,18}$").fill_null(False)
+    if not pc.all(right, min_count=0).as_py():
+        wrong = values[pc.index(right, False).as_py()].as_py()
+        raise DataError(f"{path}: cell_id must be a whole number, got {wrong!r}. Correct it.")
+    cells = values.cast(pa.int64()).to_numpy()
+    different, counts = np.unique(cells, return_counts=True)
+    if (counts > 1).any():
+        raise _named_twice(path, str(different[np.argmax(counts > 1)]))
+    told = np.flatnonzero(cells < num_cells)
+    return told, cells[told]
+
+
+def _told_keys(values: pa.ChunkedArray, manifest: Manifest, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a table whose keys are cells of the data set, and their cell_ids, (m,) int64 each."""
+    row_of: dict[str, int] = {}
+    for row, value in enumerate(values.to_pylist()):
+        key = (value or "").replace("\\", "/").removeprefix("./")
+        if row_of.setdefault(key, row) != row:
+            raise _named_twice(path, key)
+    told, cells, begin = [], [], 0
+    for batch in manifest.table.select(["key"]).to_batches(PART_ROWS):
+        for place, key in enumerate(batch.column(0).to_pylist(), begin):
+            name = one_name(key)
+            if name in row_of:
+                told.append(row_of[name])
+                cells.append(place)
+        begin += len(batch)
+    return np.array(told, np.int64), np.array(cells, np.int64)
+
+
+def _named_twice(path: Path, name: str) -> DataError:
+    return DataError(f"{path} must name every cell once, got {name!r} twice. Remove the repeated rows.")

@@ -6,13 +6,12 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
-from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.marks.corrected_labels import note_labels
+from fastcell.dataset.rows.split_table import write_split
 from fastcell.errors import invalid
 from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.copies.exact import Duplicates, exact_sets, read_duplicates
@@ -23,7 +22,6 @@ from fastcell.splits.linked_groups import LinkedCells, link_groups
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.splits.obstacles import (
     Obstacle,
-    Origin,
     describe_few_groups,
     find_obstacles,
     origins_of,
@@ -105,24 +103,25 @@ def resplit(
     grouping = read_grouping(manifest, group_by)
     title = _check_name(f"by-{grouping.short}" if name is None else name, name is None)
     stale = _check_free(manifest, title, force)
+    manifest.check_writable()
     check_output_folder("DATA", manifest.path / "splits")
     if not allow_absent:  # check before the slow search, and again after it with the groups linked by copies
         if options.shares[0] > 0:
             whole = _obstacles(manifest, grouping, [np.full(len(manifest), "train")])
-            few = "" if grouping.names is None else describe_few_groups(grouping.names, options.shares)
+            few = "" if grouping.groups is None else describe_few_groups(grouping.groups.different, options.shares)
             refuse_obstacles(whole, f"split {title!r}", few and f"with --group-by none, {few}")
-        _check_classes(manifest, link_groups(grouping.names, np.full(len(manifest), -1)), options)
+        _check_classes(manifest, link_groups(grouping.groups, np.full(len(manifest), -1)), options)
     say(f"searching for copies among {len(manifest):,} cell{'s' * (len(manifest) != 1)}")
     exact = exact_sets(manifest, jobs=jobs)
     found = _find_near(manifest, exact, jobs, say) if near else exact
     apart = () if merge_large else _too_large(manifest, found, exact)
     copies = copies_of(found, exact, len(manifest), apart)
     keys = manifest.table.column("key")
-    linked = link_groups(grouping.names, np.where(copies.blank, -1, copies.sets))
+    linked = link_groups(grouping.groups, np.where(copies.blank, -1, copies.sets))
     if not allow_absent:
         _check_classes(manifest, linked, options)
     made, notes = make_leakproof_splits(
-        manifest.labels, grouping.names, options, copies, lambda cell: keys[cell].as_py(), strict=True
+        manifest.labels, grouping.groups, options, copies, lambda cell: keys[cell].as_py(), strict=True
     )
     if not allow_absent:
         default, *folds = made.values()
@@ -133,22 +132,21 @@ def resplit(
     there = None if near else read_duplicates(manifest)
     with explained(f"{manifest.place} cannot be written"):
         if there is None or there.near is None:  # keep the result of an earlier search for near copies
-            found.write(manifest)
+            manifest.written(found.write(manifest).name)
         for file in stale:
-            file.unlink(missing_ok=True)
+            manifest.remove(f"splits/{file}")
         for part, subsets in splits.items():
             write_split(manifest.path, part, subsets)
+            manifest.written(f"splits/{part}.parquet")
     return Resplit(manifest, splits, grouping, linked, found, apart, (*grouping.notes, *notes))
 
 
 def _obstacles(manifest: Manifest, grouping: Grouping, splits: list[np.ndarray]) -> list[Obstacle]:
     """Return the obstacles of splits, for the requested groups and for those of the manifest."""
     origins = origins_of(manifest)
-    if grouping.names is not None:
-        asked = Origin.of(pa.array(grouping.names.tolist(), pa.string()))
-        if asked is not None:
-            origins |= {"group" if grouping.short == "pattern" else grouping.short: asked}
-    return find_obstacles(manifest.labels, manifest.info.classes, splits, origins)
+    if grouping.groups is not None:
+        origins |= {"group" if grouping.short == "pattern" else grouping.short: grouping.groups}
+    return find_obstacles(manifest.class_codes, manifest.info.classes, splits, origins)
 
 
 def describe_resplit(made: Resplit, shares: Sequence[float]) -> str:
@@ -192,8 +190,8 @@ def _check_name(name: str, made_up: bool) -> str:
     return name
 
 
-def _check_free(manifest: Manifest, title: str, force: bool) -> list[Path]:
-    """Return the files of existing splits of this name, including folds, that are to be replaced.
+def _check_free(manifest: Manifest, title: str, force: bool) -> list[str]:
+    """Return the names of the files of existing splits of this name, including folds, that are to be replaced.
 
     Raises:
         ArgumentError: such splits exist and `force` is False.
@@ -203,7 +201,7 @@ def _check_free(manifest: Manifest, title: str, force: bool) -> list[Path]:
     if taken and not force:
         hint = "Choose another --name, or give --force to replace it and its folds"
         raise invalid("--name", "the name of a new split", title, hint)
-    return [manifest.path / "splits" / f"{name}.parquet" for name in taken]
+    return [f"{name}.parquet" for name in taken]
 
 
 def _fold_prefix(title: str) -> str:
@@ -221,14 +219,14 @@ def _check_classes(manifest: Manifest, linked: LinkedCells, options: SplitOption
     if isinstance(options.folds, int) and options.folds > needed:
         needed, what = options.folds, f"{options.folds} folds"
     for number, name in enumerate(manifest.info.classes):
-        mine = manifest.labels == number
-        groups = set(linked.names[mine].tolist()) - {""}
-        if not mine.any() or (linked.names[mine] == "").any() or len(groups) >= needed:
+        of_class = linked.groups.subset(manifest.class_codes == number)
+        groups = of_class.names
+        if not groups or (of_class.codes < 0).any() or len(groups) >= needed:
             continue
         fewer = f"--folds {len(groups)}" if "folds" in what and len(groups) > 1 else "--split 80/0/20 for two subsets"
-        listed = ", ".join(sorted(groups)[:5])
+        listed = ", ".join(groups[:5])
         go_on = f"or give --allow-absent for subsets without {name}"
-        if len(set(linked.names.tolist())) < needed:  # not enough in all classes together
+        if len(linked.groups.different) < needed:  # not enough in all classes together
             go_on = "or ignore the groups (--group-by none)"
         raise invalid(
             "--group-by",

@@ -67,7 +67,12 @@ def is_address(text: str) -> bool:
     return found is not None and ("://" in found[0] or found[1].lower() in _SCHEMES.split())
 
 
-def local_words(words: Sequence[str], reads_addresses: bool = False, writes_addresses: bool = False) -> list[str]:
+def local_words(
+    words: Sequence[str],
+    reads_addresses: bool = False,
+    writes_addresses: bool = False,
+    has_data_option: bool = False,
+) -> list[str]:
     """Return the arguments of a command with ``file:///data`` as ``/data``.
 
     Args:
@@ -75,6 +80,7 @@ def local_words(words: Sequence[str], reads_addresses: bool = False, writes_addr
         reads_addresses: the command takes addresses as an argument without an option, or in ``--data.path``, and
             refuses those that it does not take.
         writes_addresses: it takes them in ``--out``, too.
+        has_data_option: it takes them in ``--data`` alone.
 
     Raises:
         ArgumentError: an argument is empty or an address, unless it is the value of an option that takes any text; or
@@ -92,8 +98,10 @@ def local_words(words: Sequence[str], reads_addresses: bool = False, writes_addr
             raise invalid(option or "argument", "a text", value, "It contains a zero byte")
         if option and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise invalid(option, "a text in UTF-8", value, "Its bytes are no letters: write it in UTF-8")
-        may_be_address = (reads_addresses and (not option or option.startswith(_OF_DATA))) or (
-            writes_addresses and option in ("-o", "--out")
+        may_be_address = (
+            (reads_addresses and (not option or option.startswith(_OF_DATA)))
+            or (writes_addresses and option in ("-o", "--out"))
+            or (has_data_option and option == "--data")
         )
         if value and not option.startswith(_NO_PATHS) and not (may_be_address and "://" in value):
             value = str(local_path(option or "argument", value)) if "://" in value else value

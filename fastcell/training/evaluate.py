@@ -197,8 +197,8 @@ def score_part(
             f"the network gives no finite probability on the {part} subset: training has diverged. {DIVERGED_HINT}."
         )
     cell_ids = gatherer.cell_ids[finite]
-    names = data.manifest.column("class")[cell_ids]
-    labels = np.array([model.classes.index(name) for name in names], np.int64)
+    numbers = [model.classes.index(name) if name in model.classes else -1 for name in data.manifest.info.classes]
+    labels = np.array([*numbers, -1], np.int64)[data.manifest.class_codes[cell_ids]]
     groups = data.manifest.groups
     summary = summarize(
         labels,

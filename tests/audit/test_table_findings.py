@@ -5,7 +5,7 @@ import pytest
 
 from fastcell.audit.findings import judge
 from fastcell.audit.table_findings import duplicate_finding, split_findings, table_finding
-from fastcell.dataset.manifest import write_split
+from fastcell.dataset.rows.split_table import write_split
 from fastcell.splits.copies.exact import Duplicates, exact_sets
 
 
@@ -71,8 +71,8 @@ def test_mixed_but_uneven_classes_are_an_alarm(planted):
 
 def test_groups_on_two_sides_of_a_split(planted):
     manifest = planted(60)
-    write_split(manifest.path, "whole", np.where(manifest.groups == "donor-1", "test", "train"))
-    torn = np.where(manifest.groups == "donor-1", "test", "train").astype(object)
+    write_split(manifest.path, "whole", np.where(manifest.groups[:] == "donor-1", "test", "train"))
+    torn = np.where(manifest.groups[:] == "donor-1", "test", "train").astype(object)
     torn[:2] = ["test", ""]  # donor-0
     write_split(manifest.path, "torn", torn)
     found = {finding.key: finding for finding in split_findings(manifest)}

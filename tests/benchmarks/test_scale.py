@@ -23,6 +23,7 @@ def test_every_step_is_measured(scale, linked_rows, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scale, "write_rows", lambda *given: linked_rows.write_rows(*given, 400))
         made = scale.make(base, path, 1200)
+    made |= scale.open_first(path)
     found = scale.measure(path)
     assert set(made) | set(found) | {"two ranks, alone", "two ranks, shared"} == set(scale.WHAT)
     assert made["manifest"][0] == pytest.approx((path / "manifest.parquet").stat().st_size / 1e6)

@@ -15,7 +15,8 @@ import yaml
 from fastcell.cli import main as cli
 from fastcell.cli.explain import main
 from fastcell.cli.pack import main as pack
-from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.split_table import write_split
 from fastcell.errors import ArgumentError, DataError
 from fastcell.explain.explanation import EXPLANATION_PARTS
 from fastcell.inference.probabilities import num_called_otherwise, part_outputs

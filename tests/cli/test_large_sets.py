@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastcell.cli.main import main
-from fastcell.dataset.manifest import DatasetInfo
+from fastcell.dataset.dataset_info import DatasetInfo
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_cell_shard

@@ -24,7 +24,8 @@ import pytest
 
 import fastcell
 from fastcell.cli.main import main
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError, DataError, FastcellError, StrictError
 from fastcell.inference.classified_cells import ClassifiedCells
 from fastcell.inference.classifier import Classifier

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastcell.compare.split_schemes import SplitManifest, find_schemes
-from fastcell.dataset.manifest import write_split
+from fastcell.dataset.rows.split_table import write_split
 from fastcell.errors import ArgumentError
 
 

@@ -17,7 +17,7 @@ from fastcell.compare.volume_study import (
     run_volumes,
     usable_volumes,
 )
-from fastcell.dataset.manifest import write_split
+from fastcell.dataset.rows.split_table import write_split
 from fastcell.errors import ArgumentError
 
 CLASSES = ["left", "right", "top"]

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest, write_manifest, write_quarantine, write_split
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.split_table import write_split
+from fastcell.dataset.rows.write_rows import write_manifest, write_quarantine
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
 from fastcell.dataset.views import ViewConfig, _subsample, select
 from fastcell.errors import ArgumentError, DataError

@@ -13,7 +13,8 @@ import tifffile
 import torch
 from PIL import Image
 
-from fastcell.dataset.manifest import DatasetInfo, write_quarantine
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.rows.write_rows import write_quarantine
 from fastcell.models.lightning_module import CellModule
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record

@@ -24,7 +24,7 @@ from fastcell.splits.make_splits import SplitOptions
 def test_small_real_cells_of_donors_train_in_each_fit(real_data: Path, tmp_path: Path) -> None:
     """T cells of 18 pixels and more, four donors; no donor on two sides."""
     manifest = pack(real_data / "tcell", tmp_path / "tcell", pattern="{group}/{class}/{name}", jobs=1)
-    sides, groups = manifest.split(), manifest.groups
+    sides, groups = manifest.split(), manifest.groups[:]
     assert groups is not None
     for fit in ("stretch", "contain", "scale"):
         model = Recorder()

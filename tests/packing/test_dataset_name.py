@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcell.dataset.manifest import read_info
+from fastcell.dataset.dataset_info import read_info
 from fastcell.packing.dataset_name import name_dataset
 from fastcell.packing.pack import pack
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fastcell.dataset.manifest import DatasetInfo
+from fastcell.dataset.dataset_info import DatasetInfo
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.finish_dataset import finish_dataset, number_cells
 from fastcell.packing.records import Record

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcell.dataset.manifest import DatasetInfo
+from fastcell.dataset.dataset_info import DatasetInfo
 from fastcell.packing.keep_copies_together import keep_exact_copies_together, note_spanning
 from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_cell_shard

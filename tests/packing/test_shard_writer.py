@@ -10,8 +10,9 @@ import pytest
 import webdataset
 
 from fastcell.dataset.block_layout import read_block
+from fastcell.dataset.dataset_info import DatasetInfo
 from fastcell.dataset.decode import decode
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record

@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest, write_quarantine, write_split
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.split_table import write_split
+from fastcell.dataset.rows.write_rows import write_quarantine
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
 from fastcell.packing.summary import describe_dataset
 

@@ -126,7 +126,7 @@ def test_dropped_cells_are_counted_by_class_with_their_reasons(fresh):
     assert lines[-1].split("  ")[0] == "total"
     assert lines[-1].endswith("cut 2, by label 1")
     assert "3.8 %" in lines[-1]
-    units = np.unique(fresh.groups, return_inverse=True)[1]
+    units = np.unique(fresh.groups[:], return_inverse=True)[1]
     share = proportion(np.bincount(units, drop), np.bincount(units))
     assert f"{100 * share.low:.1f} to {100 * share.high:.1f} %" in lines[-1]
     rows = [line.split() for line in lines[1:-1]]

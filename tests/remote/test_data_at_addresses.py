@@ -93,6 +93,11 @@ def test_info_and_verify(store, cells, capsys):
         (["explain", "run", "--out", "s3://bucket/x"], "--out must be a path on this machine"),
         (["report", "run", "-o", "s3://bucket/x.html"], "-o must be a path on this machine"),
         (["pack", "images", "--out", "http://host/x"], "OUT must be a place that can be written"),
+        (["export", "http://host/run", "x.onnx"], "must be a path on this machine, got 'http://host/run'"),
+        (["export", "run", "s3://bucket/x.onnx"], "must be a path on this machine, got 's3://bucket/x.onnx'"),
+        (["convert", "s3://bucket/x.parquet", "x.csv", "--data", "cells"], "must be a path on this machine, got 's3:"),
+        (["compare", "cells", "--out", "s3://bucket/x"], "--out must be a path on this machine"),
+        (["distill", "run", "cells", "--out", "s3://bucket/x"], "--out must be a path on this machine"),
     ],
 )
 def test_other_addresses_are_refused(words, message, capsys):
@@ -144,6 +149,48 @@ def test_commands_give_the_files_of_the_disk(store, cells, tmp_path, capsys):
     assert main(["qc", address]) == 2
     assert "DATA must be in a place that can be written" in capsys.readouterr().err
     assert address in (web / "config.yaml").read_text()
+
+
+def test_splits_are_written_beside_the_shards(cells, tmp_path, tmp_cache):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(str(cells), "/split/cells", recursive=True)
+    shutil.copytree(cells, tmp_path / "cells")
+    address = "memory://split/cells"
+    words = ["--folds", "2", "--name", "cv", "--jobs", "1", "--no-near"]
+    for place in (address, str(tmp_path / "cells")):
+        assert main(["split", place, *words]) == 0
+    for name in ("duplicates.parquet", "splits/cv.parquet", "splits/cv-fold-0.parquet", "splits/cv-fold-1.parquet"):
+        assert memory.cat(f"/split/cells/{name}") == (tmp_path / "cells" / name).read_bytes(), name
+    assert main(["split", address, "--name", "cv", "--jobs", "1", "--no-near", "--force"]) == 0
+    assert Manifest.open(address).split_names() == ["cv", "default"]
+    assert not memory.exists("/split/cells/splits/cv-fold-0.parquet")
+    memory.rm("/split", recursive=True)
+
+
+def test_a_web_server_takes_no_split(store, capsys):
+    assert main(["split", f"{store.url}/cells"]) == 2
+    assert "DATA must be in a place that can be written" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_studies_and_students_are_those_of_the_disk(store, cells, tmp_path):
+    address = f"{store.url}/cells"
+    for name, data in (("disk", str(cells)), ("web", address)):
+        study = ["--methods", "knn,svm", "--volumes", "1", "--seeds", "1", "--splits", "default", "--jobs", "1"]
+        assert main(["compare", data, "--out", str(tmp_path / f"study-{name}"), *study]) == 0
+        assert main(["fit", data, f"--runs={tmp_path / name}", *FIT]) == 0
+        run, students = run_of(tmp_path / name), tmp_path / f"students-{name}"
+        options = ["--budget", "1s", "--model.network=cellnet", "--data.image_size=24", "--trainer.max_epochs=1"]
+        assert main(["distill", str(run), data, "--out", str(students), *options]) == 0
+        assert main(["predict", str(run), data, "--out", str(tmp_path / f"{name}.parquet")]) == 0
+        assert main(["convert", str(tmp_path / f"{name}.parquet"), str(tmp_path / f"{name}.csv"), "--data", data]) == 0
+        assert main(["export", str(run), str(tmp_path / f"{name}.onnx"), "--data", data, "--check", "20"]) == 0
+    results = [sorted((tmp_path / f"study-{name}").rglob("*.csv")) for name in ("disk", "web")]
+    assert [path.name for path in results[0]] == [path.name for path in results[1]]
+    assert same_weights(run_of(tmp_path / "students-disk"), run_of(tmp_path / "students-web"))
+    assert digest(tmp_path / "disk.csv") == digest(tmp_path / "web.csv")
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -55,6 +56,50 @@ def test_least_recently_used_objects_go(web_store, tmp_path):
     there = [cache.path_of(place, place.version()).exists() for place in places]
     assert there == [True, False, True]
     assert sum(path.stat().st_size for path in (tmp_path / "c" / "objects").rglob("*.tar")) <= 2500
+
+
+def test_tables_go_with_the_objects_unless_a_process_uses_them(web_store, tmp_path):
+    cache = ObjectCache(tmp_path / "c", 2500)
+    folders = [cache.folder / "sets" / name for name in ("used", "old", "older")]
+    for age, folder in enumerate(folders):
+        (folder / "splits").mkdir(parents=True)
+        (folder / "splits" / "default.parquet").write_bytes(bytes(900))
+        (folder / ".in_use").touch()
+        os.utime(folder / ".in_use", (1e9 - age, 1e9 - age))
+    code = "import sys, pathlib; from fastcell.remote.object_cache import ObjectCache\n"
+    code += (
+        "ObjectCache(pathlib.Path(sys.argv[1]), 1).hold_tables(pathlib.Path(sys.argv[2])); print('there', flush=True)\n"
+    )
+    code += "sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(cache.folder), str(folders[0])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "there\n"
+        os.utime(folders[0] / ".in_use", (1, 1))  # the oldest of all
+        cache.make_room()  # 1,800 bytes are in nobody's use
+        assert [folder.exists() for folder in folders] == [True, True, True]
+        content(cache, put(web_store, "a.tar", 1000))
+        assert [folder.exists() for folder in folders] == [True, True, False]
+        content(cache, put(web_store, "b.tar", 1500))
+        assert [folder.exists() for folder in folders] == [True, False, False]
+        other.communicate()
+    content(cache, put(web_store, "c.tar", 1000))
+    assert not folders[0].exists()
+
+
+def test_tables_in_use_are_held_again(tmp_path):
+    cache = ObjectCache(tmp_path / "c", 1)
+    folder = cache.folder / "sets" / "cells"
+    for _ in range(2):
+        cache.hold_tables(folder)
+        (folder / "dataset.json").write_bytes(bytes(100))
+        cache.make_room()
+        assert (folder / "dataset.json").exists()
+    shutil.rmtree(folder)  # by hand
+    cache.hold_tables(folder)
+    (folder / "dataset.json").write_bytes(bytes(100))
+    cache.make_room()
+    assert (folder / "dataset.json").exists()
 
 
 def test_a_removed_object_stays_readable(web_store, tmp_path):

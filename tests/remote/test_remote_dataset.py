@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from fixtures.stores import S3Store, WebStore
 
+from fastcell.dataset.dataset_info import read_info
 from fastcell.dataset.integrity import REASONS, check_stored_bytes
-from fastcell.dataset.manifest import Manifest, read_info
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError
 from fastcell.remote.object_cache import ObjectCache
@@ -163,6 +164,25 @@ def test_tables_are_written_to_other_stores(shards_on_disk: Path, cache: ObjectC
     shutil.rmtree(cache.folder)
     assert np.flatnonzero(~Manifest.open("memory://written/cells", cache).verdicts()).tolist() == [5]
     memory.rm("/written", recursive=True)
+
+
+def test_tables_are_removed_from_other_stores(shards_on_disk: Path, cache: ObjectCache) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(str(shards_on_disk), "/removed/cells", recursive=True)
+    opened = Manifest.open("memory://removed/cells", cache)
+    assert opened.split_names() == ["default"]
+    opened.remove("splits/default.parquet")
+    opened.remove("splits/never.parquet")
+    assert Manifest.open("memory://removed/cells", cache).split_names() == []
+    assert not memory.exists("/removed/cells/splits/default.parquet")
+    opened.path.joinpath("verdicts.csv").write_text("cell_id,verdict\n5,drop\n")
+    opened.written("verdicts.csv")
+    memory.pipe("/removed/cells/verdicts.csv", b"cell_id,verdict\n6,drop\n7,drop\n")
+    with pytest.raises(DataError, match=r"verdicts\.csv has changed since the data set was opened"):
+        opened.remove("verdicts.csv")
+    memory.rm("/removed", recursive=True)
 
 
 def test_a_table_that_another_machine_has_written_is_not_replaced(shards_on_disk: Path, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from PIL import Image
 
 from fastcell import errors
 from fastcell.dataset.cell_hashes import version_id
-from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.cell_groups import CellGroups
+from fastcell.dataset.rows.split_table import write_split
 from fastcell.report import data_card as module
 from fastcell.report.data_card import _about_groups, data_section, splits_section
 
@@ -63,7 +65,7 @@ def test_quarantine_and_cells_that_cannot_be_drawn(make_dataset, monkeypatch):
 
 def test_groups_by_side(planted):
     manifest = planted(60)
-    sides = np.where(manifest.groups == "donor-1", "test", "train")
+    sides = np.where(manifest.groups[:] == "donor-1", "test", "train")
     write_split(manifest.path, "whole", sides)
     section = splits_section(manifest, "whole")
     assert section.paragraphs == [
@@ -76,16 +78,16 @@ def test_groups_by_side(planted):
         ["donor-0", "15", "0", "0"], ["donor-1", "0", "0", "15"], ["donor-2", "15", "0", "0"],
         ["donor-3", "15", "0", "0"],
     ]  # fmt: skip
-    sides[np.flatnonzero(manifest.groups == "donor-1")[0]] = "train"
+    sides[np.flatnonzero(manifest.groups[:] == "donor-1")[0]] = "train"
     write_split(manifest.path, "torn", sides)
     assert splits_section(manifest, "torn").paragraphs[1].startswith("4 groups, 1 of them in more than one subset")
 
 
 def test_many_groups_are_cut_to_the_largest(planted):
     manifest = planted(153, groups=51)  # 3 cells each
-    groups = manifest.groups.copy()
+    groups = manifest.groups[:]
     groups[:6] = groups[150]  # one of nine, two gone
-    object.__setattr__(manifest, "groups", groups)
+    object.__setattr__(manifest, "groups", CellGroups.of_names(groups, 153))
     (table,) = splits_section(manifest, "default").tables
     assert table.caption == "Cells of each group by subset, the 40 largest of 49 groups"
     assert len(table.rows) == 40

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.cell_groups import CellGroups
+from fastcell.dataset.rows.split_table import subset_codes
 from fastcell.errors import ArgumentError
 from fastcell.ops.augmentation import Augmentation
 from fastcell.packing.pack import pack
@@ -80,8 +82,8 @@ def test_the_pictures_of_the_augmentation_differ_as_named():
 
 
 def test_a_group_in_three_subsets_counts_once():
-    manifest = SimpleNamespace(groups=np.array(["a", "a", "a", "b", "b", "c", "", ""]))
-    subsets = np.array(["train", "valid", "test", "train", "test", "train", "train", "test"])
+    manifest = SimpleNamespace(groups=CellGroups.of_names(["a", "a", "a", "b", "b", "c", "", ""], 8))
+    subsets = subset_codes(np.array(["train", "valid", "test", "train", "test", "train", "train", "test"]))
     assert num_groups_in_several_subsets(manifest, subsets) == 2
 
 

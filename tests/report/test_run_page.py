@@ -62,8 +62,8 @@ def test_page_tells_of_data_groups_and_quarantine(made, text):
     assert f'<td>plain</td><td>{reason}</td><td class="number">1</td>' in data
     assert f"{len(manifest):,}</td></tr></tfoot>" in data
     sides = manifest.split()
-    for group in np.unique(manifest.groups):
-        counts = [int(((manifest.groups == group) & (sides == side)).sum()) for side in ("train", "valid", "test")]
+    for group in np.unique(manifest.groups[:]):
+        counts = [int(((manifest.groups[:] == group) & (sides == side)).sum()) for side in ("train", "valid", "test")]
         numbers = "".join(f'<td class="number">{count}</td>' for count in counts)
         assert f"<td>{group}</td>{numbers}" in splits
     assert "6 groups, each in one subset only" in splits

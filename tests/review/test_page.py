@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from fixtures.review_pages import ServedSet, until, wait_text
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.marks.journal import Mark, append_marks
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record

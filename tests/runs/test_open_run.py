@@ -23,7 +23,7 @@ def test_network_data_and_split_are_those_of_the_run(trained_run, trained_data):
     subsets = run.manifest.split()
     for part in ("train", "valid", "test"):
         assert run.rows(part).tolist() == np.flatnonzero(subsets == part).tolist()
-    assert [run.model.classes[number] for number in run.labels] == run.manifest.column("class").tolist()
+    assert [run.model.classes[number] for number in run.labels[:]] == run.manifest.column("class").tolist()
     assert run.num_trained() == len(run.rows("train"))
     counted = [batch.cell_ids[batch.weight > 0].tolist() for batch in run.batches(np.array([7, 3, 5]))]
     assert counted == [[3, 5, 7]]

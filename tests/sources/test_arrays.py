@@ -119,7 +119,7 @@ def test_groups_of_the_file_are_kept_whole(tmp_path: Path) -> None:
     manifest = pack(tmp_path / "a.npz", tmp_path / "out")
     assert manifest.groups is not None
     sides = manifest.split()
-    assert all(len(set(sides[manifest.groups == group].tolist())) == 1 for group in set(groups.tolist()))
+    assert all(len(set(sides[manifest.groups[:] == group].tolist())) == 1 for group in set(groups.tolist()))
 
 
 def test_folder_of_files_with_classes(tmp_path: Path) -> None:

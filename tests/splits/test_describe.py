@@ -77,9 +77,9 @@ def test_recall_of_a_search_for_near_copies(planted) -> None:
 def test_classes_groups_and_folds_of_a_split(planted) -> None:
     manifest = planted(24, groups=4)
     grouping = read_grouping(manifest, "group")
-    bound = link_groups(grouping.names, np.full(24, -1))
-    sides = np.where(manifest.groups == "donor-1", "test", "train")
-    fold = np.where(manifest.groups == "donor-0", "test", "valid").astype(object)
+    bound = link_groups(grouping.groups, np.full(24, -1))
+    sides = np.where(manifest.groups[:] == "donor-1", "test", "train")
+    fold = np.where(manifest.groups[:] == "donor-0", "test", "valid").astype(object)
     lines = describe_splits(manifest, {"mine": sides, "mine-fold-0": fold}, bound, grouping, (0.8, 0.0, 0.2))
     assert lines[0] == "split mine, grouped by group:"
     table = [line.split() for line in lines[1:7]]

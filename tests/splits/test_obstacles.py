@@ -9,26 +9,26 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.errors import ArgumentError
 from fastcell.packing.pack import pack
 from fastcell.splits.make_splits import SplitOptions
-from fastcell.splits.obstacles import Origin, cautions, find_obstacles, refuse_obstacles, split_obstacles
+from fastcell.splits.obstacles import cautions, find_obstacles, refuse_obstacles, split_obstacles
 from fastcell.splits.resplit import resplit
 
 CLASSES = ["A", "B", "C"]
 PATTERN = "{class}/{group}_{name}"
 
 
-def cells(*rows: tuple[str, str, str, int]) -> tuple[np.ndarray, np.ndarray, dict[str, Origin]]:
+def cells(*rows: tuple[str, str, str, int]) -> tuple[np.ndarray, np.ndarray, dict[str, CellGroups]]:
     """Labels, subsets and groups of cells given as (class, group, subset, number)."""
     labels = np.concatenate([np.full(num, CLASSES.index(name) if name else -1) for name, _, _, num in rows])
     subsets = np.concatenate([np.full(num, subset, "<U5") for _, _, subset, num in rows])
-    groups = Origin.of(pa.array([group for _, group, _, num in rows for _ in range(num)], pa.string()))
-    return labels, subsets, {} if groups is None else {"group": groups}
+    groups = CellGroups.of_names([group for _, group, _, num in rows for _ in range(num)], len(labels))
+    return labels, subsets, {"group": groups} if groups.names else {}
 
 
 def kinds(*rows: tuple[str, str, str, int], **options: bool) -> list[str]:
@@ -113,7 +113,7 @@ def test_stray_cells_are_counted_once() -> None:
 def test_many_groups_take_little_memory() -> None:
     """A table of 1,000 classes by 100,000 groups would take 800 MB; the pairs that occur are 100,000."""
     labels = np.arange(100_000) % 1_000
-    groups = Origin.of(pa.array([f"g{number}" for number in range(100_000)]))
+    groups = CellGroups.of_names([f"g{number}" for number in range(100_000)], 100_000)
     tracemalloc.start()
     found = find_obstacles(labels, [f"c{k}" for k in range(1_000)], [np.full(100_000, "train")], {"group": groups})
     peak = tracemalloc.get_traced_memory()[1]

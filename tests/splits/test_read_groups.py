@@ -20,7 +20,7 @@ Make = Callable[..., Manifest]
 def test_groups_by_pattern_on_the_keys(make_dataset: Make) -> None:
     manifest = make_dataset(40)
     grouping = read_grouping(manifest, "cell-*{group}.{name}")
-    assert grouping.names is not None
+    assert grouping.groups is not None
     with pytest.raises(ArgumentError, match=r"--group-by must be a pattern that matches every key"):
         read_grouping(manifest, "{group}/{name}")
     with pytest.raises(ArgumentError, match=r"^--group-by must be .*--group-by '"):
@@ -56,17 +56,17 @@ def test_bad_tables_are_refused(make_dataset: Make, tmp_path: Path, text: str, e
 def test_groups_of_the_manifest_are_taken_unless_said_otherwise(planted) -> None:
     manifest = planted(12)
     grouping = read_grouping(manifest, None)
-    assert grouping.names.tolist() == manifest.groups.tolist()
+    assert grouping.groups[:].tolist() == manifest.groups[:].tolist()
     assert (grouping.by, grouping.short, grouping.notes) == ("group", "group", ())
     none = read_grouping(manifest, "none")
-    assert (none.names, none.short) == (None, "cell")
+    assert (none.groups, none.short) == (None, "cell")
     assert none.notes == ("As requested, the groups of the manifest (4) are not kept whole.",)
 
 
 def test_part_of_the_key_is_the_group(planted) -> None:
     manifest = planted(12)
     grouping = read_grouping(manifest, "cell-{group}.{name}")
-    assert grouping.names.tolist() == [f"{number:04d}" for number in range(12)]
+    assert grouping.groups[:].tolist() == [f"{number:04d}" for number in range(12)]
     assert grouping.short == "pattern"
     assert grouping.notes == (
         "Some groups of the manifest have cells in several of these groups, and may be in two subsets.",
@@ -83,7 +83,7 @@ def test_column_of_a_file(make_dataset: Make, tmp_path: Path, kind: str, by: str
     path = tmp_path / f"groups.{kind}"
     (pq.write_table if kind == "parquet" else csv.write_csv)(table, path)
     grouping = read_grouping(manifest, f"{path}:donor")
-    assert grouping.names.tolist() == ["", "", "d2", "", "", "", "", "d7", "", ""]
+    assert grouping.groups[:].tolist() == ["", "", "d2", "", "", "", "", "d7", "", ""]
     assert grouping.short == "donor"
     assert grouping.notes == (f"Cells without a group by {path}:donor are split singly: 8.",)
 
@@ -91,7 +91,7 @@ def test_column_of_a_file(make_dataset: Make, tmp_path: Path, kind: str, by: str
 def test_numbers_as_groups_are_names(make_dataset: Make, tmp_path: Path) -> None:
     path = tmp_path / "groups.csv"
     path.write_text("cell_id,run\n0,10\n1,9\n")
-    assert read_grouping(make_dataset(2), f"{path}:run").names.tolist() == ["10", "9"]
+    assert read_grouping(make_dataset(2), f"{path}:run").groups[:].tolist() == ["10", "9"]
 
 
 @pytest.mark.parametrize("by", ["donor", "no.csv:donor", ":donor"])

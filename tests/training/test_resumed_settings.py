@@ -15,7 +15,8 @@ import yaml
 from fixtures.stopped_runs import contents, fit_until, new_run
 
 from fastcell.cli import main as cli
-from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.split_table import write_split
 from fastcell.storage.formats import FORMATS
 from fastcell.storage.locks import hold_run_folder
 

@@ -7,7 +7,7 @@ checks are vectorised, and a large table is checked in parts, so that no column 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fastcell.errors import DataError
 from fastcell.remote.addresses import scheme_of
 
 _HINT = "Pack or index the data again"
+_QC_HINT = "Run fastcell qc again"
 _PART = 1 << 20  # rows that are checked together
 _MOST_BYTES = 1 << 62  # largest shard: its size plus an offset fits into int64
 
@@ -292,11 +293,34 @@ def check_quality(table: pa.Table, num_cells: int, path: Path) -> None:
     Raises:
         DataError: a row violates a rule; the message names the first violated rule.
     """
-    hint = "Run fastcell qc again"
+    for _ in checked_quality([table], num_cells, path):
+        pass
+
+
+def checked_quality(parts: Iterable[pa.Table], num_cells: int, path: Path) -> Iterator[pa.Table]:
+    """Check the rows of quality.parquet as `check_quality` does, and yield them, some at a time.
+
+    Raises:
+        DataError: a row violates a rule; the message names the first violated rule.
+    """
+    num_rows = 0
+    for part in parts:
+        _check_quality_part(part, num_rows, path)
+        num_rows += part.num_rows
+        yield part
+    if num_rows != num_cells:
+        raise _other_cells(path)
+
+
+def _other_cells(path: Path) -> DataError:
+    return DataError(f"{path}: cell_id must be those of the manifest, in order. {_QC_HINT}.")
+
+
+def _check_quality_part(table: pa.Table, first: int, path: Path) -> None:
+    hint = _QC_HINT
     _check_nulls(table, path, (), hint)
-    ids = table.column("cell_id").to_numpy()
-    if len(ids) != num_cells or not np.array_equal(ids, np.arange(num_cells)):
-        raise DataError(f"{path}: cell_id must be those of the manifest, in order. {hint}.")
+    if not np.array_equal(table.column("cell_id").to_numpy(), np.arange(first, first + table.num_rows)):
+        raise _other_cells(path)
     score = table.column("score").to_numpy()
     _refuse(path, "score", "from 0 to 1", score, (score >= 0) & (score <= 1), hint=hint)
     _refuse_text(path, table, "verdict", f"one of {', '.join(VERDICTS)}", pa.array(VERDICTS), hint=hint)

@@ -7,8 +7,9 @@ source are only trusted after this machine has checked them. They are made again
 ``dataset.json`` has another content::
 
     cache folder/manifests/HASH OF THE PATH/facts.json     what the files were made from; written last
-                                            NAME/*.npy     columns of numbers, and classes and encodings as numbers
+                                            NAME/*.npy     columns of numbers; classes, encodings, groups as numbers
                                             NAME/texts.arrow
+                                            NAME/groups.json
 """
 
 from __future__ import annotations
@@ -31,17 +32,16 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from fastcell.dataset.decode import ENCODINGS
-from fastcell.dataset.parquet import read_parquet_parts
+from fastcell.dataset.parquet import PART_ROWS, read_parquet_parts
+from fastcell.dataset.rows.byte_values import byte_values
+from fastcell.dataset.rows.cell_groups import CellGroups, GroupNumbers
 from fastcell.dataset.rows.manifest_checks import ManifestChecks
 from fastcell.dataset.schema import SCHEMA
 from fastcell.storage.whole_files import make_scratch_folder, read_json_file, write_json
 from fastcell.system.resources import cache_dir
 
-FEWEST_MAPPED_ROWS = 1_000_000
-"""Rows from which on a manifest is mapped. A smaller one is read in less than a second."""
-
-_FORMAT = 1
-_TEXTS = "texts.arrow"
+_FORMAT = 2
+_TEXTS, _GROUPS = "texts.arrow", "groups.json"
 _SPARE = 1.2  # free disk space for each byte of the columns
 
 logger = logging.getLogger(__name__)
@@ -55,11 +55,13 @@ class MappedRows:
         table: N rows of `SCHEMA`.
         class_codes: (N,) signed integers, index into the classes of ``dataset.json``, -1 for a cell without a class.
         encoding_codes: (N,) int8, index into `fastcell.dataset.decode.ENCODINGS`.
+        groups: group of each cell; None if no cell has a group.
     """
 
     table: pa.Table
     class_codes: np.ndarray
     encoding_codes: np.ndarray
+    groups: CellGroups | None
 
 
 def map_rows(path: Path, info: Any, finish: Callable[[pa.Table], object]) -> MappedRows | None:
@@ -71,11 +73,13 @@ def map_rows(path: Path, info: Any, finish: Callable[[pa.Table], object]) -> Map
         finish: called with the rows when they were read anew, to check other files of the data set against them.
 
     Returns:
-        The rows; None if the cache folder cannot hold them.
+        The rows; None if the cache folder cannot hold them, or if the file is missing.
 
     Raises:
-        DataError: the file is missing or damaged, or a row violates a rule.
+        DataError: the file is damaged, or a row violates a rule.
     """
+    if not path.is_file():
+        return None
     entry = cache_dir() / "manifests" / blake2b(os.fsencode(path.absolute()), digest_size=16).hexdigest()
     found = _find(entry, path, info)
     if found is not None:
@@ -117,8 +121,11 @@ def _open(folder: Path, num_rows: int) -> MappedRows:
             values = np.load(folder / f"{field.name}.npy", mmap_mode="r")
             buffers = [None, pa.py_buffer(values)]
             columns.append(pa.chunked_array([pa.Array.from_buffers(field.type, num_rows, buffers)]))
-    codes = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ("class_codes", "encoding_codes"))
-    return MappedRows(pa.Table.from_arrays(columns, schema=SCHEMA), *codes)
+    names = ("class_codes", "encoding_codes", "group_codes")
+    classes, encodings, groups = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names)
+    named = json.loads((folder / _GROUPS).read_text())
+    rows = pa.Table.from_arrays(columns, schema=SCHEMA)
+    return MappedRows(rows, classes, encodings, None if named is None else CellGroups(groups, named))
 
 
 def _make(entry: Path, path: Path, info: Any, finish: Callable[[pa.Table], object]) -> bool:
@@ -175,8 +182,9 @@ def _write(folder: Path, path: Path, info: Any) -> None:
         "class": _new_array(folder, "class_codes", np.min_scalar_type(-len(classes) - 1), (num_rows,)),
         "encoding": _new_array(folder, "encoding_codes", np.dtype(np.int8), (num_rows,)),
     }
+    groups, groups_known = _new_array(folder, "group_codes", np.dtype(np.int32), (num_rows,)), GroupNumbers()
     texts = [field.name for field in SCHEMA if _is_text(field)]
-    begin = 0
+    begin, has_groups = 0, False
     with pa.OSFile(str(folder / _TEXTS), "wb") as sink, pa.ipc.new_file(sink, _select(texts)) as writer:
         for table in read_parquet_parts(path, SCHEMA):
             checks.add(table)
@@ -186,10 +194,17 @@ def _write(folder: Path, path: Path, info: Any) -> None:
             for name, known in (("class", classes), ("encoding", encodings)):
                 index = pc.index_in(table.column(name), value_set=known, skip_nulls=True).fill_null(-1)
                 codes[name][begin:end] = index.to_numpy()
+            column = table.column("group")
+            groups[begin:end] = groups_known.add(column.chunk(0))
+            has_groups = has_groups or column.null_count < len(column)
             writer.write_table(table.select(texts))
             begin = end
         checks.finish()
-    for array in [*numbers.values(), *codes.values()]:
+    names, rank = groups_known.sorted()
+    for part in np.array_split(groups, num_rows // PART_ROWS + 1):
+        part[:] = rank[part]
+    (folder / _GROUPS).write_text(json.dumps(names if has_groups else None))
+    for array in [*numbers.values(), *codes.values(), groups]:
         array.flush()
     for file in folder.iterdir():
         with open(file, "rb") as opened:
@@ -218,11 +233,7 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
     """Return numbers as (n,), fixed binary values as (n, width) uint8."""
     if not pa.types.is_fixed_size_binary(column.type):
         return column.to_numpy()
-    chunk, width = column.combine_chunks(), column.type.byte_width
-    if isinstance(chunk, pa.ChunkedArray):
-        chunk = pa.concat_arrays(chunk.chunks)
-    values = np.frombuffer(chunk.buffers()[1], np.uint8)
-    return values[width * chunk.offset : width * (chunk.offset + len(chunk))].reshape(-1, width)
+    return byte_values(column)
 
 
 def _sources(path: Path) -> list[Path]:

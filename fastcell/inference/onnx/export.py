@@ -52,7 +52,7 @@ def export(
     run: Path,
     out: Path,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     num_cells: int = NUM_CELLS,
     um_per_px: float | None = None,
     tta: bool | None = None,

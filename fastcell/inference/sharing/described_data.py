@@ -10,6 +10,8 @@ import numpy as np
 
 from fastcell.dataset.cell_hashes import version_id
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.cell_groups import CellGroups
+from fastcell.dataset.rows.count_codes import count_codes
 from fastcell.dataset.schema import SPLITS
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError
@@ -53,12 +55,9 @@ def describe_data(manifest: Manifest, settings: Mapping[str, Any], trained: Mapp
     """
     info = manifest.info
     split = str(settings.get("split_name", "default"))
-    subsets = manifest.split(split) if split in manifest.split_names() else np.full(len(manifest), "")
-    labels, groups = manifest.labels, manifest.groups
-    counts = [
-        np.bincount(labels[(subsets == subset) & (labels >= 0)], minlength=len(info.classes)) for subset in SPLITS
-    ]
-    named = None if groups is None or not (groups != "").any() else groups
+    there = split in manifest.split_names()
+    subsets = manifest.split_codes(split) if there else np.full(len(manifest), -1, np.int8)
+    counts = count_codes((manifest.class_codes, len(info.classes)), (subsets, len(SPLITS)))
     return DescribedData(
         info.name,
         info.source,
@@ -66,11 +65,19 @@ def describe_data(manifest: Manifest, settings: Mapping[str, Any], trained: Mapp
         version_id(manifest),
         f"simulated cells ({info.generator})" if info.synthetic else "recorded cells",
         list(info.classes),
-        np.stack(counts, axis=1),
-        None if named is None else [len({*named[subsets == subset].tolist()} - {""}) for subset in SPLITS],
+        counts[:-1, :-1],
+        _count_groups(manifest.groups, subsets),
         _describe_sizes(manifest),
         _is_that_of_training(manifest, settings, trained),
     )
+
+
+def _count_groups(groups: CellGroups | None, subsets: np.ndarray) -> list[int] | None:
+    """Return the number of groups in each subset; None if no cell has a group."""
+    if groups is None or not groups.names:
+        return None
+    counts = count_codes((groups.codes, len(groups.names)), (subsets, len(SPLITS)))
+    return (counts[:-1, :-1] > 0).sum(axis=0).tolist()  # type: ignore[no-any-return]
 
 
 def _describe_sizes(manifest: Manifest) -> str:

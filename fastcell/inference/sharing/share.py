@@ -84,7 +84,7 @@ def share(
     run: Path,
     out: Path,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     num_cells: int = NUM_CELLS,
     licence: str = "",
     trust: Sequence[str] = (),

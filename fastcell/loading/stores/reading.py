@@ -20,6 +20,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles, Stamp, Stored
 from fastcell.loading.prefetch import Prefetcher
 from fastcell.loading.stores.downloads import downloads_ahead, shards_by_range
+from fastcell.system.own_memory import own_zeros
 
 
 class Piece(NamedTuple):
@@ -81,11 +82,11 @@ class PieceReader:
         self._threads, self._allocate = threads, allocate
         self._heights, self._widths = manifest.column("height"), manifest.column("width")
         self._bytes = manifest.column("bytes")
-        self.hashes, self.checked = hashes_of(manifest), np.zeros(len(manifest), bool)
+        self.hashes, self.checked = hashes_of(manifest), own_zeros(len(manifest), bool)
         self._stamps: dict[int, Stamp | None] = {}
 
     def pieces(self, order: np.ndarray, edges: np.ndarray, at_once: int, blank: bool = False) -> Iterator[Piece]:
-        """Read cells in a given order, span by span, each span in file order, with two spans prefetched.
+        """Read cells in a given order, span by span, each span in file order, with one span prefetched.
 
         Args:
             order: (n,) int64, cell_ids.
@@ -107,7 +108,7 @@ class PieceReader:
         parts: Iterator[np.ndarray],
         blank: bool = False,
     ) -> Iterator[Piece]:
-        """Read spans of cells, cut into pieces, each span in file order, with two spans prefetched.
+        """Read spans of cells, cut into pieces, each span in file order, with one span prefetched.
 
         Args:
             spans: function that returns an iterator of (n,) int64 cell_ids, the same ones at every call.
@@ -137,7 +138,7 @@ class PieceReader:
                 for cells, edges in cut():
                     yield cells, edges, self._read(files, np.unique(cells), reached)
 
-            reading = Prefetcher(read, 2)
+            reading = Prefetcher(read, 1)
             try:
                 for cells, edges, stored in reading:
                     for begin, end in itertools.pairwise(edges):

@@ -12,7 +12,8 @@ import torch
 
 from fastcell.dataset.class_balance import logit_shift, resolve_balance
 from fastcell.dataset.corrupt_cells import CorruptCells
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.rows.cell_labels import CellLabels
 from fastcell.dataset.schema import SubsetName
 from fastcell.dataset.views import SteadyManifest, View, ViewConfig, select

@@ -114,7 +114,7 @@ def near_copies(
 def find_strata(manifest: Manifest, ids: Ids) -> list[Ids]:
     """Return the cells of each combination of class and collection among `ids`."""
     collections = manifest.table.column("collection").combine_chunks().dictionary_encode().indices.fill_null(-1)
-    code = manifest.labels[ids] * (len(manifest) + 1) + collections.to_numpy()[ids].astype(np.int64)
+    code = manifest.cell_labels[ids] * (len(manifest) + 1) + collections.to_numpy()[ids].astype(np.int64)
     order = np.argsort(code, kind="stable")
     edges = np.flatnonzero(np.diff(code[order])) + 1
     return [ids[np.sort(part)] for part in np.split(order, edges)] if len(ids) else []

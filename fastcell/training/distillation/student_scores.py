@@ -132,8 +132,8 @@ def score_student(
             f"{run.manifest.place} must have labelled test or validation cells to score the student on."
         )
     rows = run.rows(part)
-    labels, groups = run.labels[rows], run.manifest.groups
-    groups = None if groups is None else groups[rows]
+    labels = run.labels[rows]
+    groups = None if run.manifest.groups is None else run.manifest.groups[rows]
     taught = _Network(teacher, trust)
     preparation = Preparation(run.folder / run.checkpoint, data_path, trust=trust)
     expected = taught.answers(run.manifest, rows, taught.torch_backend())

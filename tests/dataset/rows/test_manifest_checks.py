@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest, write_quarantine
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.rows.manifest_checks import check_manifest_rows
+from fastcell.dataset.rows.write_rows import write_quarantine
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, DataError

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from fixtures.recorded_training import Recorder, data, trainer
 
-from fastcell.dataset.manifest import Manifest, write_split
+from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.split_table import write_split
 
 
 def test_scores_are_of_the_cells_that_training_announced(make_dataset):

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastcell.dataset.manifest import DatasetInfo, Manifest
+from fastcell.dataset.dataset_info import DatasetInfo
+from fastcell.dataset.manifest import Manifest
 from fastcell.errors import DataError
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record

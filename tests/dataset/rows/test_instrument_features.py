@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastcell.dataset.instrument_features import FILE, MAX_FEATURES, Features, write_features
 from fastcell.dataset.parquet import write_parquet
+from fastcell.dataset.rows.instrument_features import FILE, MAX_FEATURES, Features, write_features
 from fastcell.errors import ArgumentError, DataError
 from fastcell.packing.verify import verify
 from fastcell.report.data_summary import describe_contents
