@@ -291,7 +291,8 @@ def describe_sizes(manifest: Manifest) -> list[str]:
     if not len(manifest):
         return []
     heights, widths = manifest.column("height"), manifest.column("width")
-    pixels = (heights.astype(np.int64) * widths).sum()
+    pairs = (np.array_split(sides, len(sides) // PART_ROWS + 1) for sides in (heights, widths))
+    pixels = sum(int(np.dot(height.astype(np.int64), width)) for height, width in zip(*pairs, strict=True))
     stored = zip(ENCODINGS, count_codes((manifest.encoding_codes, len(ENCODINGS))).tolist(), strict=False)
     kinds = ", ".join(f"{name} {count:,}" for name, count in sorted(stored) if count)
     depths = "/".join(str(depth) for depth in np.unique(manifest.column("depth")))
@@ -299,8 +300,8 @@ def describe_sizes(manifest: Manifest) -> list[str]:
         "" if manifest.info.window is None else f", window {manifest.info.window[0]:g}..{manifest.info.window[1]:g}"
     )
     um = manifest.column("um_per_px")
-    known = um[~np.isnan(um)]
-    scale = f"{known.min():g}..{known.max():g} um/px" if len(known) else "um/px unknown"
+    low, high = np.fmin.reduce(um), np.fmax.reduce(um)  # NaN if no value is known
+    scale = "um/px unknown" if np.isnan(low) else f"{low:g}..{high:g} um/px"
     return [
         f"height {heights.min()}..{heights.max()} px, width {widths.min()}..{widths.max()} px, {scale}",
         f"{depths} bit{window}, stored as {kinds}",
