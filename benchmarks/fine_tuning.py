@@ -152,8 +152,8 @@ def draw_cells(labels, rows, num, seed):
 
 def train_once(manifest, images, recipe, donor, num, seed, start, frozen):
     """Train on cells of the other donors; return 1 for each cell of the donor that is called right, by cell_id."""
-    test = np.flatnonzero(manifest.groups == donor)
-    train = draw_cells(manifest.labels, np.flatnonzero(manifest.groups != donor), num, seed)
+    test = np.flatnonzero(manifest.groups[:] == donor)
+    train = draw_cells(manifest.labels, np.flatnonzero(manifest.groups[:] != donor), num, seed)
     parts = {"train": train, "valid": np.empty(0, np.int64), "test": test}
     batch = min(recipe.batch_size, num)
     data = make_data(manifest, parts, recipe, seed, batch)
