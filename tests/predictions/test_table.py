@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from fastcell.dataset.parquet import write_parquet
@@ -17,7 +16,6 @@ from fastcell.predictions.table import (
     without_formulas,
     write_csv_or_parquet,
 )
-from fastcell.quality.quality_table import read_quality_columns
 from fastcell.runs.prediction_columns import event_numbers
 from fastcell.splits.make_splits import SplitOptions
 
@@ -143,21 +141,6 @@ def test_features_of_another_data_set_are_refused(make_set, tmp_path):
     write_csv_or_parquet(tmp_path / "p.csv", make_table())
     with pytest.raises(DataError, match="no cell of .* is in"):
         with_features(read_predictions(tmp_path / "p.csv"), manifest)
-
-
-@pytest.mark.parametrize("ids", [[0, 6], [0, 0], [-1, 2], [None, 2]])
-def test_features_of_cells_that_are_not_there(make_set, ids):
-    manifest = make_set(6)
-    pq.write_table(pa.table({"cell_id": pa.array(ids, pa.int64()), "a": [1.0, 2.0]}), manifest.path / "quality.parquet")
-    with pytest.raises(DataError, match="must name cells|must have one row"):
-        read_quality_columns(manifest)
-
-
-def test_a_damaged_table_of_features(make_set):
-    manifest = make_set(6)
-    (manifest.path / "quality.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"quality\.parquet cannot be read"):
-        read_quality_columns(manifest)
 
 
 def make_manifest(bad=1):
