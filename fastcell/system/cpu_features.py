@@ -7,20 +7,11 @@ from pathlib import Path
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
-NAMES = {
-    "avx2": "AVX2",
-    "avx512f": "AVX-512",
-    "avx_vnni": "AVX-VNNI (int8)",
-    "avx512_vnni": "AVX-512 VNNI (int8)",
-    "avx512_bf16": "AVX-512 BF16",
-    "amx_tile": "AMX",
-    "amx_int8": "AMX int8",
-    "amx_bf16": "AMX BF16",
-    "asimddp": "NEON dot product (int8)",
-    "i8mm": "NEON int8 matrix product",
-    "bf16": "NEON BF16",
-}
-"""Instruction sets by their name in /proc/cpuinfo."""
+NAMES = (
+    "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16",
+    "asimddp", "i8mm", "bf16",
+)  # fmt: skip
+"""Instruction sets of AVX, AMX and NEON by their name in /proc/cpuinfo."""
 
 HAS_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 
