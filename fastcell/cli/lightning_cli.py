@@ -11,9 +11,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fastcell.cli.lightning_options import own_arguments
-from fastcell.cli.lightning_parser import (
-    FastcellLightningParser,
-)
+from fastcell.cli.lightning_parser import FastcellLightningParser
 from fastcell.cli.options import check_seed
 from fastcell.cli.short_help import DESCRIPTIONS
 from fastcell.cli.signature import REQUIRED, folded
@@ -24,9 +22,7 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import AtomicCheckpointIO
 from fastcell.training.progress_bar import Throughput
 from fastcell.training.rank_watch import RankWatch
-from fastcell.training.trainer import (
-    progress_callbacks,
-)
+from fastcell.training.trainer import progress_callbacks
 
 DEFAULT_SEED = 0
 

@@ -14,10 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fastcell.cli.lightning_cli import FastcellCLI
 from fastcell.cli.lightning_fit import FitCommand
-from fastcell.cli.lightning_parser import (
-    place_positionals,
-    same_spelling,
-)
+from fastcell.cli.lightning_parser import place_positionals, same_spelling
 from fastcell.cli.lightning_scores import ScoreCommand
 from fastcell.cli.slips import refused_part
 from fastcell.errors import ArgumentError, FastcellError
@@ -25,9 +22,7 @@ from fastcell.system import library_settings
 from fastcell.system.messages import LineHandler
 from fastcell.system.rank_errors import watch_parent
 from fastcell.training.recipe import PRESETS
-from fastcell.training.trainer import (
-    is_rank_zero,
-)
+from fastcell.training.trainer import is_rank_zero
 
 
 def run(command: str, arguments: list[str], callbacks: Sequence[pl.Callback] = ()) -> Path | None:

@@ -15,10 +15,7 @@ from pytorch_lightning.loggers import Logger
 
 from fastcell.cli.class_paths import check_parts_of_run, join_class_paths
 from fastcell.cli.lightning_cli import FastcellCLI
-from fastcell.cli.lightning_parser import (
-    allow_auto_precision,
-    value_of,
-)
+from fastcell.cli.lightning_parser import allow_auto_precision, value_of
 from fastcell.cli.next_steps import show_next
 from fastcell.cli.options import packages_of
 from fastcell.cli.shorter_training import shorter_length
@@ -49,12 +46,7 @@ from fastcell.training.run_record import Resumption, RunRecord, make_run_folder
 from fastcell.training.same_settings import flat_settings
 from fastcell.training.start_weights import StartWeights, check_unchanged, start_from
 from fastcell.training.stop_signals import told_how_it_ended
-from fastcell.training.trainer import (
-    check_trains,
-    choose_steps_per_call,
-    is_rank_zero,
-    resolve_settings,
-)
+from fastcell.training.trainer import check_trains, choose_steps_per_call, is_rank_zero, resolve_settings
 
 
 class FitCommand(FastcellCLI):

@@ -26,10 +26,7 @@ from fastcell.training.preflight import check_devices, check_scored_batches
 from fastcell.training.progress_bar import Throughput
 from fastcell.training.rank_watch import RankWatch
 from fastcell.training.stop_signals import told_how_it_ended
-from fastcell.training.trainer import (
-    is_rank_zero,
-    resolve_settings,
-)
+from fastcell.training.trainer import is_rank_zero, resolve_settings
 
 # A checkpoint decides these, and evaluation never augments.
 OF_THE_CHECKPOINT = {"image_size", "fit", "scale_um_per_px", "normalization", "antialias", "depth"}

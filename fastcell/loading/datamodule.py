@@ -31,10 +31,7 @@ from fastcell.loading.order import BankOrder, StoredOrder
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ranks import chunks_left, evaluation_share, training_share
 from fastcell.loading.same_data import SavedPlacement, SharedData
-from fastcell.loading.settings import (
-    DtypeName,
-    check_settings,
-)
+from fastcell.loading.settings import DtypeName, check_settings
 from fastcell.loading.stores.placement import StoreName
 from fastcell.loading.stores.stored_subsets import StoredSubsets
 from fastcell.loading.transforms import TransformName

@@ -119,14 +119,7 @@ class CellModule(ScoredNetwork):
         if not 0 <= label_smoothing < 1:
             raise invalid("label_smoothing", "in [0, 1)", label_smoothing, "0 disables it")
         check_optimization(
-            optimizer,
-            learning_rate,
-            weight_decay,
-            betas,
-            schedule,
-            warmup,
-            final_learning_rate,
-            part_learning_rates,
+            optimizer, learning_rate, weight_decay, betas, schedule, warmup, final_learning_rate, part_learning_rates
         )
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise invalid("ema_decay", "in [0, 1)", ema_decay, "0.99 averages over about 100 steps")

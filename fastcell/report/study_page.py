@@ -62,10 +62,7 @@ def _data_of(values: Mapping[str, Any], given: str | None) -> tuple[Manifest | N
     except (DataError, OSError) as error:
         return None, f"Its data set cannot be read: {error} If it has moved, name it with --data."
     if len(manifest) != values.get("source_cells", len(manifest)):
-        return (
-            None,
-            f"{path} now holds another set of {len(manifest):,} cells. Name the original one with --data.",
-        )
+        return (None, f"{path} now holds another set of {len(manifest):,} cells. Name the original one with --data.")
     return manifest, ""
 
 
