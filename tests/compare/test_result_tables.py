@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 from fixtures.study_results import result, tables
 
-from fastcell.compare.write_tables import (
-    basis_text,
-    difference_table,
-)
+from fastcell.compare.write_tables import basis_text, difference_table
 from fastcell.stats.proportions import clopper_pearson_interval
 
 

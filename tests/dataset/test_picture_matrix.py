@@ -6,14 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from fixtures.picture_matrix import (
-    damage,
-    grey_of_tiff,
-    hostile_directories,
-    is_upright,
-    outcome,
-    pictures,
-)
+from fixtures.picture_matrix import damage, grey_of_tiff, hostile_directories, is_upright, outcome, pictures
 
 from fastcell.dataset.decode import decode_levels
 from fastcell.dataset.decoder_messages import DecoderMessages

@@ -4,16 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from fixtures.transform_cells import (
-    CHANGES,
-    ORDERS,
-    SHAPES,
-    SIZES,
-    grey_reference,
-    pool,
-    result,
-    shared_bytes,
-)
+from fixtures.transform_cells import CHANGES, ORDERS, SHAPES, SIZES, grey_reference, pool, result, shared_bytes
 
 from fastcell.ops.constants import GPU_IMAGE_SIZES
 from fastcell.ops.cuda_kernels import kernel_dir

@@ -9,13 +9,7 @@ import pytest
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View
 from fastcell.errors import ArgumentError
-from fastcell.loading.same_data import (
-    SavedPlacement,
-    SharedData,
-    check_same,
-    hash_cells,
-    restore_placement,
-)
+from fastcell.loading.same_data import SavedPlacement, SharedData, check_same, hash_cells, restore_placement
 from fastcell.loading.stores.placement import Placement
 
 Make = Callable[..., Manifest]

@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from fastcell.dataset.tiff.contents import (
-    NeedsChannel,
-    choose_images,
-    load_image,
-    read_contents,
-    read_single,
-)
+from fastcell.dataset.tiff.contents import NeedsChannel, choose_images, load_image, read_contents, read_single
 from fastcell.dataset.tiff.open_tiff import OpenTiff
 from fastcell.errors import BadCell
 

@@ -7,14 +7,7 @@ import pytest
 from numba import njit
 
 from fastcell.ops.constants import EPS, MODES
-from fastcell.ops.cpu.normalize import (
-    DIVIDE,
-    STANDARDIZE,
-    SUBTRACT,
-    SUM_RUN,
-    gain_and_shift,
-    normalize_images,
-)
+from fastcell.ops.cpu.normalize import DIVIDE, STANDARDIZE, SUBTRACT, SUM_RUN, gain_and_shift, normalize_images
 
 
 @njit
