@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 
 from fastcell.dataset.dataset_info import DatasetInfo
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.dataset.rows.split_table import subset_codes
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import BadCell, StrictError, invalid
@@ -43,13 +42,13 @@ from fastcell.packing.shard_layout import (
     check_layout,
     choose_shard_cells,
 )
+from fastcell.packing.split_check import SplitCheck, columns_of, counted, make_subsets, possible_options, strata_of
 from fastcell.packing.unify_names import similar_names, unify_names
 from fastcell.packing.write_shards import write_shards
 from fastcell.sources.base import Listing, Source, SourceItem
-from fastcell.sources.listings.item_columns import ItemColumns, SomeItems
+from fastcell.sources.listings.item_columns import SomeItems
 from fastcell.sources.registry import ReadOptions, open_source
-from fastcell.splits.make_splits import SplitOptions, make_splits
-from fastcell.splits.obstacles import FEWEST_SPLIT_CELLS, describe_few_groups, find_obstacles, refuse_obstacles
+from fastcell.splits.make_splits import SplitOptions
 from fastcell.storage.staging import describe_job, open_staging
 from fastcell.system.messages import explained, printer
 from fastcell.system.text import one_name
@@ -208,15 +207,15 @@ def pack(
         with explained(f"{src} cannot be read"):
             listing = unify_names(source.scan())
         check_listing_options(listing, um_per_px, collection)
-        say(f"found {_counted(len(listing.items), 'cell')}, {_counted(len(listing.classes), 'class', 'es')}")
+        say(f"found {counted(len(listing.items), 'cell')}, {counted(len(listing.classes), 'class', 'es')}")
         for note in [*listing.notes, *similar_names(listing)]:
             say(f"note: {note}")
         for told in listing.splits:
             say(f"note: the subsets of the source are the split {told} (fit --data.split_name {told}).")
-        options = _possible(listing, split or SplitOptions(), say)
-        check = _SplitCheck.of(listing, options, collection, f"the split of {src}", allow_absent)
+        options = possible_options(listing, split or SplitOptions(), say)
+        check = SplitCheck.of(listing, options, collection, f"the split of {src}", allow_absent)
         check.recordings()
-        splits = _subsets(listing, options)
+        splits = make_subsets(listing, options)
         check.splits(splits)
         for note in check.given(splits):
             say(f"note: {note}")
@@ -266,7 +265,7 @@ def pack(
             partial(_stored_key, listing.items),
             places,
             splits,
-            *_strata(listing),
+            *strata_of(listing),
             options,
             list(listing.splits),
         )
@@ -293,110 +292,8 @@ def _check(
     check_levels(window, um_per_px)
 
 
-@dataclass(frozen=True)
-class _SplitCheck:
-    """Check that the scores of the new splits can be meaningful, see `fastcell.splits.obstacles`.
-
-    Attributes:
-        listing: the cells.
-        labels: (N,) int64, class number of each cell.
-        origins: recordings of the cells.
-        what: name of the split, for messages.
-        shares: shares of the subsets of the split; empty for no split.
-        allowed: whether to continue despite obstacles; always with fewer than `FEWEST_SPLIT_CELLS` labelled cells.
-    """
-
-    listing: Listing
-    labels: np.ndarray
-    origins: dict[str, CellGroups]
-    what: str
-    shares: tuple[float, ...]
-    allowed: bool
-
-    @classmethod
-    def of(
-        cls, listing: Listing, options: SplitOptions, collection: str | None, what: str, allowed: bool
-    ) -> _SplitCheck:
-        labels = _labels(listing)
-        found = {"group": _origin(listing, "group", None), "collection": _origin(listing, "collection", collection)}
-        origins = {name: origin for name, origin in found.items() if origin is not None and origin.names}
-        allowed = allowed or int(np.count_nonzero(labels >= 0)) < FEWEST_SPLIT_CELLS
-        return cls(listing, labels, origins, what, options.shares or (), allowed)
-
-    def recordings(self) -> None:
-        """Raise an error if a class is one recording, whatever the split."""
-        if self.shares and self.shares[0] > 0 and not self.allowed:
-            self._refuse([np.full(len(self.labels), "train")])
-
-    def splits(self, made: Mapping[str, np.ndarray]) -> None:
-        """Raise an error if the scores of the split, or of the folds together, cannot be meaningful.
-
-        Splits of the source are not checked.
-        """
-        if not self.allowed and self.listing.classes:
-            self._refuse([made["default"]])
-            folds = [made[name] for name in made if name.startswith("fold-") and name not in self.listing.splits]
-            if folds:
-                self._refuse(folds)
-
-    def given(self, made: Mapping[str, np.ndarray]) -> list[str]:
-        """Return a note for each obstacle of a split that the source defines."""
-        return [
-            f"The split {name!r} of the source: {obstacle.text}."
-            for name in self.listing.splits
-            for obstacle in find_obstacles(self.labels, self.listing.classes, [made[name]], self.origins)
-        ]
-
-    def _refuse(self, splits: list[np.ndarray]) -> None:
-        obstacles = find_obstacles(self.labels, self.listing.classes, splits, self.origins)
-        few = describe_few_groups(_columns(self.listing).different("group"), self.shares)
-        only = f"with --split none, {few} (then fastcell split --group-by none)" if few else ""
-        refuse_obstacles(obstacles, self.what, only)
-
-
-def _possible(listing: Listing, options: SplitOptions, say: Callable[[str], None]) -> SplitOptions:
-    """Return the split options, without shares if no cell is labelled and there are fewer groups than subsets, as for a
-    recording to be classified.
-    """
-    groups = _columns(listing).different("group")
-    asked = sum(share > 0 for share in options.shares or ())
-    if listing.classes or options.folds or None in groups or len(groups) >= asked:
-        return options
-    say(f"note: no split: no cell is labelled, and {_counted(len(groups), 'group')} cannot fill {asked} subsets.")
-    return replace(options, shares=None)
-
-
-def _subsets(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
-    """Return all splits, each (N,) str in the order of the listing: the ones made here and those of the source."""
-    splits = make_splits(*_strata(listing), options)
-    return splits | {name: np.array(subsets, dtype="<U5") for name, subsets in listing.splits.items()}
-
-
-def _strata(listing: Listing) -> tuple[np.ndarray, CellGroups | None]:
-    """Return the class number and the group of each cell of a listing; the groups are None if no cell has one."""
-    return _labels(listing), _origin(listing, "group", None)
-
-
 def _stored_key(items: Sequence[SourceItem], place: int) -> str:
     return str(one_name(items[place].key))
-
-
-def _columns(listing: Listing) -> ItemColumns:
-    return ItemColumns.of(listing.items)
-
-
-def _labels(listing: Listing) -> np.ndarray:
-    """Return the class number of each cell of a listing, (N,) int64, -1 for a cell without a class."""
-    number, columns = {name: i for i, name in enumerate(listing.classes)}, _columns(listing)
-    of_value = np.array([number.get(name or "", -1) for name in columns.different("class_name")], np.int64)
-    return of_value[columns.numbers("class_name")] if len(columns) else np.empty(0, np.int64)
-
-
-def _origin(listing: Listing, name: str, default: str | None) -> CellGroups | None:
-    """Return the recordings of the cells of a listing by `group` or `collection`; None if no cell has one."""
-    columns = _columns(listing)
-    values = pa.array([value or default for value in columns.different(name)], pa.string())
-    return CellGroups.of(pa.chunked_array([values.take(pa.array(columns.numbers(name)))]))
 
 
 def _stored_places(shards: Sequence[Blocks[SourceItem]], results: Sequence[ShardResult]) -> np.ndarray:
@@ -413,7 +310,7 @@ def _stored_places(shards: Sequence[Blocks[SourceItem]], results: Sequence[Shard
 
 def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
     """Hash the result of a scan: the cells and their subsets."""
-    digest, columns = blake2b(digest_size=16), _columns(listing)
+    digest, columns = blake2b(digest_size=16), columns_of(listing)
     columns.update(digest)  # without places, see `Source.stamp`
     for name, subsets in sorted(splits.items()):
         digest.update(name.encode() + subset_codes(subsets).tobytes())
@@ -438,7 +335,3 @@ def _refuse_bad(results: list[ShardResult], rejected: pa.Table) -> None:
             f"--strict refuses {describe_reasons(bad)} (e.g. {keys}). Nothing was written. Repair or remove them, or "
             "pack without --strict."
         )
-
-
-def _counted(num: int, what: str, plural: str = "s") -> str:
-    return f"{num:,} {what}{'' if num == 1 else plural}"
