@@ -21,8 +21,6 @@ little: compare CPU times. Those of the server are in nobody's row.
 webshart reads folders and the Hugging Face hub, but no other server; `loader.py` measures it on local tars.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
@@ -53,7 +51,7 @@ LIMIT_S = 60.0
 """Longest time a peer may take for its start, and for an epoch [s]."""
 
 
-def start_server() -> tuple[subprocess.Popen[bytes], str]:
+def start_server():
     """Start an S3 server; return its process and address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -68,7 +66,7 @@ def start_server() -> tuple[subprocess.Popen[bytes], str]:
     raise RuntimeError("the server did not start")
 
 
-def fastcell_epoch(path: str, cache: Path) -> int:
+def fastcell_epoch(path, cache):
     """Read one epoch with fastcell's stream; return the number of cells."""
     options = {"store": "stream", "threads": 1, "augment": False, "balance": "none", "split_name": "default"}
     data = CellDataModule(path, image_size=SIZE, eval_batch_size=BATCH, cache=str(cache), **options)
@@ -78,7 +76,7 @@ def fastcell_epoch(path: str, cache: Path) -> int:
     return num
 
 
-def webdataset_epoch(urls: list[str]) -> int:
+def webdataset_epoch(urls):
     """Read one epoch with webdataset and OpenCV; return the number of cells."""
     num, batch = 0, np.empty((BATCH, 1, SIZE, SIZE), np.float32)
     for sample in webdataset.WebDataset(urls, shardshuffle=False, empty_check=False):
@@ -89,7 +87,7 @@ def webdataset_epoch(urls: list[str]) -> int:
     return num
 
 
-def start_peers(source: Path, folder: Path, num_cells: int) -> tuple[dict[str, Worker], dict[str, str]]:
+def start_peers(source, folder, num_cells):
     """Start the workers of `PEERS`; return them, and the reason for each that cannot take part."""
     workers, absent = {}, {"webshart": "reads folders and the Hugging Face hub, no other server"}
     for name, mode in PEERS.items():
@@ -115,7 +113,7 @@ def start_peers(source: Path, folder: Path, num_cells: int) -> tuple[dict[str, W
     return workers, absent
 
 
-def main() -> None:
+def main():
     """Run the rounds and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=6_000)
@@ -130,7 +128,7 @@ def main() -> None:
         "AWS_DEFAULT_REGION": "us-east-1",
         "FASTCELL_BENCHMARK_BUCKET": f"s3://{BUCKET}",
     }
-    workers: dict[str, Worker] = {}
+    workers = {}
     with tempfile.TemporaryDirectory() as name:
         try:
             folder = Path(name) / "cells"
@@ -144,7 +142,7 @@ def main() -> None:
             urls = [client.generate_presigned_url("get_object", Params=key) for key in keys]
             address, full, empty = f"s3://{BUCKET}/cells", Path(name) / "full", Path(name) / "empty"
 
-            def first_epoch() -> int:
+            def first_epoch():
                 shutil.rmtree(empty, ignore_errors=True)
                 return fastcell_epoch(address, empty)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +21,8 @@ from harness import Result
 
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.dataset_info import DatasetInfo
-from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.views import View, ViewConfig, select
-from fastcell.loading.ranks import Share, evaluation_share
+from fastcell.dataset.views import ViewConfig, select
+from fastcell.loading.ranks import evaluation_share
 from fastcell.loading.stores import stream
 from fastcell.loading.stores.stream import CellReader
 from fastcell.packing.finish_dataset import finish_dataset
@@ -62,14 +60,14 @@ class PathRow:
     wall: float
 
 
-def main() -> None:
+def main():
     """Measure each size, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=100_000, help="cells of each size (%(default)s)")
     parser.add_argument("--sides", default="40,64,128", help="sides of the square cells (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     options = parser.parse_args()
-    stream.pinned_bytes = lambda num: np.empty(num, np.uint8)  # type: ignore[attr-defined]
+    stream.pinned_bytes = lambda num: np.empty(num, np.uint8)
     rows = []
     for side in map(int, options.sides.split(",")):
         with tempfile.TemporaryDirectory() as folder:
@@ -79,11 +77,11 @@ def main() -> None:
         row = rows[-1]
         parts = f"read {row.read_us:.2f} us, table {row.table_us:.2f} us"
         print(f"{row.cells}: {parts}, {row.two_cores:,.0f} cells/s on two cores")
-    settings: dict[str, object] = {"batch": BATCH, "threads": resources.num_cpus(), "rounds": options.rounds}
+    settings = {"batch": BATCH, "threads": resources.num_cpus(), "rounds": options.rounds}
     print(f"wrote {Result('block-path', 'random pixels in blocks', settings, rows).save()}")
 
 
-def make_blocks(path: Path, num: int, side: int) -> Manifest:
+def make_blocks(path, num, side):
     """Pack cells of random pixels, 256 in a block."""
     rng = np.random.default_rng(0)
     with staging(path) as folder:
@@ -97,7 +95,7 @@ def make_blocks(path: Path, num: int, side: int) -> Manifest:
         return finish_dataset(folder, path, results, DatasetInfo("blocks", CLASSES, "block"), {})
 
 
-def as_row(side: int, num: int, rounds: Sequence[tuple[float, float, float]]) -> PathRow:
+def as_row(side, num, rounds):
     """The lowest time of each kind; what the whole takes beyond reading, if it is more than noise, is the table's."""
     cpu, reading, wall = (min(times) for times in zip(*rounds, strict=True))
     each = 1e6 / num
@@ -105,7 +103,7 @@ def as_row(side: int, num: int, rounds: Sequence[tuple[float, float, float]]) ->
     return PathRow(f"{side} x {side} px", num, read, max(whole - read, 0.0), 2e6 / whole, num / wall)
 
 
-def measure(manifest: Manifest, folder: Path) -> tuple[float, float, float]:
+def measure(manifest, folder):
     """One pass over the cells, as a process that has seen none of them would make it.
 
     Returns:
@@ -135,7 +133,7 @@ def measure(manifest: Manifest, folder: Path) -> tuple[float, float, float]:
     return cpu, time_reading(view, share), wall
 
 
-def time_reading(view: View, share: Share) -> float:
+def time_reading(view, share):
     """CPU time of the same pass without answers [s]."""
     begin = time.process_time()
     for _ in CellReader(view, share, threads=resources.num_cpus(), device_id=0).epoch(0):

@@ -28,14 +28,13 @@ from refusals import HERE, head_of
 from unlike_cells import zoomed
 
 from fastcell.dataset.dataset_info import DatasetInfo
-from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.packing import pack as packing
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_cell_shard
 from fastcell.simulator.synth import synthesize
-from fastcell.splits.copies.exact import Duplicates, exact_sets
+from fastcell.splits.copies.exact import exact_sets
 from fastcell.splits.copies.near import near_copies
 from fastcell.splits.copies.planting import PLANTED_KINDS, STRONG_JPEG, plant
 from fastcell.splits.make_splits import SplitOptions
@@ -82,7 +81,7 @@ class Finding:
     high: float
 
 
-def main() -> None:
+def main():
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jurkat", type=Path, help="folder of the Jurkat cells")
@@ -108,7 +107,7 @@ def main() -> None:
     print(f"wrote {Result(name, data, settings, rows).save()}")
 
 
-def count(data: str, copies: str, found: int, of: int) -> Finding:
+def count(data, copies, found, of):
     """A finding with its interval."""
     return Finding(data, copies, int(found), int(of), *wilson_interval(int(found), int(of)))
 
@@ -116,7 +115,7 @@ def count(data: str, copies: str, found: int, of: int) -> Finding:
 # -- what is found
 
 
-def planted(folder: Path, num_cells: int, seed: int = 7) -> list[Finding]:
+def planted(folder, num_cells, seed=7):
     """Copies of 300 cells for exact ones and for each kind of near ones, stored among the cells they were made of."""
     clean_set = synthesize(folder / "origin", num_cells, seed, defects=0.0)
     rng = np.random.default_rng(seed)
@@ -136,9 +135,7 @@ def planted(folder: Path, num_cells: int, seed: int = 7) -> list[Finding]:
     return [*rows, count(data, "cells in a set with other cells' copies", wrong, len(manifest))]
 
 
-def store_with_copies(
-    source: Manifest, out: Path, per_kind: int, rng: np.random.Generator
-) -> tuple[Manifest, np.ndarray, np.ndarray]:
+def store_with_copies(source, out, per_kind, rng):
     """The cells of `source` and copies of some of them, mixed: data set, origin (N,) of each cell, and kind (N,):
     -1 itself, 0 exact copy, then `PLANTED_KINDS`."""
     images = list(read_cells(source, range(len(source))))
@@ -159,13 +156,13 @@ def store_with_copies(
     return manifest, *(np.array([cell[place] for cell in cells]) for place in (1, 2))
 
 
-def turned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def turned(image, rng):
     """One of the seven turned or mirrored images."""
     which = int(rng.integers(1, 8))
     return np.rot90(image[:, ::-1] if which >= 4 else image, which % 4)
 
 
-def joined(found: Duplicates, origin: np.ndarray, cells: np.ndarray) -> int:
+def joined(found, origin, cells):
     """How many of `cells` are in one set with the very cell they were made of or with another copy of it."""
     sets = found.of_cells(len(origin))
     num = 0
@@ -175,7 +172,7 @@ def joined(found: Duplicates, origin: np.ndarray, cells: np.ndarray) -> int:
     return num
 
 
-def clean(folder: Path, num_sets: int, num_cells: int) -> list[Finding]:
+def clean(folder, num_sets, num_cells):
     """Sets and cells with an alarm where nothing was planted."""
     alarms, cells = 0, 0
     for seed in range(100, 100 + num_sets):
@@ -190,7 +187,7 @@ def clean(folder: Path, num_sets: int, num_cells: int) -> list[Finding]:
     ]
 
 
-def real(folder: Path, jurkat: Path | None, tcell: Path | None) -> list[Finding]:
+def real(folder, jurkat, tcell):
     """Alarms among the real cells, recall on copies of them, and donors on two sides."""
     rows = []
     for name, source, pattern in (("Jurkat", jurkat, None), ("T cells", tcell, "{group}/{class}/{name}")):
@@ -198,7 +195,7 @@ def real(folder: Path, jurkat: Path | None, tcell: Path | None) -> list[Finding]
             continue
         manifest = packing.pack(source, folder / name, pattern=pattern)
         shares, folds = ((0.8, 0.0, 0.2), "groups") if pattern else ((0.65, 0.15, 0.2), 5)
-        made = resplit(manifest.path, SplitOptions(shares, folds=folds))  # type: ignore[arg-type]
+        made = resplit(manifest.path, SplitOptions(shares, folds=folds))
         found = made.duplicates
         data = f"{name}, {len(manifest):,} cells"
         rows.append(count(data, "exact copies: cells", (found.kinds == "exact").sum(), len(manifest)))
@@ -216,14 +213,14 @@ def real(folder: Path, jurkat: Path | None, tcell: Path | None) -> list[Finding]
 # -- an earlier search
 
 
-def before(folder: Path, jurkat: Path, checkout: Path) -> list[Finding]:
+def before(folder, jurkat, checkout):
     """Copies of Jurkat cells that the search of an earlier checkout finds, and this one."""
     images, names = folder / "images", {}
     paths = sorted(path for path in jurkat.glob("*/*") if path.suffix.lower() in (".jpg", ".png", ".tif", ".tiff"))
     for number, path in enumerate(paths):
         names[path] = f"{path.parent.name}/{number:05d}"
     rng = np.random.default_rng(0)
-    planted_keys: dict[str, list[str]] = {}
+    planted_keys = {}
     for kind, change in EARLIER_KINDS.items():
         for place in rng.permutation(len(paths))[:100].tolist():
             cell = cv2.imread(str(paths[place]), cv2.IMREAD_GRAYSCALE)
@@ -244,7 +241,7 @@ def before(folder: Path, jurkat: Path, checkout: Path) -> list[Finding]:
     return rows
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
+def write_png(path, image):
     """Write an image and the folder that it is in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), image)

@@ -1,11 +1,7 @@
 """Data sets with many rows and few stored cells: the same tars, linked under many names."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +18,12 @@ SHARD_CELLS = 10_000
 _PART_SHARDS = 100
 
 
-def make_rows(base: Manifest, out: Path, num_rows: int, shard_cells: int = SHARD_CELLS) -> Manifest:
+def make_rows(base, out, num_rows, shard_cells=SHARD_CELLS):
     """The data set that `write_rows` writes."""
     return Manifest.open(write_rows(base, out, num_rows, shard_cells))
 
 
-def write_rows(base: Manifest, out: Path, num_rows: int, shard_cells: int = SHARD_CELLS) -> Path:
+def write_rows(base, out, num_rows, shard_cells=SHARD_CELLS):
     """Write a data set of `num_rows` rows over the stored cells of `base`: its tars under many names, by links.
 
     Keys and pixel hashes differ in every row, as they do in a set without copies; byte hashes are those of the bytes.
@@ -46,7 +42,7 @@ def write_rows(base: Manifest, out: Path, num_rows: int, shard_cells: int = SHAR
     numbers = range(num_rows // shard_cells)
     names = [f"shard-{number:06d}.tar" for number in numbers]
 
-    def rows(number: int) -> pa.Table:
+    def rows(number):
         rows = base.table.slice(int(edges[number % len(shards)]), shard_cells)
         hashes = pa.py_buffer(rng.bytes(16 * shard_cells))
         columns = {
@@ -59,7 +55,7 @@ def write_rows(base: Manifest, out: Path, num_rows: int, shard_cells: int = SHAR
             rows = rows.set_column(rows.schema.get_field_index(column), column, values)
         return rows.cast(SCHEMA)
 
-    def parts() -> Iterator[pa.Table]:
+    def parts():
         for first in range(0, len(numbers), _PART_SHARDS):
             yield pa.concat_tables(map(rows, numbers[first : first + _PART_SHARDS])).combine_chunks()
 

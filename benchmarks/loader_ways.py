@@ -22,8 +22,6 @@ batch: (B, 1, size, size) float32, the whole cell stretched to the square, divid
     limit-write         one constant into the float32 batch
 """
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property

@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +61,7 @@ class Cost:
     num_rounds: int
 
 
-def write_images(folder: Path, num: int, few: int) -> None:
+def write_images(folder, num, few):
     """Write `num` different JPEG files in a folder for each class, and the first ones once more as ``few``.
 
     The cells of `NUM_TIMED` simulated ones are shifted by as many columns as they were used before.
@@ -83,7 +82,7 @@ def write_images(folder: Path, num: int, few: int) -> None:
                     os.link(places["large"] / name, places[other] / name)
 
 
-def pack_once(folder: Path, cells: str, checkout: Path) -> tuple[float, float]:
+def pack_once(folder, cells, checkout):
     """CPU time of a cell [us] and peak memory [bytes] of packing in a fresh process, by the package of a checkout."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "FASTCELL_CACHE_DIR": str(folder / "cache")}
     command = [sys.executable, "-c", PACK, folder / f"cells-{_FEW}", folder / cells, folder / "packed"]
@@ -94,12 +93,12 @@ def pack_once(folder: Path, cells: str, checkout: Path) -> tuple[float, float]:
     return spent / num * 1e6, peak
 
 
-def measure(folder: Path, rounds: int, before: Path | None) -> list[Cost]:
+def measure(folder, rounds, before):
     """Measure in turns."""
     here = Path(__file__).resolve().parents[1]
     versions = {"": here} if before is None else {"": here, ", before": before}
-    times: dict[str, list[float]] = {name: [] for name in versions}
-    slopes: dict[str, list[float]] = {name: [] for name in versions}
+    times = {name: [] for name in versions}
+    slopes = {name: [] for name in versions}
     for turn in range(rounds):
         for name, checkout in versions.items():
             time, small = pack_once(folder, f"cells-{NUM_TIMED}", checkout)
@@ -115,11 +114,11 @@ def measure(folder: Path, rounds: int, before: Path | None) -> list[Cost]:
     return rows
 
 
-def _cost(quantity: str, what: str, unit: str, values: Sequence[float]) -> Cost:
+def _cost(quantity, what, unit, values):
     return Cost(quantity, what, unit, float(np.median(values)), min(values), max(values), len(values))
 
 
-def main() -> None:
+def main():
     """Make the images, measure, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
@@ -134,7 +133,7 @@ def main() -> None:
         rows = measure(folder, options.rounds, options.before)
     for row in rows:
         print(f"{row.quantity}: {row.value:.1f} ({row.low:.1f} to {row.high:.1f}) {row.unit}, {row.what}")
-    settings: dict[str, object] = {"rounds": options.rounds, "layout": "cell", "split": "65/15/20"}
+    settings = {"rounds": options.rounds, "layout": "cell", "split": "65/15/20"}
     print(f"wrote {Result('pack-costs', 'simulated cells, 49 to 284 px', settings, rows).save()}")
 
 

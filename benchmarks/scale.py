@@ -34,11 +34,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ranks
@@ -117,7 +115,7 @@ class Growth:
     num_rounds: int
 
 
-def main() -> None:
+def main():
     """Run the benchmark, print its tables and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--max-rows", type=int, default=SIZES[-1], help="largest manifest (%(default)s)")
@@ -156,14 +154,14 @@ def main() -> None:
             rows = run_growth(base, Path(folder), sizes, options.rounds)
             rows += [] if options.before is None else rows_before(options.before)
             print_growth(rows)
-            settings: dict[str, object] = {"stored cells": stored, "shard": SHARD_CELLS, "rounds": options.rounds}
+            settings = {"stored cells": stored, "shard": SHARD_CELLS, "rounds": options.rounds}
             result = Result("scale", "rows that share stored synthetic cells", settings, rows)
             print(f"wrote {result.save()}", flush=True)
         else:
             ranks.run(base, max(options.rounds, 5))
 
 
-def run_growth(base: Manifest, folder: Path, sizes: Sequence[int], rounds: int) -> list[Growth]:
+def run_growth(base, folder, sizes, rounds):
     """Make the sets, measure them in turns, fit."""
     paths = {size: folder / f"rows-{size}" for size in sizes}
     made = {}
@@ -174,7 +172,7 @@ def run_growth(base: Manifest, folder: Path, sizes: Sequence[int], rounds: int) 
             facts.write_text(_ask("--make", base.path, path, size))
         made[size] = json.loads(facts.read_text()) | json.loads(_ask("--open-first", path))
         print(f"  {size:,} rows; first opened in {made[size]['first open'][1]:.1f} s of CPU time", flush=True)
-    found: dict[int, list[dict[str, list[float]]]] = {size: [] for size in sizes}
+    found = {size: [] for size in sizes}
     for turn in range(-1, rounds):  # the first round fills caches
         for size, path in paths.items():
             if turn < 0 and size > sizes[0]:
@@ -186,13 +184,13 @@ def run_growth(base: Manifest, folder: Path, sizes: Sequence[int], rounds: int) 
     return [fit_growth(name, sizes, [[values[name] for values in found[size]] for size in sizes]) for name in WHAT]
 
 
-def make(base: Manifest, path: Path, num_rows: int) -> dict[str, list[float]]:
+def make(base, path, num_rows):
     """Make a set; bytes of its manifest [MB], twice."""
     write_rows(base, path, num_rows)
     return {"manifest": [(path / "manifest.parquet").stat().st_size / 1e6] * 2}
 
 
-def open_first(path: Path) -> dict[str, list[float]]:
+def open_first(path):
     """Wall and CPU time [s] of opening a set without its mapped files, and bytes of those that are made [MB], twice."""
     for facts in _facts_of(path):
         shutil.rmtree(facts.parent)
@@ -203,13 +201,13 @@ def open_first(path: Path) -> dict[str, list[float]]:
     return {"first open": first, "mapped files": [mapped / 1e6] * 2}
 
 
-def _facts_of(path: Path) -> list[Path]:
+def _facts_of(path):
     """Return the descriptions of the mapped files of a set."""
     every = (cache_dir() / "manifests").glob("*/facts.json")
     return [facts for facts in every if Path(json.loads(facts.read_text())["path"]).parent == path.absolute()]
 
 
-def _ask_two_ranks(path: Path) -> dict[str, list[float]]:
+def _ask_two_ranks(path):
     """Memory of two ranks that are there at the same time [MB], each twice: the larger one of what they hold alone."""
     with tempfile.TemporaryDirectory() as meeting:
         command = [sys.executable, __file__, "--measure", str(path), "--rank"]
@@ -220,7 +218,7 @@ def _ask_two_ranks(path: Path) -> dict[str, list[float]]:
     return {name: [max(values[name] for values in told)] * 2 for name in told[0]}
 
 
-def measure_rank(path: Path, rank: int, meeting: Path) -> dict[str, float]:
+def measure_rank(path, rank, meeting):
     """Memory of one of two ranks of a training at its first batch [MB], while the other one has its own."""
     library_settings.quiet()
     library_settings.raise_malloc_thresholds()
@@ -231,7 +229,7 @@ def measure_rank(path: Path, rank: int, meeting: Path) -> dict[str, float]:
     torch.set_num_threads(1)
     before = _rollup_mb()
     module = CellDataModule(str(path), store="stream", transform="fused", threads=1, balance="none")
-    module._rank = lambda: (rank, 2)  # type: ignore[method-assign]
+    module._rank = lambda: (rank, 2)
     module.setup("fit")
     batches = iter(module.train_dataloader())
     next(batches)
@@ -247,7 +245,7 @@ def measure_rank(path: Path, rank: int, meeting: Path) -> dict[str, float]:
     }
 
 
-def _ask(*arguments: object) -> str:
+def _ask(*arguments):
     """Run this program in a process of its own, so that its memory goes with it; its last line."""
     command = [sys.executable, __file__, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -256,7 +254,7 @@ def _ask(*arguments: object) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def measure(path: Path) -> dict[str, list[float]]:
+def measure(path):
     """Wall and CPU time [s] of each step on one core; for memory and size one value [MB], twice."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     library_settings.quiet()
@@ -271,9 +269,9 @@ def measure(path: Path) -> dict[str, list[float]]:
     from fastcell.predictions.table import prediction_table
 
     torch.set_num_threads(1)
-    found: dict[str, list[float]] = {}
+    found = {}
 
-    def step(name: str, work: Callable[[], Any]) -> Any:
+    def step(name, work):
         wall, cpu = time.perf_counter(), time.process_time()
         done = work()
         found[name] = [time.perf_counter() - wall, time.process_time() - cpu]
@@ -292,7 +290,7 @@ def measure(path: Path) -> dict[str, list[float]]:
     found["memory, start"] = [_rollup_mb()["Anonymous"] - alone] * 2
     found["memory, most"] = [_memory_mb("VmHWM") - before] * 2
 
-    def bank_order() -> None:
+    def bank_order():
         view = module.view("train")
         assert view is not None
         fill_order(view, 0)
@@ -306,7 +304,7 @@ def measure(path: Path) -> dict[str, list[float]]:
     ids = np.arange(len(manifest))
     chances = np.random.default_rng(0).random((len(ids), len(module.classes)), dtype=np.float32)
 
-    def predictions() -> None:
+    def predictions():
         table = prediction_table(manifest, module.classes, ids, ids, chances)
         write_predictions(path / "predictions.parquet", table, module.classes, manifest)
 
@@ -316,19 +314,19 @@ def measure(path: Path) -> dict[str, list[float]]:
     return found
 
 
-def _rollup_mb() -> dict[str, float]:
+def _rollup_mb():
     """Memory of this process by kind [MB], /proc/self/smaps_rollup."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     return {name: int(rest.split()[0]) * 1024 / 1e6 for name, rest in (line.split(":", 1) for line in lines)}
 
 
-def _memory_mb(name: str) -> float:
+def _memory_mb(name):
     """VmRSS (now) or VmHWM (the most so far) of this process [MB]."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[name].split()[0]) * 1024 / 1e6
 
 
-def fit_growth(name: str, sizes: Sequence[int], rounds: list[list[list[float]]]) -> Growth:
+def fit_growth(name, sizes, rounds):
     """One row from (sizes, rounds, 2) values, wall and CPU."""
     values = np.array(rounds)
     wall, cpu = values[:, :, 0], np.median(values[:, :, 1], axis=1)
@@ -357,7 +355,7 @@ def fit_growth(name: str, sizes: Sequence[int], rounds: list[list[list[float]]])
     )
 
 
-def rows_before(path: Path) -> list[Growth]:
+def rows_before(path):
     """Rows of an earlier result, named as such."""
     rows = []
     for told in read_result(path)["rows"]:
@@ -369,7 +367,7 @@ def rows_before(path: Path) -> list[Growth]:
     return rows
 
 
-def fit_exponent(rows: np.ndarray, values: np.ndarray) -> tuple[float, float | None, float | None]:
+def fit_exponent(rows, values):
     """Slope of log values (n,) over log rows (n,), and Student's 95 % interval, None with fewer than three points."""
     fit = stats.linregress(np.log(rows), np.log(np.maximum(values, 1e-9)))
     if len(rows) < 3:
@@ -378,7 +376,7 @@ def fit_exponent(rows: np.ndarray, values: np.ndarray) -> tuple[float, float | N
     return float(fit.slope), float(fit.slope) - half, float(fit.slope) + half
 
 
-def print_growth(rows: Sequence[Growth]) -> None:
+def print_growth(rows):
     """A line for each quantity."""
     head = "".join(f"{size:>12,}" for size in rows[0].rows)
     computed = f"({COMPUTED_ROWS:,})"

@@ -23,17 +23,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from harness import Result
-from unlike_cells import Cells, changes, other_cells
-from unlike_methods import CHOSEN, METHODS, USUAL, Measured, statistics
+from unlike_cells import changes, other_cells
+from unlike_methods import CHOSEN, METHODS, USUAL, statistics
 
 from fastcell.inference.measure_batches import measure_batches
 from fastcell.inference.unlike.feature_names import IMAGE_FEATURES
@@ -97,7 +95,7 @@ class Share:
     reason: str = ""
 
 
-def main() -> None:
+def main():
     """Train, measure, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the real cells")
@@ -107,7 +105,7 @@ def main() -> None:
     os.nice(12)
     torch.set_num_threads(1)
     sets = pack_all(options.data, options.work / "sets")
-    rows: list[Share] = []
+    rows = []
     for name in NETWORKS:
         of_seeds = [measure(name, seed, sets, options.data, options.work) for seed in range(options.seeds)]
         rows += shares(name, of_seeds)
@@ -128,7 +126,7 @@ def main() -> None:
 # -- data sets and networks
 
 
-def pack_all(data: Path, folder: Path) -> dict[str, Path]:
+def pack_all(data, folder):
     """Pack what is not there yet; returns the data sets by name."""
     sets = {name: folder / name for name in ("jurkat", "tcell", "ifcb", "rtdc", "synth")}
     for name, path in sets.items():
@@ -150,12 +148,12 @@ def pack_all(data: Path, folder: Path) -> dict[str, Path]:
     return sets
 
 
-def run(*words: object) -> None:
+def run(*words):
     """Run a command of the package."""
     subprocess.run([sys.executable, "-m", "fastcell", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
-def network_of(name: str, seed: int, data: Path, preset: str, work: Path, *more: object) -> Any:
+def network_of(name, seed, data, preset, work, *more):
     """Return the trained network of a data set, on the CPU."""
     runs = work / "runs" / f"{name}-{seed}"
     finished = sorted(runs.glob("*/metrics.json"))
@@ -171,7 +169,7 @@ def network_of(name: str, seed: int, data: Path, preset: str, work: Path, *more:
 # -- measurements
 
 
-def outputs(model: Any, cells: Cells) -> Measured:
+def outputs(model, cells):
     """Measure cells: image features, features of raw cells, activations and probabilities."""
     preprocessing = Preprocessing.from_dict(dict(model.preprocessing))
     order = StoredOrder(evaluation_share(len(cells), min(256, len(cells))))
@@ -184,14 +182,14 @@ def outputs(model: Any, cells: Cells) -> Measured:
     return {"image": found.image, "network": found.network, "probabilities": found.probabilities, "raw": raw}
 
 
-def measure(name: str, seed: int, sets: dict[str, Path], data: Path, work: Path) -> dict[str, Measured]:
+def measure(name, seed, sets, data, work):
     """Measure all cells that a network is tried on; `labels` are indices of classes, where there are some."""
     path = work / f"measured-{name}-{seed}.pickle"
     if path.exists():
         return pickle.loads(path.read_bytes())
     of, preset = NETWORKS[name]
     model = network_of(name, seed, sets[of], preset, work)
-    found: dict[str, Measured] = {}
+    found = {}
     parts = {part: load_cells(sets[of], part) for part in ("train", "valid", "test")}
     for part, cells in parts.items():
         labels = np.array([model.classes.index(label) for label in cells.classes])
@@ -213,7 +211,7 @@ def measure(name: str, seed: int, sets: dict[str, Path], data: Path, work: Path)
     return found
 
 
-def shares(name: str, of_seeds: list[dict[str, Measured]]) -> list[Share]:
+def shares(name, of_seeds):
     """Return the share of unlike cells by case and method."""
     rows = []
     for method, fit in METHODS.items():
@@ -237,18 +235,18 @@ def shares(name: str, of_seeds: list[dict[str, Measured]]) -> list[Share]:
     return rows
 
 
-def most_common_reason(found: dict[str, Measured], case: str) -> str:
+def most_common_reason(found, case):
     """Return the reason that most unlike cells have; empty if none is unlike."""
     scores = statistics(found["train"], found["valid"]).measure(found[case]["image"], found[case]["network"])
     texts = reasons(scores)[scores.scores > 1].tolist()
     return max(sorted(set(texts)), key=texts.count, default="")
 
 
-def without_cells(name: str, of_seeds: list[dict[str, Measured]], sets: dict[str, Path], work: Path) -> list[Share]:
+def without_cells(name, of_seeds, sets, work):
     """Return the share of unlike images among those without a cell that `fit` makes from validation cells."""
     of, preset = NETWORKS[name]
     cells = load_cells(sets[of], "valid").images[:MOST_WITHOUT_CELLS]
-    flagged: dict[str, list[float]] = {}
+    flagged = {}
     for seed, found in enumerate(of_seeds):
         model = network_of(name, seed, sets[of], preset, work)
         order = StoredOrder(evaluation_share(len(cells), len(cells)))
@@ -266,7 +264,7 @@ def without_cells(name: str, of_seeds: list[dict[str, Measured]], sets: dict[str
     ]
 
 
-def chosen_without(rows: list[Share]) -> list[Share]:
+def chosen_without(rows):
     """Return, for other sets and harmful changes of the Jurkat networks, the share by the method chosen without it.
 
     The method has the largest mean share over all other cases, among those with at most 7 % of test cells.
@@ -274,7 +272,7 @@ def chosen_without(rows: list[Share]) -> list[Share]:
     mine = [row for row in rows if row.network == "jurkat"]
     usual = {row.method: row.flagged for row in mine if row.part == "same set"}
     before = next(row.accuracy for row in mine if row.part == "same set")
-    cases: dict[tuple[str, str], dict[str, Share]] = {}
+    cases = {}
     for row in mine:
         harmful = row.part == "change" and row.accuracy < before - HARM
         if row.part in ("other set", "other set resized") or harmful:
@@ -295,7 +293,7 @@ def chosen_without(rows: list[Share]) -> list[Share]:
     return chosen
 
 
-def classes_left_out(sets: dict[str, Path], work: Path) -> list[Share]:
+def classes_left_out(sets, work):
     """Return the area under the ROC curve between a class without training cells and test cells of the others."""
     rows = []
     everything = load_cells(sets["jurkat"])
@@ -315,7 +313,7 @@ def classes_left_out(sets: dict[str, Path], work: Path) -> list[Share]:
     return rows
 
 
-def costs(rounds: int = 15, num: int = 512) -> list[Share]:
+def costs(rounds=15, num=512):
     """Return the CPU time of a cell [us], of image features and of scores, on one core."""
     rng = np.random.default_rng(0)
     rows = []
@@ -338,7 +336,7 @@ def costs(rounds: int = 15, num: int = 512) -> list[Share]:
     return rows
 
 
-def timed(case: str, work: Callable[[], object], num: int, rounds: int) -> Share:
+def timed(case, work, num, rounds):
     """Return the median CPU time of a cell over some rounds after one that is not counted."""
     work()
     seconds = []

@@ -1,10 +1,7 @@
 """Markdown tables of a result of ``unlike.py``."""
 
-from __future__ import annotations
-
 import math
 import statistics
-from collections.abc import Iterable
 from typing import Any
 
 CHOSEN = "image or network"
@@ -20,19 +17,19 @@ NETWORKS = {
 Rows = list[dict[str, Any]]
 
 
-def unlike_tables(rows: Rows) -> list[str]:
+def unlike_tables(rows):
     """Return all tables, each with a title."""
     tables = (_sets, _without_cells, _changes, _methods, _chosen, _left_out, _costs)
     return [line for make in tables for line in [*make(rows), ""]][:-1]
 
 
-def _titles(rows: Rows) -> dict[str, str]:
+def _titles(rows):
     """Return the titles of the networks that are there."""
     there = {row["network"] for row in rows}
     return {name: title for name, title in NETWORKS.items() if name in there}
 
 
-def _sets(rows: Rows) -> list[str]:
+def _sets(rows):
     networks = _titles(rows)
     title = (
         "**Cells called unlike, by the training set of the network** (preset `fast` unless named; in parentheses: all "
@@ -56,7 +53,7 @@ def _sets(rows: Rows) -> list[str]:
     return lines
 
 
-def _without_cells(rows: Rows) -> list[str]:
+def _without_cells(rows):
     found = {(row["network"], row["case"]): row for row in rows if row["part"] == "without cells"}
     if not found:
         return []
@@ -70,7 +67,7 @@ def _without_cells(rows: Rows) -> list[str]:
     return lines
 
 
-def _changes(rows: Rows) -> list[str]:
+def _changes(rows):
     methods = (CHOSEN, "image (shape or noise)", "network", "22 features of the raw cell")
     before = {row["network"]: row["accuracy"] for row in rows if row["part"] == "same set"}
     others = [name for name in ("demo", "thorough") if name in before]
@@ -92,7 +89,7 @@ def _changes(rows: Rows) -> list[str]:
     return lines
 
 
-def _methods(rows: Rows) -> list[str]:
+def _methods(rows):
     title = "**What was tried**: shares of cells called unlike; harmful changes cost more than "
     title += f"{HARM:.2f} of accuracy."
     columns = ["method", *(f"test cells, {name}" for name in _titles(rows).values())]
@@ -111,7 +108,7 @@ def _methods(rows: Rows) -> list[str]:
     return lines
 
 
-def _chosen(rows: Rows) -> list[str]:
+def _chosen(rows):
     found = [row for row in rows if row["part"] == "chosen without it"]
     methods = ", ".join(f"{name} ({num} times)" for name, num in _counted(row["method"] for row in found))
     lowest = sorted(found, key=lambda row: float(row["flagged"]))[:3]
@@ -125,7 +122,7 @@ def _chosen(rows: Rows) -> list[str]:
     return [text]
 
 
-def _left_out(rows: Rows) -> list[str]:
+def _left_out(rows):
     title = (
         "**A class without training cells**: area under the ROC curve between its cells and test cells of the other "
     )
@@ -142,7 +139,7 @@ def _left_out(rows: Rows) -> list[str]:
     return lines
 
 
-def _costs(rows: Rows) -> list[str]:
+def _costs(rows):
     lines = ["**Cost**: CPU time of a cell on one core, median (range).", "", _line(["", "µs"]), "|---|--:|"]
     for row in rows:
         if row["part"] == "cost":
@@ -150,26 +147,26 @@ def _costs(rows: Rows) -> list[str]:
     return lines
 
 
-def _by_case(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+def _by_case(rows):
     """Return rows by case and method."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found = {}
     for row in rows:
         found.setdefault(row["case"], {})[row["method"]] = row
     return found
 
 
-def _counted(names: Iterable[str]) -> list[tuple[str, int]]:
+def _counted(names):
     listed = list(names)
     return sorted(((name, listed.count(name)) for name in set(listed)), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _percent(row: dict[str, Any]) -> str:
+def _percent(row):
     return "-" if math.isnan(row["flagged"]) else f"{row['flagged']:.0%}"
 
 
-def _range(row: dict[str, Any]) -> str:
+def _range(row):
     return f"{row['flagged']:.1%} ({row['lowest']:.1%}..{row['highest']:.1%})"
 
 
-def _line(values: Iterable[str]) -> str:
+def _line(values):
     return "| " + " | ".join(values) + " |"

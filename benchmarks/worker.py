@@ -3,8 +3,6 @@
 The other end is `serve.py` or `peers/ffcv_worker.py`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import json
@@ -12,15 +10,11 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from harness import Done
 from serve import descendants
-
-from fastcell.dataset.manifest import Manifest
 
 # glibc keeps freed memory, for all alike: page faults of large tensors are not what is compared.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 62), "MALLOC_TOP_PAD_": str(1 << 26)}
@@ -49,13 +43,11 @@ class Worker:
         peak_rss_mb, gpu_memory_mb: likewise.
     """
 
-    def __init__(
-        self, command: Sequence[str | Path], log: Path, timeout_s: float = 300, variables: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, command, log, timeout_s=300, variables=None):
         self.log, self.timeout_s = log, timeout_s
-        self.first_batch_cold_s: float | None = None
-        self.peak_rss_mb: float | None = None
-        self.gpu_memory_mb: float | None = None
+        self.first_batch_cold_s = None
+        self.peak_rss_mb = None
+        self.gpu_memory_mb = None
         self._gpu_before = gpu_memory_used_mb()
         with open(log, "w") as file:
             self.process = subprocess.Popen(
@@ -68,7 +60,7 @@ class Worker:
                 preexec_fn=_end_with_parent,
                 env={**os.environ, **(variables or {})},
             )
-        self.packages: dict[str, str] = {}
+        self.packages = {}
         try:
             ready = self._answer()
         except WorkerError:
@@ -77,13 +69,13 @@ class Worker:
         self.packages = ready["packages"]
         self.first_batch_cold_s = ready.get("first_batch_s")  # of a worker whose first epoch comes before `ready`
 
-    def __call__(self) -> Done:
+    def __call__(self):
         """One epoch; memory is that of the first."""
         done = self.ask("go")
         spent = (done["cells"], done["seconds"], done["cpu_seconds"])
         return Done(*spent, done.get("first_batch_s"), self.peak_rss_mb, self.gpu_memory_mb)
 
-    def first_epoch(self) -> Done:
+    def first_epoch(self):
         """The first epoch, which opens the data, with its memory: proportional set size, looked at ten times a second.
 
         Shared pages count in parts, so that the sum over processes is memory that is really taken. The GPU's is what
@@ -99,7 +91,7 @@ class Worker:
             self.gpu_memory_mb = max(after - self._gpu_before, 0.0)
         return done
 
-    def ask(self, line: str) -> dict[str, Any]:
+    def ask(self, line):
         """Send a line, return the answer."""
         assert self.process.stdin is not None
         self._signal(signal.SIGCONT)
@@ -110,7 +102,7 @@ class Worker:
         self._signal(signal.SIGSTOP)
         return answer
 
-    def close(self) -> None:
+    def close(self):
         """End the process and what it started."""
         assert self.process.stdin is not None
         self._signal(signal.SIGCONT)
@@ -121,15 +113,15 @@ class Worker:
         self._signal(signal.SIGKILL)
         self.process.wait()
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, number):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)  # its session: it and what it started
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self):
         assert self.process.stdout is not None
         late = threading.Event()
 
-        def end() -> None:
+        def end():
             late.set()
             self.process.kill()
 
@@ -145,13 +137,13 @@ class Worker:
         if not line:
             said = (self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
             raise WorkerError(f"its process ended with status {self.process.wait()}: {said}")
-        answer: dict[str, Any] = json.loads(line)
+        answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer
 
 
-def _end_with_parent() -> None:
+def _end_with_parent():
     """Linux: SIGKILL for this process when the benchmark is gone; stopped, it would not see its input end."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -160,23 +152,23 @@ def _end_with_parent() -> None:
 class _Sampler:
     """Looks at the memory of a process and its children from a thread."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid):
         self._pid, self._peak, self._end = pid, 0.0, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self):
         while not self._end.wait(_SAMPLE_S):
             self._peak = max(self._peak, tree_memory_mb(self._pid))
 
-    def stop(self) -> float:
+    def stop(self):
         """The most that was seen [MB]."""
         self._end.set()
         self._thread.join()
         return max(self._peak, tree_memory_mb(self._pid))
 
 
-def tree_memory_mb(pid: int) -> float:
+def tree_memory_mb(pid):
     """Proportional set size of a process and all its children [MB, 10**6 bytes]."""
     total = 0
     for each in [pid, *descendants(pid)]:
@@ -188,7 +180,7 @@ def tree_memory_mb(pid: int) -> float:
     return total * 1024 / 1e6
 
 
-def gpu_memory_used_mb() -> float | None:
+def gpu_memory_used_mb():
     """Memory taken on the first GPU, by whomever [MB, 10**6 bytes]; None without one."""
     command = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     try:
@@ -198,7 +190,7 @@ def gpu_memory_used_mb() -> float | None:
         return None
 
 
-def write_source(manifest: Manifest, folder: Path) -> Path:
+def write_source(manifest, folder):
     """The stored files of all cells one behind the other, and where each begins: what peers make their files of.
 
     Writes `cells.bin` and `cells.npy`, int64 (n, 5): offset, bytes, height, width, label.

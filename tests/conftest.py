@@ -1,11 +1,7 @@
 """Fixtures of all tests: real data beside the checkout, a private cache folder, small data sets, a run, and the GPU."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -26,10 +22,6 @@ limit_spinning()  # as the command does before it loads torch
 hypothesis.settings.register_profile("any_speed", deadline=None)
 hypothesis.settings.load_profile("any_speed")
 
-if TYPE_CHECKING:
-    from fastcell.dataset.manifest import Manifest
-    from fastcell.packing.records import Record
-
 pytest_plugins = [
     "fixtures.audit_sets",
     "fixtures.chromium_browser",
@@ -49,7 +41,7 @@ REPO_DIR = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Path:
+def real_data():
     """Folder of real cells: $FASTCELL_REAL_DATA, else ../shared/data beside the checkout."""
     path = Path(os.environ.get("FASTCELL_REAL_DATA") or REPO_DIR.parent / "shared" / "data")
     if not path.is_dir():
@@ -58,7 +50,7 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def tmp_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tmp_cache(tmp_path, monkeypatch):
     """Point fastcell's cache folder to a fresh place for one test, subprocesses included."""
     path = tmp_path / "cache"
     monkeypatch.setenv("FASTCELL_CACHE_DIR", str(path))
@@ -66,7 +58,7 @@ def tmp_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gpu() -> str:
+def gpu():
     """Name of the first GPU; the test is skipped where there is none."""
     from fastcell.system import resources
 
@@ -78,13 +70,13 @@ def gpu() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _gpu_marker(request: pytest.FixtureRequest) -> None:
+def _gpu_marker(request):
     if request.node.get_closest_marker("gpu") is not None:
         request.getfixturevalue("gpu")
 
 
 @pytest.fixture(scope="session")
-def trained_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_data(tmp_path_factory):
     """Folder of 200 simulated cells."""
     from fastcell.simulator.synth import synthesize
 
@@ -94,7 +86,7 @@ def trained_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained_run(trained_data: Path) -> Path:
+def trained_run(trained_data):
     """Run folder of a small network after 40 steps on `trained_data`."""
     from fastcell.cli.fit import main
 
@@ -106,10 +98,10 @@ def trained_run(trained_data: Path) -> Path:
 
 
 @pytest.fixture
-def make_set(tmp_path: Path) -> Callable[..., Manifest]:
+def make_set(tmp_path):
     """Function that packs unlabelled cells into tmp_path/set: so many, or with these keys."""
 
-    def make(num_cells: int = 0, keys: list[str] | None = None) -> Manifest:
+    def make(num_cells=0, keys=None):
         from fastcell.dataset.dataset_info import DatasetInfo
         from fastcell.packing.finish_dataset import finish_dataset
         from fastcell.packing.records import Record
@@ -130,7 +122,7 @@ def make_set(tmp_path: Path) -> Callable[..., Manifest]:
 TAGGED_CLASSES = ["A", "B", "C"]
 
 
-def tagged_pixels(number: int) -> np.ndarray:
+def tagged_pixels(number):
     """(H, W) uint8 of a size that depends on `number`, which its first two pixels hold; the rest is noise."""
     rng = np.random.default_rng(number)
     pixels = rng.integers(1, 200, (3 + number % 5, 4 + number % 7)).astype(np.uint8)
@@ -138,13 +130,13 @@ def tagged_pixels(number: int) -> np.ndarray:
     return pixels
 
 
-def _tagged_record(number: int, encoding: str, labelled: bool) -> Record:
+def _tagged_record(number, encoding, labelled):
     import cv2
 
     from fastcell.packing.records import Record
 
     pixels = tagged_pixels(number)
-    data: bytes | np.ndarray = pixels
+    data = pixels
     if encoding == "png16":
         data = cv2.imencode(".png", pixels.astype(np.uint16) * 257)[1].tobytes()
     elif encoding != "npy":
@@ -156,20 +148,20 @@ def _tagged_record(number: int, encoding: str, labelled: bool) -> Record:
 
 
 @pytest.fixture
-def make_dataset(tmp_path: Path) -> Callable[..., Manifest]:
+def make_dataset(tmp_path):
     """Function that packs `num_cells` tagged cells: the first 60 % train, 20 % valid, 20 % test."""
 
     def make(
-        num_cells: int = 100,
+        num_cells=100,
         *,
-        name: str = "set",
-        layout: str = "cell",
-        encoding: str = "png",
-        num_shards: int = 3,
-        block_cells: int = 16,
-        labelled: bool = True,
-        sides: tuple[float, float] = (0.6, 0.8),
-    ) -> Manifest:
+        name="set",
+        layout="cell",
+        encoding="png",
+        num_shards=3,
+        block_cells=16,
+        labelled=True,
+        sides=(0.6, 0.8),
+    ):
         from fastcell.dataset.dataset_info import DatasetInfo
         from fastcell.packing.finish_dataset import finish_dataset
         from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
@@ -200,7 +192,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Manifest]:
 
 
 @pytest.fixture
-def tagged() -> Callable[[int], np.ndarray]:
+def tagged():
     """`tagged_pixels`: the pixels of a cell of `make_dataset`."""
     return tagged_pixels
 
@@ -209,7 +201,7 @@ PLANTED_CLASSES = ["left", "right", "top"]
 PLACES = {"left": np.s_[:, :4], "right": np.s_[:, -4:], "top": np.s_[:4, :]}
 
 
-def bright(name: str, seed: int, noise: float = 10.0) -> np.ndarray:
+def bright(name, seed, noise=10.0):
     """(12, 16) uint8: a cell of a class is bright at one side."""
     cell = np.full((12, 16), 60.0)
     cell[PLACES[name]] = 180
@@ -217,17 +209,10 @@ def bright(name: str, seed: int, noise: float = 10.0) -> np.ndarray:
 
 
 @pytest.fixture
-def planted(tmp_path: Path) -> Callable[..., Manifest]:
+def planted(tmp_path):
     """Function that packs `num` cells, classes in turn, in `groups` groups in turn, 60 / 20 / 20 %."""
 
-    def make(
-        num: int = 120,
-        *,
-        groups: int = 4,
-        draw: Callable[[str, int], np.ndarray] = bright,
-        names: list[str] | None = None,
-        folder: str = "set",
-    ) -> Manifest:
+    def make(num=120, *, groups=4, draw=bright, names=None, folder="set"):
         from fastcell.dataset.dataset_info import DatasetInfo
         from fastcell.packing.finish_dataset import finish_dataset
         from fastcell.packing.records import Record

@@ -41,11 +41,9 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -54,7 +52,7 @@ from torch.utils.data import DataLoader
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from serve import Batches, Options, Way, serve
+from serve import Way, serve
 
 CHUNK_BYTES = 64_000_000
 
@@ -64,17 +62,17 @@ class Files(Way):
 
     packages: tuple[str, ...] = ("torch", "numpy", "opencv-python-headless")
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options):
         super().__init__(options)
         self.cells = np.load(options.source / "cells.npy")
         self.bytes = np.memmap(options.source / "cells.bin", np.uint8, "r")
 
-    def file(self, row: int) -> np.ndarray:
+    def file(self, row):
         """(n,) uint8, a view of the mapped file."""
         offset, num_bytes = self.cells[row, :2]
         return self.bytes[offset : offset + num_bytes]
 
-    def own_folder(self, name: str, write: Callable[[Path], None]) -> Path:
+    def own_folder(self, name, write):
         """A folder of files of its own, made by `write` unless one from these cells and this environment is there.
 
         What LitData writes depends on what else is installed: chunks of another environment could not be read.
@@ -90,7 +88,7 @@ class Files(Way):
         return folder
 
 
-def upload(folder: Path, name: str) -> str:
+def upload(folder, name):
     """Copy the files of a folder into the benchmark's bucket; return their address."""
     import boto3
 
@@ -102,7 +100,7 @@ def upload(folder: Path, name: str) -> str:
     return f"s3://{bucket}/{name}"
 
 
-def to_image(stored: bytes | np.ndarray, size: int) -> np.ndarray:
+def to_image(stored, size):
     """A JPEG file decoded as grey, resized, divided by its mean; (1, size, size) float32."""
     image = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_GRAYSCALE)
     image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.float32)
@@ -116,13 +114,13 @@ class Spdl(Files):
     modules = ("spdl.io", "spdl.dataloader")
     task = 32  # cells
 
-    def open(self) -> None:
+    def open(self):
         """What the files are, so that nobody guesses."""
         import spdl.io
 
         self.format = spdl.io.demux_config(format="jpeg_pipe", buffer_size=4096)
 
-    def decode(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decode(self, rows):
         """Some files to (n, 1, size, size) uint8."""
         import spdl.io
 
@@ -134,12 +132,12 @@ class Spdl(Files):
             cv2.resize(spdl.io.to_numpy(frame)[:, :, 0], (size, size), image[0], interpolation=cv2.INTER_LINEAR)
         return images, rows
 
-    def collate(self, items: list[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, np.ndarray]:
+    def collate(self, items):
         """Parts to a batch."""
         images = torch.from_numpy(np.concatenate([images for images, _ in items])).float()
         return images / images.mean((1, 2, 3), keepdim=True), np.concatenate([rows for _, rows in items])
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """Rows in random order through the pipeline."""
         from spdl.dataloader import DataLoader as SpdlLoader
 
@@ -160,11 +158,11 @@ class LitData(Files):
     packages = ("litdata", *Files.packages)
     modules = ("litdata",)
 
-    def prepare(self) -> None:
+    def prepare(self):
         """Write the chunks."""
         self.chunks = self.own_folder("litdata", self._write)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder):
         import litdata
 
         litdata.optimize(
@@ -176,7 +174,7 @@ class LitData(Files):
             verbose=False,
         )
 
-    def open(self) -> None:
+    def open(self):
         """Dataset and loader."""
         import litdata
 
@@ -191,7 +189,7 @@ class LitData(Files):
             pin_memory=self.options.device.type == "cuda",
         )
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """The loader counts its epochs itself."""
         for batch in self.loader:
             yield batch["image"], batch["row"].numpy()
@@ -200,7 +198,7 @@ class LitData(Files):
 class LitDataRemote(LitData):
     """LitData's chunks in a bucket."""
 
-    def prepare(self) -> None:
+    def prepare(self):
         """Write the chunks, and upload them.
 
         LitData's store takes no address without TLS, whatever the storage options are: it builds the options of its
@@ -212,10 +210,10 @@ class LitDataRemote(LitData):
         self.address = upload(self.chunks, "litdata")
         downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
 
-    def open(self) -> None:
+    def open(self):
         """Each epoch opens the data anew."""
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """Dataset with an empty cache."""
         import litdata
 
@@ -237,10 +235,10 @@ class LitDataRemote(LitData):
 class _LitDataItem:
     """What `optimize` stores of a cell; sent to its process, so it opens the files there."""
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source):
         self.source = source
 
-    def __call__(self, row: int) -> dict[str, Any]:
+    def __call__(self, row):
         offset, num_bytes = np.load(self.source / "cells.npy", mmap_mode="r")[row, :2].tolist()
         stored = np.fromfile(self.source / "cells.bin", np.uint8, num_bytes, offset=offset)
         return {"image": stored.tobytes(), "row": row}
@@ -249,10 +247,10 @@ class _LitDataItem:
 class _Decode:
     """Decode an item's bytes; a class, so that it travels to worker processes."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size):
         self.size = size
 
-    def __call__(self, item: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
+    def __call__(self, item, *_, **__):
         return {"image": to_image(item["image"], self.size), "row": item["row"]}
 
 
@@ -262,23 +260,23 @@ class Mosaic(Files):
     packages = ("mosaicml-streaming", *Files.packages)
     modules = ("streaming", "streaming.base.util")
 
-    def prepare(self) -> None:
+    def prepare(self):
         """Write the shards; import, which needs torchvision to be importable."""
         declare_torchvision_operators()
         self.shards = self.own_folder("mosaic", self._write)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder):
         from streaming import MDSWriter
 
         with MDSWriter(out=str(folder), columns={"image": "bytes", "row": "int"}) as out:
             for row in range(len(self.cells)):
                 out.write({"image": self.file(row).tobytes(), "row": row})
 
-    def open(self) -> None:
+    def open(self):
         """Dataset and loader."""
         self.loader = self.make_loader(local=str(self.shards), shuffle=True)
 
-    def make_loader(self, **where: Any) -> Any:
+    def make_loader(self, **where):
         """Return a loader of the data at `where`."""
         from streaming import StreamingDataLoader, StreamingDataset
         from streaming.base.util import clean_stale_shared_memory
@@ -286,7 +284,7 @@ class Mosaic(Files):
         size = self.options.size
 
         class Cells(StreamingDataset):
-            def __getitem__(self, at: Any) -> Any:
+            def __getitem__(self, at):
                 item = super().__getitem__(at)
                 return to_image(item["image"], size), item["row"]
 
@@ -299,7 +297,7 @@ class Mosaic(Files):
             pin_memory=self.options.device.type == "cuda",
         )
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """The loader counts its epochs itself."""
         for images, rows in self.loader:
             yield torch.as_tensor(images), np.asarray(rows)
@@ -308,16 +306,16 @@ class Mosaic(Files):
 class MosaicRemote(Mosaic):
     """MosaicML Streaming's shards in a bucket."""
 
-    def prepare(self) -> None:
+    def prepare(self):
         """Write the shards, and upload them."""
         super().prepare()
         self.address = upload(self.shards, "mosaic")
         os.environ["S3_ENDPOINT_URL"] = os.environ["AWS_ENDPOINT_URL"]
 
-    def open(self) -> None:
+    def open(self):
         """Each epoch opens the data anew."""
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """Loader with an empty cache."""
         with tempfile.TemporaryDirectory() as cache:
             for images, rows in self.make_loader(remote=self.address, local=cache, shuffle=False):
@@ -331,11 +329,11 @@ class Webshart(Files):
     modules = ("webshart",)
     shard_cells = 2_000
 
-    def prepare(self) -> None:
+    def prepare(self):
         """Write the tars and their indices."""
         self.tars = self.own_folder("webshart", self._write)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder):
         folder.mkdir(parents=True)
         for first in range(0, len(self.cells), self.shard_cells):
             path = folder / f"shard-{first // self.shard_cells:06d}.tar"
@@ -350,7 +348,7 @@ class Webshart(Files):
             about = {"path": path.name, "filesize": path.stat().st_size, "files": files}
             path.with_suffix(".json").write_text(json.dumps(about))
 
-    def open(self) -> None:
+    def open(self):
         """Data set and loader."""
         import webshart
 
@@ -359,7 +357,7 @@ class Webshart(Files):
         )
         self.pool = ThreadPoolExecutor(self.options.threads)
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """Batches of files in stored order; the threads decode them."""
         size = self.options.size
         self.loader.reset()
@@ -375,24 +373,24 @@ class Folder(Files):
     packages = ("torchvision", "pillow", *Files.packages)
     modules = ("torchvision.datasets", "torchvision.transforms.v2")
 
-    def prepare(self) -> None:
+    def prepare(self):
         """One file for each cell, a folder for each class."""
         declare_torchvision_operators()
         self.images = self.own_folder("folder", self._write)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder):
         for row, label in enumerate(self.cells[:, 4].tolist()):
             path = folder / str(label) / f"{row:08d}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.file(row).tobytes())
 
-    def open(self) -> None:
+    def open(self):
         """Dataset and loader."""
         from PIL import Image
         from torchvision.datasets import ImageFolder
         from torchvision.transforms import v2
 
-        def load(path: str) -> Image.Image:
+        def load(path):
             with open(path, "rb") as file:
                 return Image.open(file).convert("L")
 
@@ -411,13 +409,13 @@ class Folder(Files):
             pin_memory=self.options.device.type == "cuda",
         )
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """As torch's tutorial has it."""
         for images, rows in self.loader:
             yield images, rows.numpy()
 
 
-def _by_mean(image: torch.Tensor) -> torch.Tensor:
+def _by_mean(image):
     return image / image.mean()
 
 
@@ -427,11 +425,11 @@ class Threads(Files):
     packages = ("simplejpeg", *Files.packages)
     modules = ("simplejpeg",)
 
-    def open(self) -> None:
+    def open(self):
         """The threads."""
         self.pool = ThreadPoolExecutor(self.options.threads)
 
-    def fill(self, out: np.ndarray, rows: np.ndarray) -> None:
+    def fill(self, out, rows):
         """Images of some cells into (n, 1, size, size)."""
         import simplejpeg
 
@@ -441,14 +439,14 @@ class Threads(Files):
             square = cv2.resize(grey, (size, size), interpolation=cv2.INTER_LINEAR)
             np.multiply(square, np.float32(size * size / square.sum(dtype=np.int64)), out=image[0])
 
-    def start(self, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, list[Any]]:
+    def start(self, rows):
         """Ask the threads for a batch."""
         size, threads = self.options.size, self.options.threads
         images = torch.empty((len(rows), 1, size, size), pin_memory=self.options.device.type == "cuda")
         parts = zip(np.array_split(images.numpy(), threads), np.array_split(rows, threads), strict=True)
         return images, rows, [self.pool.submit(self.fill, *part) for part in parts]
 
-    def epoch(self, number: int) -> Batches:
+    def epoch(self, number):
         """Batches in random order, one ahead."""
         order = np.random.default_rng(number).permutation(len(self.cells))
         batches = np.split(order, range(self.options.batch, len(order), self.options.batch))
@@ -460,7 +458,7 @@ class Threads(Files):
             yield images, rows
 
 
-def declare_torchvision_operators() -> None:
+def declare_torchvision_operators():
     """Let torchvision be imported beside a CPU build of torch.
 
     The package index serves a CUDA build of torchvision, whose compiled part cannot be loaded there; then its import
@@ -474,10 +472,10 @@ def declare_torchvision_operators() -> None:
         _KEPT.append(library)
 
 
-_KEPT: list[torch.library.Library] = []  # an operator is gone with its library
+_KEPT = []  # an operator is gone with its library
 
 
-WAYS: dict[str, type[Way]] = {
+WAYS = {
     "spdl": Spdl,
     "litdata": LitData,
     "litdata-remote": LitDataRemote,

@@ -1,21 +1,15 @@
 """Recordings in the keys of cells without groups: a start or end that determines the class, but no number."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from fastcell.audit.key_groups import find_key_parts, key_finding
-from fastcell.dataset.manifest import Manifest
 from fastcell.packing.pack import pack
 
 CLASSES = ["alive", "S_phase"]
 
 
-def labelled(*keys: tuple[str, int, int]) -> tuple[list[str], np.ndarray]:
+def labelled(*keys):
     """Keys and labels of (pattern with {} for the number, label, how many)."""
     names = [pattern.format(number) for pattern, _, num in keys for number in range(num)]
     return names, np.concatenate([np.full(num, label) for _, label, num in keys])
@@ -51,7 +45,7 @@ def labelled(*keys: tuple[str, int, int]) -> tuple[list[str], np.ndarray]:
         ([("{:03d} alive day 1.tif", 0, 9), ("{:03d} S_phase day 2.tif", 1, 9)], ["1", "2"], True),
     ],
 )
-def test_parts(keys: list[tuple[str, int, int]], names: list[str], determines: bool) -> None:
+def test_parts(keys, names, determines):
     found = find_key_parts(*labelled(*keys), CLASSES)
     assert found is not None
     assert (found.names, found.determines) == (names, determines)
@@ -69,11 +63,11 @@ def test_parts(keys: list[tuple[str, int, int]], names: list[str], determines: b
         [("alive/rec1_{}.png", 0, 30), ("alive/rec2_{}.png", -1, 30)],
     ],
 )
-def test_class_names_and_numbers_are_no_recordings(keys: list[tuple[str, int, int]]) -> None:
+def test_class_names_and_numbers_are_no_recordings(keys):
     assert find_key_parts(*labelled(*keys), CLASSES) is None
 
 
-def test_real_montages_of_one_phase_each_are_found(real_data: Path, tmp_path: Path) -> None:
+def test_real_montages_of_one_phase_each_are_found(real_data, tmp_path):
     src = tmp_path / "src"
     for name in ("G1", "Prophase", "S_phase"):
         (src / name).mkdir(parents=True)
@@ -87,5 +81,5 @@ def test_real_montages_of_one_phase_each_are_found(real_data: Path, tmp_path: Pa
     assert "{group}" in finding.advice["warning"]
 
 
-def test_sets_with_groups_are_skipped(make_dataset: Callable[..., Manifest]) -> None:
+def test_sets_with_groups_are_skipped(make_dataset):
     assert key_finding(make_dataset(30)).verdict in ("ok", "skipped")

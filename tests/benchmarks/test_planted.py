@@ -1,7 +1,5 @@
 """The planted fault is in the set, and nothing else."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +13,7 @@ from fastcell.dataset.single_cells import read_cells
 PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "planted.py"
 
 
-def frames(folder: Path, levels: int) -> tuple[Manifest, np.ndarray]:
+def frames(folder, levels):
     """The set with that planted, and the mean grey level of each cell's outermost columns."""
     command = [sys.executable, str(PROGRAM), str(folder), "--cells", "60", "--background", str(levels), "--rare", "5"]
     subprocess.run(command, check=True, capture_output=True)

@@ -1,9 +1,5 @@
 """200 classes, 10,000 groups and very long names, through the commands."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -23,7 +19,7 @@ SMALL = [
 ]
 
 
-def make(out: Path, num: int, classes: list[str], groups: list[str], key: str) -> Path:
+def make(out, num, classes, groups, key):
     rng = np.random.default_rng(0)
     records = [
         Record(
@@ -50,9 +46,7 @@ LARGE = [
 
 
 @pytest.mark.parametrize(("num", "classes", "groups", "key"), LARGE)
-def test_light_commands(
-    num: int, classes: list[str], groups: list[str], key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_light_commands(num, classes, groups, key, tmp_path, capsys):
     data = make(tmp_path / "set", num, classes, groups, key)
     for words in (
         ["info", data],
@@ -63,7 +57,7 @@ def test_light_commands(
         assert_ends_well([str(word) for word in words], capsys)
 
 
-def assert_ends_well(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def assert_ends_well(words, capsys):
     """Run a command: status 0, or 2 with a message of two lines at most."""
     status = main(words)
     err = capsys.readouterr().err
@@ -73,9 +67,7 @@ def assert_ends_well(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("num", "classes", "groups", "key"), [LONG_NAMES])
-def test_every_command(
-    num: int, classes: list[str], groups: list[str], key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command(num, classes, groups, key, tmp_path, capsys):
     data = make(tmp_path / "set", num, classes, groups, key)
     assert main(["fit", str(data), f"--out={tmp_path / 'runs'}", *SMALL]) == 0
     (run,) = (tmp_path / "runs").iterdir()

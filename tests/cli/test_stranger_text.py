@@ -1,7 +1,5 @@
 """No command hands text of a data set, of a file name or of a run to the terminal as it stands."""
 
-from __future__ import annotations
-
 import ast
 import os
 import shutil
@@ -12,11 +10,9 @@ import threading
 import time
 import traceback
 import urllib.request
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -44,7 +40,7 @@ SINKS = {"system/messages.py", "system/progress_line.py", "bench/measure.py", "c
 
 
 @pytest.fixture(scope="module")
-def nasty_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def nasty_set(tmp_path_factory):
     """Data set whose every name is hostile: folder, set, classes, keys, groups, collections, a split."""
     rng = np.random.default_rng(0)
     records = []
@@ -63,12 +59,12 @@ def nasty_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def say(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def say(capfd):
     """Function that runs a command and returns what it wrote, which must be safe for a terminal."""
 
-    def run(*words: Any, status: int | None = 0) -> str:
+    def run(*words, status=0):
         capfd.readouterr()
-        found: int | None = None
+        found = None
         with suppress(SystemExit):
             found = main([str(word) for word in words])
         out, err = capfd.readouterr()
@@ -80,13 +76,13 @@ def say(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return run
 
 
-def check_safe(text: str) -> None:
+def check_safe(text):
     wrong = sorted({letter for letter in text if letter != "\n" and not letter.isprintable()})
     assert wrong == [], text
     assert [line for line in text.split("\n") if line.strip().startswith("FORGED")] == []
 
 
-def test_tables_and_summaries(nasty_set: Path, say: Callable[..., str], tmp_path: Path) -> None:
+def test_tables_and_summaries(nasty_set, say, tmp_path):
     assert "\\x1b]0;mine\\x07" in say("info", nasty_set)
     assert "whole" in say("verify", nasty_set)
     assert "FORGED" in say("split", nasty_set, "--name", "x", "--no-near", "--jobs", "1")
@@ -101,7 +97,7 @@ def test_tables_and_summaries(nasty_set: Path, say: Callable[..., str], tmp_path
         say(command, nasty_set / "none", nasty_set / "none" / "none", status=None)
 
 
-def test_damaged_cells_are_listed(nasty_set: Path, say: Callable[..., str], tmp_path: Path) -> None:
+def test_damaged_cells_are_listed(nasty_set, say, tmp_path):
     manifest = Manifest.open(nasty_set)
     offsets = manifest.column("offset")[:3].tolist()
     broken = shutil.copytree(nasty_set, tmp_path / "broken")
@@ -114,7 +110,7 @@ def test_damaged_cells_are_listed(nasty_set: Path, say: Callable[..., str], tmp_
     assert "\\x1b]0;mine" in text
 
 
-def test_images_and_tars_of_strangers(say: Callable[..., str], tmp_path: Path) -> None:
+def test_images_and_tars_of_strangers(say, tmp_path):
     rng = np.random.default_rng(0)
     for number in range(30):
         path = tmp_path / "images" / f"{PATH}{number % 2}" / f"{PATH}{number}.png"
@@ -141,7 +137,7 @@ def test_images_and_tars_of_strangers(say: Callable[..., str], tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_training_and_what_follows(nasty_set: Path, say: Callable[..., str], tmp_path: Path) -> None:
+def test_training_and_what_follows(nasty_set, say, tmp_path):
     small = ["--data.image_size=16", "--data.threads=1", "--trainer.max_steps=20", "--trainer.max_epochs=-1"]
     say("fit", nasty_set, "--preset=fast", f"--runs={tmp_path / PATH}", *small)
     (run,) = (tmp_path / PATH).iterdir()
@@ -169,7 +165,7 @@ def test_training_and_what_follows(nasty_set: Path, say: Callable[..., str], tmp
         assert {letter for letter in text if not letter.isprintable()} <= {"\n", "\xa0"}
 
 
-def _watch_and_serve(run: Path, say: Callable[..., str], folder: Path) -> None:
+def _watch_and_serve(run, say, folder):
     source = folder / f"{PATH}w"
     source.mkdir()
     cells = np.random.default_rng(0).integers(0, 255, (5, 12, 16)).astype(np.uint8)
@@ -179,9 +175,9 @@ def _watch_and_serve(run: Path, say: Callable[..., str], folder: Path) -> None:
     options = ["--until_idle", "0.3", "--poll", "0.1", "--threads", "1"]
     say("watch", run, source, "--out", folder / f"{PATH}w.csv", *options)
     path = folder / "s"
-    pages: list[str] = []
+    pages = []
 
-    def visit() -> None:
+    def visit():
         limit = time.monotonic() + 100
         try:
             while not path.exists() and time.monotonic() < limit:
@@ -207,7 +203,7 @@ def _watch_and_serve(run: Path, say: Callable[..., str], folder: Path) -> None:
         check_safe(text.replace("\xa0", " "))
 
 
-def test_what_python_shows_of_objects_and_errors(nasty_set: Path) -> None:
+def test_what_python_shows_of_objects_and_errors(nasty_set):
     """The texts of a notebook and of a traceback."""
     answers = ClassifiedCells(CLASSES, np.eye(3, dtype=np.float32), keys=CLASSES, groups=CLASSES, reasons=CLASSES)
     classifier = Classifier(SimpleNamespace(name="torch", precision="fp32"), CLASSES, Preprocessing(16), "mse",
@@ -222,14 +218,14 @@ def test_what_python_shows_of_objects_and_errors(nasty_set: Path) -> None:
         check_safe("".join(traceback.format_exception(kind(NASTY))))
 
 
-def calls(tree: ast.AST) -> Iterator[str]:
+def calls(tree):
     """Dotted names of all functions that a module calls."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func)
 
 
-def test_nothing_else_prints() -> None:
+def test_nothing_else_prints():
     """Everything else calls one of the functions that make text safe."""
     writers = {"print", "sys.stdout.write", "sys.stderr.write", "logging.StreamHandler", "traceback.print_exc"}
     found = {
@@ -240,16 +236,16 @@ def test_nothing_else_prints() -> None:
     assert found - SINKS == set()
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+def modules():
     for path in sorted(PACKAGE.rglob("*.py")):
         yield str(path.relative_to(PACKAGE)), ast.parse(path.read_text(encoding="utf-8"))
 
 
-def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+def functions(tree):
     yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 
-def test_every_figure_goes_through_the_function_that_makes_its_names_safe() -> None:
+def test_every_figure_goes_through_the_function_that_makes_its_names_safe():
     """Titles, legends, ticks and labels: whatever text a figure has when it is saved."""
     savers = {
         (name, function.name): set(calls(function))
@@ -261,7 +257,7 @@ def test_every_figure_goes_through_the_function_that_makes_its_names_safe() -> N
     assert all("show_names_plainly" in found for found in savers.values())
 
 
-def test_every_page_goes_through_the_function_that_makes_text_safe() -> None:
+def test_every_page_goes_through_the_function_that_makes_text_safe():
     """HTML is written by one template, whose every value is made safe, and by `html_text`."""
     environments = [
         (name, {keyword.arg for keyword in node.keywords})
@@ -278,7 +274,7 @@ def test_every_page_goes_through_the_function_that_makes_text_safe() -> None:
                 assert "html_text" in set(calls(function)), name
 
 
-def test_every_error_for_the_user_has_a_safe_text() -> None:
+def test_every_error_for_the_user_has_a_safe_text():
     """Each exception is a `FastcellError`, whose text is made safe, or carries none to the user."""
     inner = {"BadCell", "NeedsWindow", "_Described", "_Terminated", "_LeftOut", "Stopped", "_Stopped"}
     known, others = {"FastcellError"}, set()
@@ -303,6 +299,6 @@ def test_every_error_for_the_user_has_a_safe_text() -> None:
         assert node.name == "FastcellError" or node.name not in known or "__str__" not in texts, node.name
 
 
-def has_a_name(call: ast.Call) -> bool:
+def has_a_name(call):
     """Whether the text of an error has values in it."""
     return any(isinstance(part, ast.FormattedValue) for part in ast.walk(call))

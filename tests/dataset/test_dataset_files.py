@@ -1,7 +1,5 @@
 """Files of a data set by name, in a folder; those at addresses are tested with the data sets there."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 
@@ -13,7 +11,7 @@ from fastcell.errors import ArgumentError
 Make = Callable[..., Manifest]
 
 
-def test_files_of_a_folder(make_dataset: Make) -> None:
+def test_files_of_a_folder(make_dataset):
     made = make_dataset(20)
     assert not made.is_at_address
     assert (made.place, made.whole_place) == (str(made.path), str(made.path.absolute()))
@@ -33,7 +31,7 @@ def test_files_of_a_folder(make_dataset: Make) -> None:
         made.open_shard(name)
 
 
-def test_a_folder_that_cannot_be_written(make_dataset: Make) -> None:
+def test_a_folder_that_cannot_be_written(make_dataset):
     made = make_dataset(5)
     made.check_writable()
     made.written("verdicts.csv")  # nothing to bring anywhere

@@ -1,7 +1,5 @@
 """Views select the right rows, each as often as it should count."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,9 +15,9 @@ from fastcell.dataset.views import ViewConfig, _subsample, select
 from fastcell.errors import ArgumentError, DataError
 
 
-def make_manifest(folder: Path, classes: list[str | None], **columns: list) -> Manifest:
+def make_manifest(folder, classes, **columns):
     num = len(classes)
-    values: dict[str, list] = {
+    values = {
         "cell_id": list(range(num)),
         "key": [f"{i}.png" for i in range(num)],
         "shard": ["shard-000000.tar"] * num,

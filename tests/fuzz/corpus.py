@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -33,13 +32,13 @@ class Corpus(NamedTuple):
     checkpoints: dict[str, bytes]
 
 
-def make_corpus(folder: Path) -> Corpus:
+def make_corpus(folder):
     """Build all of it; `folder` is for files on the way."""
     images = make_images()
     return Corpus(images, make_tars(images), make_datasets(folder, images), make_checkpoints())
 
 
-def make_images() -> dict[str, bytes]:
+def make_images():
     rng = np.random.default_rng(0)
     grey = cv2.GaussianBlur(rng.integers(0, 256, (21, 34)).astype(np.uint8), (0, 0), 2)
     colour = np.dstack([grey, grey[::-1], grey[:, ::-1]])
@@ -72,7 +71,7 @@ def make_images() -> dict[str, bytes]:
     }
 
 
-def make_tars(images: dict[str, bytes]) -> dict[str, bytes]:
+def make_tars(images):
     members = []
     for number, (name, data) in enumerate(images.items()):
         stem = f"cells/{number:03d}-{name.replace('.', '-')}"
@@ -84,7 +83,7 @@ def make_tars(images: dict[str, bytes]) -> dict[str, bytes]:
     return {f"{name}.tar": _tar(members[: 6 if name == "ustar" else None], form) for name, form in formats.items()}
 
 
-def make_datasets(folder: Path, images: dict[str, bytes]) -> dict[str, dict[str, bytes]]:
+def make_datasets(folder, images):
     names = [name for name in images if name not in ("deep.png", "deep.tif", "deep.npy", "tiled.tif")]
     records = [
         Record(f"{number:03d}/{name}", images[name], name[-3:], CLASSES[number % 2], f"donor {number % 3}")
@@ -113,7 +112,7 @@ def make_datasets(folder: Path, images: dict[str, bytes]) -> dict[str, dict[str,
     return found
 
 
-def make_checkpoints() -> dict[str, bytes]:
+def make_checkpoints():
     found = {}
     for name, decay in (("plain", None), ("averaged", 0.9)):
         torch.manual_seed(0)
@@ -133,36 +132,36 @@ def _quarantine():
     return make_table([row, (3, *row[1:])], QUARANTINE_SCHEMA)
 
 
-def _encode(pixels: np.ndarray, extension: str, *options: int) -> bytes:
+def _encode(pixels, extension, *options):
     return cv2.imencode(extension, pixels, list(options))[1].tobytes()
 
 
-def _pillow(pixels: np.ndarray, form: str, mode: str | None = None, **options) -> bytes:
+def _pillow(pixels, form, mode=None, **options):
     file = io.BytesIO()
     image = Image.fromarray(pixels)
     (image.convert(mode) if mode else image).save(file, form, **options)
     return file.getvalue()
 
 
-def _orientation(number: int) -> Image.Exif:
+def _orientation(number):
     exif = Image.Exif()
     exif[0x112] = number
     return exif
 
 
-def _tiff(pixels: np.ndarray, **options) -> bytes:
+def _tiff(pixels, **options):
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, **options)
     return file.getvalue()
 
 
-def _npy(pixels: np.ndarray) -> bytes:
+def _npy(pixels):
     file = io.BytesIO()
     np.save(file, pixels)
     return file.getvalue()
 
 
-def _tar(members: list[tuple[str, bytes]], form: int) -> bytes:
+def _tar(members, form):
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=form) as archive:
         for name, data in members:

@@ -1,17 +1,13 @@
 """Stream and bank in training: with every transform, decoder and fit, real cells, and memory."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from fixtures.recorded_training import Make, Recorder, data, trainer
+from fixtures.recorded_training import Recorder, data, trainer
 
 from fastcell.cli.synth import main as synth
 from fastcell.errors import ArgumentError
@@ -21,7 +17,7 @@ from fastcell.packing.pack import pack
 from fastcell.splits.make_splits import SplitOptions
 
 
-def test_small_real_cells_of_donors_train_in_each_fit(real_data: Path, tmp_path: Path) -> None:
+def test_small_real_cells_of_donors_train_in_each_fit(real_data, tmp_path):
     """T cells of 18 pixels and more, four donors; no donor on two sides."""
     manifest = pack(real_data / "tcell", tmp_path / "tcell", pattern="{group}/{class}/{name}", jobs=1)
     sides, groups = manifest.split(), manifest.groups[:]
@@ -37,7 +33,7 @@ def test_small_real_cells_of_donors_train_in_each_fit(real_data: Path, tmp_path:
 
 @pytest.mark.parametrize("fit", ["stretch", "contain", "scale"])
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_ragged_real_cells_in_each_fit(real_data: Path, tmp_path: Path, fit: str, layout: str) -> None:
+def test_ragged_real_cells_in_each_fit(real_data, tmp_path, fit, layout):
     """ATOM cells, 21 x 102 to 68 x 440 pixels, through both transforms."""
     manifest = pack(
         real_data / "atom-samples",
@@ -61,7 +57,7 @@ def test_ragged_real_cells_in_each_fit(real_data: Path, tmp_path: Path, fit: str
 
 @pytest.mark.parametrize(("store", "layout"), [("stream", "cell"), ("bank", "cell"), ("bank", "block")])
 @pytest.mark.parametrize("transform", ["fused", "dali"])
-def test_every_store_with_every_transform(make_dataset: Make, store: str, layout: str, transform: str) -> None:
+def test_every_store_with_every_transform(make_dataset, store, layout, transform):
     model = Recorder()
     module = data(make_dataset(100, layout=layout), store=store, transform=transform)
     trainer(max_epochs=2).fit(model, datamodule=module)
@@ -80,9 +76,7 @@ def test_every_store_with_every_transform(make_dataset: Make, store: str, layout
     ],
 )
 @pytest.mark.parametrize("store", [{"store": "stream"}, {"store": "bank"}])
-def test_the_decoder_reaches_every_store(
-    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, store: dict[str, Any], arguments: dict[str, str], way: str
-) -> None:
+def test_the_decoder_reaches_every_store(make_dataset, monkeypatch, store, arguments, way):
     seen = []
     monkeypatch.setattr(stream, "choose_decoding", lambda *args: seen.append(choose_decoding(*args)) or seen[-1])
     module = data(make_dataset(900, sides=(0.9, 0.95)), **store, **arguments)
@@ -94,7 +88,7 @@ def test_the_decoder_reaches_every_store(
     assert set(seen) == {way}
 
 
-def test_a_bank_that_is_too_small_streams_and_says_so(make_dataset: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bank_that_is_too_small_streams_and_says_so(make_dataset, caplog):
     manifest, models = make_dataset(900, sides=(0.9, 0.95)), (Recorder(), Recorder())
     options = ({"store": "bank", "bank_gib": 8000 / 2**30}, {"store": "stream"})
     for model, arguments in zip(models, options, strict=True):
@@ -107,7 +101,7 @@ def test_a_bank_that_is_too_small_streams_and_says_so(make_dataset: Make, caplog
     assert "more than the 8 kB of memory allowed for the bank that was asked for" in line
 
 
-def test_auto_streams_where_a_bank_does_not_fit(make_dataset: Make) -> None:
+def test_auto_streams_where_a_bank_does_not_fit(make_dataset):
     module = data(make_dataset(300), bank_gib=1000 / 2**30)
     module.setup("fit")
     assert type(module.train_dataloader()).__name__ == "CellLoader"
@@ -116,12 +110,12 @@ def test_auto_streams_where_a_bank_does_not_fit(make_dataset: Make) -> None:
     assert type(module.train_dataloader()).__name__ == "BankLoader"
 
 
-def test_validation_lies_in_the_bank_beside_training(make_dataset: Make) -> None:
+def test_validation_lies_in_the_bank_beside_training(make_dataset):
     """After the first epoch the tars may go away."""
     manifest, model = make_dataset(100), Recorder()
 
     class Unlink(pl.Callback):
-        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        def on_train_epoch_end(self, trainer, pl_module):
             for shard in manifest.path.glob("*.tar"):
                 shard.unlink()
 
@@ -129,7 +123,7 @@ def test_validation_lies_in_the_bank_beside_training(make_dataset: Make) -> None
     assert model.epoch("valid", 2) == list(range(60, 80))
 
 
-def test_groups_of_batches(make_dataset: Make) -> None:
+def test_groups_of_batches(make_dataset):
     one, four = (data(make_dataset(200, name=str(steps)), steps_per_call=steps) for steps in (1, 4))
     for module in (one, four):
         module.setup("fit")
@@ -139,10 +133,10 @@ def test_groups_of_batches(make_dataset: Make) -> None:
         assert torch.equal(alone.images, grouped.images)
 
 
-def test_16_bits_reach_the_network(make_dataset: Make) -> None:
+def test_16_bits_reach_the_network(make_dataset):
     """The cells hold 8-bit levels in 16 bits, so both depths give the same images."""
     manifest = make_dataset(60, encoding="png16")
-    images: dict[tuple[int, str, str], dict[int, torch.Tensor]] = {}
+    images = {}
     for depth in (8, 16):
         for store in ("stream", "bank"):
             for transform in ("fused", "dali"):
@@ -169,10 +163,10 @@ def test_16_bits_reach_the_network(make_dataset: Make) -> None:
     ({"store": "bank", "bank_gib": 0.0}, "bank_gib must be above 0 for a bank"),
     ({"depth": 12}, "depth must be 8 or 16, got 12"),
 ])  # fmt: skip
-def test_bad_stores_are_named(make_dataset: Make, change: dict[str, Any], message: str) -> None:
+def test_bad_stores_are_named(make_dataset, change, message):
     manifest = make_dataset(300)
 
-    def open_loader() -> None:
+    def open_loader():
         module = data(manifest, **change)
         module.setup("fit")
         module.train_dataloader()
@@ -204,7 +198,7 @@ for epoch in range(20):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"store": "bank"}], ids=["bank"])
-def test_memory_is_flat_over_20_epochs(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_memory_is_flat_over_20_epochs(tmp_path, options):
     """Resident size after the 5th and after the 20th epoch: within 8 MB, a tenth of what one epoch's images take."""
     path = tmp_path / "cells"
     assert synth([str(path), "--cells", "6000", "--seed", "1"]) == 0

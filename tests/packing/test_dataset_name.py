@@ -1,7 +1,5 @@
 """Names of data sets whose user gave none."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +35,11 @@ from fastcell.packing.pack import pack
         ("/data/tmp_donors/images", "tmp_donors"),
     ],
 )
-def test_nearest_part_that_is_not_generic(source: str, name: str) -> None:
+def test_nearest_part_that_is_not_generic(source, name):
     assert name_dataset(source, "/results/new-set") == name
 
 
-def test_a_file_is_named_by_its_stem(tmp_path: Path) -> None:
+def test_a_file_is_named_by_its_stem(tmp_path):
     folder = tmp_path / "donorB"
     folder.mkdir()
     for file, name in (
@@ -54,18 +52,18 @@ def test_a_file_is_named_by_its_stem(tmp_path: Path) -> None:
         assert name_dataset(folder / file) == name
 
 
-def test_the_folder_decides_if_nothing_else_says_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_folder_decides_if_nothing_else_says_more(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "home", lambda: Path("/srv/people/anna"))
     assert name_dataset("/srv/people/anna/images", "/srv/people/anna/out") == "out"
     assert name_dataset("/srv/people/anna/images") == "images"  # nothing better is known
     assert name_dataset("/data/images") == "images"
 
 
-def test_names_that_utf_8_cannot_hold_are_escaped() -> None:
+def test_names_that_utf_8_cannot_hold_are_escaped():
     assert name_dataset("/data/donor\udcff/images") == "donor\\udcff"
 
 
-def test_pack_takes_the_name_of_the_donor(tmp_path: Path) -> None:
+def test_pack_takes_the_name_of_the_donor(tmp_path):
     source = tmp_path / "donor A" / "images"
     for label in "ab":
         (source / label).mkdir(parents=True)

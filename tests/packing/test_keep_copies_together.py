@@ -1,9 +1,5 @@
 """Exact copies of a cell end in one subset, in any turn; splits that a source brings stay, with a note."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 
 from fastcell.dataset.dataset_info import DatasetInfo
@@ -17,18 +13,18 @@ INFO = DatasetInfo("x", ["A"])
 OPTIONS = SplitOptions((0.5, 0.0, 0.5))
 
 
-def write(folder: Path, images: list[np.ndarray]) -> tuple[list, list[str]]:
+def write(folder, images):
     keys = [f"{i:02d}.npy" for i in range(len(images))]
     records = (Record(key, image, "raw", "A") for key, image in zip(keys, images, strict=True))
     return [write_cell_shard(folder / "s.tar", records, None, ["A"])], keys
 
 
-def cells(num: int) -> list[np.ndarray]:
+def cells(num):
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (6, 9), dtype=np.uint8) for _ in range(num)]
 
 
-def test_copies_are_in_one_subset(tmp_path: Path) -> None:
+def test_copies_are_in_one_subset(tmp_path):
     images = cells(12)
     images += [np.rot90(image).copy() for image in images[:6]] + [image[:, ::-1].copy() for image in images[:6]]
     results, keys = write(tmp_path, images)
@@ -51,7 +47,7 @@ def test_copies_are_in_one_subset(tmp_path: Path) -> None:
     assert notes[1].startswith("The split 'paper' of the source has exact copies of 6 cells in more than one subset")
 
 
-def test_sets_without_copies_or_splits_stay_as_they_are(tmp_path: Path) -> None:
+def test_sets_without_copies_or_splits_stay_as_they_are(tmp_path):
     results, keys = write(tmp_path, cells(8))
     labels = np.zeros(8, np.int64)
     splits = make_splits(labels, None, OPTIONS)

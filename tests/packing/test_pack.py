@@ -1,7 +1,5 @@
 """`fastcell pack`: what lands in the shards, what does not, and that nothing half-made is left behind."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal
@@ -30,12 +28,12 @@ from fastcell.splits.make_splits import SplitOptions
 SHAPES = [(21, 102), (68, 440), (40, 40), (1, 7), (18, 17)]
 
 
-def draw(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+def draw(seed, shape):
     noise = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     return cv2.blur(noise, (3, 3)).reshape(shape)
 
 
-def write(path: Path, pixels: np.ndarray) -> Path:
+def write(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, pixels)
@@ -45,7 +43,7 @@ def write(path: Path, pixels: np.ndarray) -> Path:
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> Path:
+def cells(tmp_path):
     """60 cells of three classes and four kinds of file, ragged."""
     root = tmp_path / "cells"
     for i in range(60):
@@ -54,11 +52,11 @@ def cells(tmp_path: Path) -> Path:
     return root
 
 
-def snapshot(folder: Path) -> dict[str, bytes]:
+def snapshot(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def stored(data: bytes) -> bytes:
+def stored(data):
     """What a shard holds of an image file: its bytes, or the pixels of a TIFF."""
     if data[:2] not in (b"II", b"MM"):
         return data
@@ -67,7 +65,7 @@ def stored(data: bytes) -> bytes:
     return file.getvalue()
 
 
-def test_stored_bytes_and_rows_are_those_of_the_files(cells: Path, tmp_path: Path) -> None:
+def test_stored_bytes_and_rows_are_those_of_the_files(cells, tmp_path):
     manifest = pack(cells, tmp_path / "out", shard_cells=16, um_per_px=0.5, collection="day 1", name="mine")
     assert len(manifest) == 60
     assert manifest.info.classes == ["c8", "c9", "c10"]
@@ -93,7 +91,7 @@ def test_stored_bytes_and_rows_are_those_of_the_files(cells: Path, tmp_path: Pat
         assert row["mean_intensity"] == pytest.approx(pixels.mean(), rel=1e-5)
 
 
-def test_webdataset_reads_the_shards(cells: Path, tmp_path: Path) -> None:
+def test_webdataset_reads_the_shards(cells, tmp_path):
     manifest = pack(cells, tmp_path / "out", shard_cells=25)
     urls = [str(manifest.shard_path(i)) for i in range(len(manifest.info.shards))]
     samples = list(webdataset.WebDataset(urls, shardshuffle=False))
@@ -103,7 +101,7 @@ def test_webdataset_reads_the_shards(cells: Path, tmp_path: Path) -> None:
         assert int(sample["cls"]) == manifest.info.classes.index(row["class"])
 
 
-def test_split_is_stratified_and_kept_beside_the_manifest(cells: Path, tmp_path: Path) -> None:
+def test_split_is_stratified_and_kept_beside_the_manifest(cells, tmp_path):
     manifest = pack(cells, tmp_path / "out", split=SplitOptions((0.6, 0.2, 0.2), seed=4, folds=3))
     sides = manifest.split()
     assert [[int(((manifest.labels == k) & (sides == side)).sum()) for side in SUBSETS] for k in range(3)] == [
@@ -117,24 +115,24 @@ def test_split_is_stratified_and_kept_beside_the_manifest(cells: Path, tmp_path:
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_same_bytes_whatever_the_number_of_jobs(cells: Path, tmp_path: Path, layout: str) -> None:
+def test_same_bytes_whatever_the_number_of_jobs(cells, tmp_path, layout):
     args = {"layout": layout, "shard_cells": 10, "block_cells": 8 if layout == "block" else None}
-    one = pack(cells, tmp_path / "one", jobs=1, **args)  # type: ignore[arg-type]
-    two = pack(cells, tmp_path / "two", jobs=2, **args)  # type: ignore[arg-type]
+    one = pack(cells, tmp_path / "one", jobs=1, **args)
+    two = pack(cells, tmp_path / "two", jobs=2, **args)
     assert len(one.info.shards) > 4
     assert snapshot(one.path) == snapshot(two.path)
-    other = pack(cells, tmp_path / "other", jobs=1, seed=1, **args)  # type: ignore[arg-type]
+    other = pack(cells, tmp_path / "other", jobs=1, seed=1, **args)
     assert sorted(one.column("key").tolist()) == sorted(other.column("key").tolist())
     assert one.column("key").tolist() != other.column("key").tolist()
 
 
-def test_joblib_context_of_the_caller_is_obeyed(cells: Path, tmp_path: Path) -> None:
+def test_joblib_context_of_the_caller_is_obeyed(cells, tmp_path):
     with joblib.parallel_config(backend="threading", n_jobs=2):
         threads = pack(cells, tmp_path / "threads", shard_cells=10)
     assert snapshot(threads.path) == snapshot(pack(cells, tmp_path / "one", shard_cells=10, jobs=1).path)
 
 
-def test_blocks_hold_cells_of_one_side_in_every_split(cells: Path, tmp_path: Path) -> None:
+def test_blocks_hold_cells_of_one_side_in_every_split(cells, tmp_path):
     manifest = pack(cells, tmp_path / "out", layout="block", block_cells=6, split=SplitOptions(folds=2))
     blocks = manifest.column("block")
     assert len(manifest) == 60
@@ -149,9 +147,7 @@ def test_blocks_hold_cells_of_one_side_in_every_split(cells: Path, tmp_path: Pat
             assert (pixels == draw(number, SHAPES[number % 5])).all()
 
 
-def test_bad_cells_go_to_quarantine_with_class_and_reason(
-    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_cells_go_to_quarantine_with_class_and_reason(cells, tmp_path, capsys):
     (cells / "c8" / "zero.jpg").write_bytes(b"")
     (cells / "c9" / "text.png").write_text("no image")
     whole = (cells / "c9" / "001.jpg").read_bytes()
@@ -176,7 +172,7 @@ def test_bad_cells_go_to_quarantine_with_class_and_reason(
     assert "1 of c9: truncated, e.g. c9/cut.jpg" in out
 
 
-def test_colour_is_kept_as_stored_and_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_colour_is_kept_as_stored_and_said_once(tmp_path, capsys):
     for i in range(6):
         write(tmp_path / "src" / f"c{i % 2}" / f"{i}.png", draw(i, (20, 30, 3) if i < 3 else (20, 30)))
     assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
@@ -189,7 +185,7 @@ def test_colour_is_kept_as_stored_and_said_once(tmp_path: Path, capsys: pytest.C
     assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
-def test_released_lists_bring_their_split(tmp_path: Path) -> None:
+def test_released_lists_bring_their_split(tmp_path):
     src = tmp_path / "release"
     for i in range(20):
         write(src / "img" / f"{i}.jpg", draw(i, (128, 128)))
@@ -219,15 +215,13 @@ def test_released_lists_bring_their_split(tmp_path: Path) -> None:
         ({"split": SplitOptions(folds=61)}, "--folds must be 2 to 60"),
     ],
 )
-def test_arguments_out_of_rule_are_refused(
-    cells: Path, tmp_path: Path, options: dict[str, object], message: str
-) -> None:
+def test_arguments_out_of_rule_are_refused(cells, tmp_path, options, message):
     with pytest.raises(ArgumentError, match=message):
-        pack(cells, tmp_path / "to" / "out", **options)  # type: ignore[arg-type]
+        pack(cells, tmp_path / "to" / "out", **options)
     assert not (tmp_path / "to").exists() or list((tmp_path / "to").iterdir()) == []
 
 
-def test_no_usable_cell_and_empty_folder_make_nothing(tmp_path: Path) -> None:
+def test_no_usable_cell_and_empty_folder_make_nothing(tmp_path):
     src = tmp_path / "src"
     (src / "a").mkdir(parents=True)
     with pytest.raises(DataError, match="must hold images"):
@@ -238,7 +232,7 @@ def test_no_usable_cell_and_empty_folder_make_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["src"]
 
 
-def test_out_that_is_there_is_never_touched(cells: Path, tmp_path: Path) -> None:
+def test_out_that_is_there_is_never_touched(cells, tmp_path):
     out = tmp_path / "out"
     pack(cells, out)
     before = snapshot(out)
@@ -249,8 +243,8 @@ def test_out_that_is_there_is_never_touched(cells: Path, tmp_path: Path) -> None
         pack(cells, cells / "c8" / "000.png" / "out")
 
 
-def test_no_write_permission_is_said(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+def test_no_write_permission_is_said(cells, tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "mkdir", refuse)  # root, as in a container, may write everywhere
@@ -258,10 +252,8 @@ def test_no_write_permission_is_said(cells: Path, tmp_path: Path, monkeypatch: p
         pack(cells, tmp_path / "out")
 
 
-def test_interrupt_keeps_what_is_finished_hidden(
-    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(*args: object) -> None:
+def test_interrupt_keeps_what_is_finished_hidden(cells, tmp_path, monkeypatch, capsys):
+    def interrupt(*args):
         raise KeyboardInterrupt
 
     words = ["pack", str(cells), str(tmp_path / "to" / "out"), "--shard-cells", "30"]
@@ -277,7 +269,7 @@ def test_interrupt_keeps_what_is_finished_hidden(
     assert snapshot(tmp_path / "to" / "out") == snapshot(pack(cells, tmp_path / "new", shard_cells=30).path)
 
 
-def test_killed_worker_is_explained(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_worker_is_explained(cells, tmp_path, monkeypatch):
     source = open_source(cells)
     killing = SimpleNamespace(
         name="cells",
@@ -292,8 +284,8 @@ def test_killed_worker_is_explained(cells: Path, tmp_path: Path, monkeypatch: py
     assert list((tmp_path / "to").iterdir()) == []
 
 
-def run(*words: str, limit_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
-    def limit() -> None:
+def run(*words, limit_bytes=None):
+    def limit():
         import resource
 
         if limit_bytes is not None:
@@ -309,14 +301,14 @@ def run(*words: str, limit_bytes: int | None = None) -> subprocess.CompletedProc
     )
 
 
-def test_full_disk_leaves_nothing(cells: Path, tmp_path: Path) -> None:
+def test_full_disk_leaves_nothing(cells, tmp_path):
     result = run(str(cells), str(tmp_path / "to" / "out"), limit_bytes=20_000)
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith(f"fastcell: error: {tmp_path}/to/out cannot be written: ")
     assert list((tmp_path / "to").iterdir()) == []
 
 
-def test_donors_are_never_on_two_sides(real_data: Path, tmp_path: Path) -> None:
+def test_donors_are_never_on_two_sides(real_data, tmp_path):
     result = run(
         str(real_data / "tcell"), str(tmp_path / "out"), "--pattern", "{group}/{class}/{name}", "--folds", "groups"
     )
@@ -338,7 +330,7 @@ def test_donors_are_never_on_two_sides(real_data: Path, tmp_path: Path) -> None:
     assert "61.1 %" in result.stdout
 
 
-def test_real_cells_pack(real_data: Path, tmp_path: Path) -> None:
+def test_real_cells_pack(real_data, tmp_path):
     jurkat = pack(real_data / "jurkat", tmp_path / "jurkat", split=SplitOptions(folds=5))
     assert len(jurkat) == 2393
     assert jurkat.info.num_quarantined == 0
@@ -351,7 +343,7 @@ def test_real_cells_pack(real_data: Path, tmp_path: Path) -> None:
     assert set(zip(atom.column("height").tolist(), atom.column("width").tolist(), strict=True)) == {(128, 128)}
 
 
-def test_memory_by_need(cells: Path, tmp_path: Path) -> None:
+def test_memory_by_need(cells, tmp_path):
     """A kilobyte of image asks for a kilobyte: under 3 GiB of addresses, and 300 MiB more than the libraries take."""
     code = (
         "import resource, sys; from fastcell.packing.pack import pack; from fastcell.dataset.decode import decode;"

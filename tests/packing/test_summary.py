@@ -1,9 +1,5 @@
 """The closing table of a command that made a data set."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,7 +12,7 @@ from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
 from fastcell.packing.summary import describe_dataset
 
 
-def make(path: Path, classes: list[str | None], sides: list[str], bad: list[tuple[str | None, str, str]]) -> Manifest:
+def make(path, classes, sides, bad):
     rows = [
         {"cell_id": i, "key": f"{i}.png", "shard": "shard-000000.tar", "class": name, "channels": 1 + 2 * (i == 0)}
         for i, name in enumerate(classes)
@@ -38,7 +34,7 @@ def make(path: Path, classes: list[str | None], sides: list[str], bad: list[tupl
     return Manifest(path, info, pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def test_table_counts_classes_sides_and_quarantine(tmp_path: Path) -> None:
+def test_table_counts_classes_sides_and_quarantine(tmp_path):
     bad = [("a", "truncated", "a/1.jpg"), ("a", "truncated", "a/2.jpg"), ("b", "empty file", "b/1.jpg")]
     manifest = make(tmp_path, ["a"] * 6 + ["b"] * 2, ["train"] * 5 + ["test", "train", "valid"], bad)
     lines = describe_dataset(manifest, (0.65, 0.15, 0.2)).splitlines()
@@ -67,11 +63,11 @@ def test_table_counts_classes_sides_and_quarantine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("classes", "note"), [(["a", "a"], "All labelled cells are of one class"), ([None, None], "No cell has a class")]
 )
-def test_sets_that_cannot_be_trained_on_are_told(tmp_path: Path, classes: list[str | None], note: str) -> None:
+def test_sets_that_cannot_be_trained_on_are_told(tmp_path, classes, note):
     assert f"note: {note}" in describe_dataset(make(tmp_path, classes, ["", ""], []))
 
 
-def test_unlabelled_cells_among_labelled_ones_are_counted(tmp_path: Path) -> None:
+def test_unlabelled_cells_among_labelled_ones_are_counted(tmp_path):
     manifest = make(
         tmp_path, ["a", "b", None, None], ["train", "train", "train", "test"], [(None, "truncated", "x.png")]
     )

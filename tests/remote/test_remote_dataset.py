@@ -1,14 +1,10 @@
-from __future__ import annotations
-
 import json
 import os
 import pickle
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.stores import S3Store, WebStore
 
 from fastcell.dataset.dataset_info import read_info
 from fastcell.dataset.integrity import REASONS, check_stored_bytes
@@ -18,20 +14,18 @@ from fastcell.errors import ArgumentError, DataError
 from fastcell.remote.object_cache import ObjectCache
 
 
-def same_rows(first: Manifest, second: Manifest) -> bool:
+def same_rows(first, second):
     return all(
         np.array_equal(first.column(name), second.column(name)) for name in ("key", "byte_hash", "offset", "class")
     )
 
 
-def rows_of(manifest: Manifest, shard: int) -> list[int]:
+def rows_of(manifest, shard):
     return np.flatnonzero(manifest.shard_index == shard).tolist()
 
 
 @pytest.mark.parametrize("lists", [True, False])
-def test_tables_are_those_on_disk(
-    served: str, web_store: WebStore, shards_on_disk: Path, cache: ObjectCache, lists: bool
-) -> None:
+def test_tables_are_those_on_disk(served, web_store, shards_on_disk, cache, lists):
     web_store.lists = lists
     remote, disk = Manifest.open(served, cache), Manifest.open(shards_on_disk)
     assert same_rows(remote, disk)
@@ -42,14 +36,14 @@ def test_tables_are_those_on_disk(
     assert served in repr(remote)
 
 
-def test_unchanged_tables_are_copied_once(served: str, web_store: WebStore, cache: ObjectCache) -> None:
+def test_unchanged_tables_are_copied_once(served, web_store, cache):
     Manifest.open(served, cache)
     web_store.faults.requests.clear()
     Manifest.open(served, cache)
     assert not [path for method, path, wanted in web_store.faults.requests if wanted]
 
 
-def test_tables_follow_the_address(served: str, web_store: WebStore, cache: ObjectCache) -> None:
+def test_tables_follow_the_address(served, web_store, cache):
     folder = web_store.folder / "cells"
     Manifest.open(served, cache)
     info = json.loads((folder / "dataset.json").read_text())
@@ -62,24 +56,24 @@ def test_tables_follow_the_address(served: str, web_store: WebStore, cache: Obje
     assert Manifest.open(served, cache).verdicts().all()
 
 
-def test_a_damaged_copy_of_a_table_is_replaced(served: str, cache: ObjectCache) -> None:
+def test_a_damaged_copy_of_a_table_is_replaced(served, cache):
     opened = Manifest.open(served, cache)
     (opened.path / "manifest.parquet").unlink()
     assert same_rows(Manifest.open(served, cache), opened)
 
 
-def test_no_data_set_at_the_address(web_store: WebStore, cache: ObjectCache) -> None:
+def test_no_data_set_at_the_address(web_store, cache):
     with pytest.raises(DataError, match=f"{web_store.url}/nothing is not a packed data set"):
         Manifest.open(f"{web_store.url}/nothing", cache)
 
 
-def test_all_cells_are_those_packed(opened: Manifest, web_store: WebStore) -> None:
+def test_all_cells_are_those_packed(opened, web_store):
     assert not check_stored_bytes(opened, jobs=2).any()
     assert not check_stored_bytes(opened, jobs=2).any()
     assert [web_store.faults.bytes_of(shard["name"]) for shard in opened.info.shards] == [1] * 6
 
 
-def test_single_cells_come_by_range(opened: Manifest, shards_on_disk: Path, web_store: WebStore) -> None:
+def test_single_cells_come_by_range(opened, shards_on_disk, web_store):
     rows = [41, 3, 4, 17]
     disk = Manifest.open(shards_on_disk)
     web_store.faults.requests.clear()
@@ -93,7 +87,7 @@ def test_single_cells_come_by_range(opened: Manifest, shards_on_disk: Path, web_
     assert sum(int(last) - int(first) + 1 for first, last in lengths) == 2 * sizes[rows].sum()
 
 
-def test_a_shard_that_was_never_there(served: str, web_store: WebStore, cache: ObjectCache) -> None:
+def test_a_shard_that_was_never_there(served, web_store, cache):
     (web_store.folder / "cells" / "shard-000002.tar").unlink()
     opened = Manifest.open(served, cache)
     codes = check_stored_bytes(opened)
@@ -103,7 +97,7 @@ def test_a_shard_that_was_never_there(served: str, web_store: WebStore, cache: O
         next(read_cells(opened, rows_of(opened, 2)))
 
 
-def test_a_shard_that_vanishes_or_changes(opened: Manifest, web_store: WebStore) -> None:
+def test_a_shard_that_vanishes_or_changes(opened, web_store):
     assert opened.remote is not None
     name = opened.info.shards[1]["name"]
     opened.remote._known(name, 0)  # as a pass does before it downloads the shard
@@ -119,7 +113,7 @@ def test_a_shard_that_vanishes_or_changes(opened: Manifest, web_store: WebStore)
     assert not check_stored_bytes(opened).any()
 
 
-def test_wrong_bytes_at_the_address_are_findings(served: str, web_store: WebStore, cache: ObjectCache) -> None:
+def test_wrong_bytes_at_the_address_are_findings(served, web_store, cache):
     path = web_store.folder / "cells" / "shard-000004.tar"
     opened = Manifest.open(served, cache)
     row = rows_of(opened, 4)[3]
@@ -131,7 +125,7 @@ def test_wrong_bytes_at_the_address_are_findings(served: str, web_store: WebStor
     assert web_store.faults.bytes_of(path.name) == 2  # the fault might have been the cache's
 
 
-def test_wrong_bytes_in_the_cache_are_downloaded_again(opened: Manifest, web_store: WebStore) -> None:
+def test_wrong_bytes_in_the_cache_are_downloaded_again(opened, web_store):
     path = opened.shard_path(4)
     data = bytearray(path.read_bytes())
     data[opened.column("offset")[rows_of(opened, 4)[3]] + 5] ^= 1
@@ -140,17 +134,17 @@ def test_wrong_bytes_in_the_cache_are_downloaded_again(opened: Manifest, web_sto
     assert web_store.faults.bytes_of(path.name) == 2
 
 
-def test_a_pickled_manifest_reads_on(opened: Manifest) -> None:
+def test_a_pickled_manifest_reads_on(opened):
     again = pickle.loads(pickle.dumps(opened))
     assert not check_stored_bytes(again).any()
 
 
-def test_nothing_is_written_to_a_web_server(opened: Manifest) -> None:
+def test_nothing_is_written_to_a_web_server(opened):
     with pytest.raises(ArgumentError, match="DATA must be in a place that can be written, got 'http://"):
         opened.check_writable()
 
 
-def test_tables_are_written_to_other_stores(shards_on_disk: Path, cache: ObjectCache) -> None:
+def test_tables_are_written_to_other_stores(shards_on_disk, cache):
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -166,7 +160,7 @@ def test_tables_are_written_to_other_stores(shards_on_disk: Path, cache: ObjectC
     memory.rm("/written", recursive=True)
 
 
-def test_tables_are_removed_from_other_stores(shards_on_disk: Path, cache: ObjectCache) -> None:
+def test_tables_are_removed_from_other_stores(shards_on_disk, cache):
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -185,7 +179,7 @@ def test_tables_are_removed_from_other_stores(shards_on_disk: Path, cache: Objec
     memory.rm("/removed", recursive=True)
 
 
-def test_a_table_that_another_machine_has_written_is_not_replaced(shards_on_disk: Path, tmp_path: Path) -> None:
+def test_a_table_that_another_machine_has_written_is_not_replaced(shards_on_disk, tmp_path):
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -201,7 +195,7 @@ def test_a_table_that_another_machine_has_written_is_not_replaced(shards_on_disk
     memory.rm("/written", recursive=True)
 
 
-def test_open_shard_is_a_file_of_this_machine(opened: Manifest, shards_on_disk: Path) -> None:
+def test_open_shard_is_a_file_of_this_machine(opened, shards_on_disk):
     name = opened.info.shards[0]["name"]
     handle = opened.open_shard(name)
     assert os.pread(handle, 1 << 24, 0) == (shards_on_disk / name).read_bytes()
@@ -209,7 +203,7 @@ def test_open_shard_is_a_file_of_this_machine(opened: Manifest, shards_on_disk: 
 
 
 @pytest.mark.slow
-def test_s3_with_faults_holds_what_is_on_disk(s3_store: S3Store, shards_on_disk: Path, cache: ObjectCache) -> None:
+def test_s3_with_faults_holds_what_is_on_disk(s3_store, shards_on_disk, cache):
     address = s3_store.put(shards_on_disk, "some/cells")
     s3_store.faults.every = 7
     opened = Manifest.open(address, cache)

@@ -1,7 +1,5 @@
 """The page in Chromium: gallery, order and filters, gate, marks, undo, several tabs, keys, names of strangers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any
@@ -29,22 +27,22 @@ HOSTILE = [
 ]
 
 
-def tile(page: Any, place: int) -> Any:
+def tile(page, place):
     return page.locator(f"#cell-{place}")
 
 
-def classes_shown(page: Any, num: int) -> list[str]:
+def classes_shown(page, num):
     """Classes of the first cells, as the gallery shows them."""
     until(page, f"document.querySelector('#cell-{num - 1} .said').textContent !== ''")
     return [tile(page, place).locator(".said").inner_text() for place in range(num)]
 
 
-def labels(data: Manifest) -> list[str | None]:
+def labels(data):
     """Classes as they hold on disk now."""
-    return Manifest.open(data.path).column("class").tolist()  # type: ignore[no-any-return]
+    return Manifest.open(data.path).column("class").tolist()
 
 
-def test_gallery_filter_order_and_address(planted: Callable[..., Manifest], serve_set: Serve, open_tab: Open) -> None:
+def test_gallery_filter_order_and_address(planted, serve_set, open_tab):
     data = planted(900)
     page = open_tab(serve_set(data).url)
     assert page.inner_text("#count") == "900 cells"
@@ -80,7 +78,7 @@ def test_gallery_filter_order_and_address(planted: Callable[..., Manifest], serv
     wait_text(page, "#count", "900 cells")
 
 
-def test_marks_undo_and_tabs(planted: Callable[..., Manifest], serve_set: Serve, open_tab: Open) -> None:
+def test_marks_undo_and_tabs(planted, serve_set, open_tab):
     data = planted(60)
     served = serve_set(data)
     page = open_tab(served.url)
@@ -120,9 +118,7 @@ def test_marks_undo_and_tabs(planted: Callable[..., Manifest], serve_set: Serve,
     assert "class right (taken back)" in page.inner_text("#large-body")
 
 
-def test_selection_lasso_and_classes_by_name(
-    planted: Callable[..., Manifest], serve_set: Serve, open_tab: Open
-) -> None:
+def test_selection_lasso_and_classes_by_name(planted, serve_set, open_tab):
     data = planted(60)
     page = open_tab(serve_set(data).url)
     classes_shown(page, 6)
@@ -158,7 +154,7 @@ def test_selection_lasso_and_classes_by_name(
     wait_text(page, "#count", "30 of 60 cells")  # the gate stands in the address
 
 
-def test_names_of_strangers_are_text(tmp_path: Any, serve_set: Serve, open_tab: Open) -> None:
+def test_names_of_strangers_are_text(tmp_path, serve_set, open_tab):
     rng = np.random.default_rng(0)
     records = [
         Record(
@@ -192,7 +188,7 @@ def test_names_of_strangers_are_text(tmp_path: Any, serve_set: Serve, open_tab: 
     assert page.inner_text("#name").startswith(HOSTILE[0])
 
 
-def test_whole_loop_by_keys(make_dataset: Callable[..., Manifest], serve_set: Serve, open_tab: Open) -> None:
+def test_whole_loop_by_keys(make_dataset, serve_set, open_tab):
     data = make_dataset(30, labelled=False)
     page = open_tab(serve_set(data).url)
     until(page, "document.activeElement.id === 'scroller'")
@@ -282,7 +278,7 @@ LUMINANCE = """
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_stands_out(theme: str, planted: Callable[..., Manifest], serve_set: Serve, open_tab: Open) -> None:
+def test_text_stands_out(theme, planted, serve_set, open_tab):
     page = open_tab(serve_set(planted(60)).url, color_scheme=theme)
     classes_shown(page, 3)
     page.keyboard.press("x")
@@ -299,7 +295,7 @@ def test_text_stands_out(theme: str, planted: Callable[..., Manifest], serve_set
     assert [one for one in found if one[1] < 4.5] == []  # WCAG 2.2, level AA, 1.4.3
 
 
-def test_no_part_is_wider_than_a_phone(planted: Callable[..., Manifest], serve_set: Serve, open_tab: Open) -> None:
+def test_no_part_is_wider_than_a_phone(planted, serve_set, open_tab):
     page = open_tab(serve_set(planted(60)).url, viewport={"width": 390, "height": 800})
     classes_shown(page, 3)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

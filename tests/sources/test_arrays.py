@@ -1,10 +1,6 @@
 """Arrays of NumPy, HDF5 and MATLAB: pixels, labels and features, against the libraries that wrote them."""
 
-from __future__ import annotations
-
 import pickle
-from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -28,20 +24,20 @@ NUMBERED = [None if label < 0 else str(label) for label in LABELS.tolist()]
 NAMED = [None if label < 0 else ["x", "yy", "z"][label] for label in LABELS.tolist()]
 
 
-def npy(path: Path) -> None:
+def npy(path):
     np.save(path, PIXELS)
     np.save(path.with_name(f"{path.stem}_labels.npy"), LABELS)
 
 
-def npz(path: Path) -> None:
+def npz(path):
     np.savez(path, images=PIXELS, labels=LABELS, classes=np.array(["x", "yy", "z"]), area=AREA)
 
 
-def squeezed(path: Path) -> None:
+def squeezed(path):
     np.savez_compressed(path, y=LABELS[:, None], area=AREA, x=DEEP[:, None])
 
 
-def chunked(path: Path) -> None:
+def chunked(path):
     with h5py.File(path, "w") as file:
         file.create_dataset("images", data=DEEP, chunks=(8, 7, 11), compression="gzip")
         file["labels"] = [name or "" for name in NAMED]
@@ -49,29 +45,29 @@ def chunked(path: Path) -> None:
         file["other"] = np.zeros((3, 3, 3, 3))
 
 
-def bare(path: Path) -> None:
+def bare(path):
     with h5py.File(path, "w") as file:
         file["X"], file["y"] = PIXELS, LABELS.astype(np.float32)
 
 
-def mat(path: Path) -> None:
+def mat(path):
     names = np.array(["x  ", "yy ", "z  "])
     stack = {"stack": PIXELS.transpose(1, 2, 0), "labels": LABELS, "area": AREA, "names": names}
     scipy_io.savemat(path, {"s": {"a": 1}, "c": np.array([[1, "a"]], object), **stack}, do_compression=True)
 
 
-def mat_plain(path: Path) -> None:
+def mat_plain(path):
     stack = {"whatever": DEEP.transpose(1, 2, 0), "labels": LABELS.astype(float)[:, None]}
     scipy_io.savemat(path, stack, do_compression=False)
 
 
-def mat_73(path: Path) -> None:
+def mat_73(path):
     with h5py.File(path, "w", userblock_size=512) as file:
         file.create_dataset("images", data=DEEP.transpose(0, 2, 1), chunks=(10, 11, 7), compression="gzip")
         file["labels"], file["area"] = LABELS[None].astype(float), AREA[None]
 
 
-KINDS: dict[str, tuple[Callable[[Path], None], np.ndarray, list[str | None], bool]] = {
+KINDS = {
     "a.npy": (npy, PIXELS, NUMBERED, False),
     "a.npz": (npz, PIXELS, NAMED, True),
     "b.npz": (squeezed, DEEP, NUMBERED, True),
@@ -84,7 +80,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], np.ndarray, list[str | None], boo
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind(tmp_path: Path, name: str) -> None:
+def test_every_kind(tmp_path, name):
     write, pixels, labels, has_area = KINDS[name]
     write(tmp_path / name)
     source = pickle.loads(pickle.dumps(open_source(tmp_path / name)))
@@ -105,7 +101,7 @@ def test_every_kind(tmp_path: Path, name: str) -> None:
         assert (values["area"] == AREA).all()
 
 
-def test_colour_becomes_grey_as_everywhere(tmp_path: Path) -> None:
+def test_colour_becomes_grey_as_everywhere(tmp_path):
     colour = RNG.integers(0, 256, (6, 8, 9, 3)).astype(np.uint8)
     np.savez(tmp_path / "a.npz", images=colour)
     source = Arrays(tmp_path / "a.npz")
@@ -113,7 +109,7 @@ def test_colour_becomes_grey_as_everywhere(tmp_path: Path) -> None:
         assert (source.load(item) == cv2.cvtColor(wanted, cv2.COLOR_RGB2GRAY)).all()
 
 
-def test_groups_of_the_file_are_kept_whole(tmp_path: Path) -> None:
+def test_groups_of_the_file_are_kept_whole(tmp_path):
     groups = np.array(["d1", "d2", "d3", "d4", "d5"] * 10)
     np.savez(tmp_path / "a.npz", images=PIXELS, labels=np.arange(NUM) % 2, groups=groups)
     manifest = pack(tmp_path / "a.npz", tmp_path / "out")
@@ -122,7 +118,7 @@ def test_groups_of_the_file_are_kept_whole(tmp_path: Path) -> None:
     assert all(len(set(sides[manifest.groups[:] == group].tolist())) == 1 for group in set(groups.tolist()))
 
 
-def test_folder_of_files_with_classes(tmp_path: Path) -> None:
+def test_folder_of_files_with_classes(tmp_path):
     for name, pixels in {"A": PIXELS[:20], "B": PIXELS[20:]}.items():
         (tmp_path / "src" / name).mkdir(parents=True)
         np.save(tmp_path / "src" / name / "s.npy", pixels)
@@ -134,7 +130,7 @@ def test_folder_of_files_with_classes(tmp_path: Path) -> None:
         assert (cell == PIXELS[number + (20 if row["class"] == "B" else 0)]).all()
 
 
-def test_files_that_cannot_be_used_do_not_end_the_others(tmp_path: Path) -> None:
+def test_files_that_cannot_be_used_do_not_end_the_others(tmp_path):
     root = tmp_path / "src"
     root.mkdir()
     np.savez(root / "good.npz", images=PIXELS, labels=LABELS)
@@ -156,7 +152,7 @@ def test_files_that_cannot_be_used_do_not_end_the_others(tmp_path: Path) -> None
         pack(root, tmp_path / "strict", strict=True)
 
 
-def test_an_acquisition_that_was_cut_off(tmp_path: Path) -> None:
+def test_an_acquisition_that_was_cut_off(tmp_path):
     with h5py.File(tmp_path / "run.h5", "w") as file:
         images = file.create_dataset("images", (5, 7, 11), "u1", chunks=(4, 7, 11), maxshape=(None, 7, 11))
         images[:4] = PIXELS[:4]
@@ -176,7 +172,7 @@ def test_an_acquisition_that_was_cut_off(tmp_path: Path) -> None:
     assert np.array_equal(np.stack([source.load(item) for item in listing.items]), stored)
 
 
-def test_arrays_that_may_be_the_classes_under_another_name_are_noted(tmp_path: Path) -> None:
+def test_arrays_that_may_be_the_classes_under_another_name_are_noted(tmp_path):
     np.savez(tmp_path / "a.npz", images=PIXELS, cell_type=np.arange(NUM) % 3, area=AREA, note=np.array(["a"] * NUM))
     listing = Arrays(tmp_path / "a.npz").scan()
     assert listing.features is not None
@@ -195,7 +191,7 @@ def test_arrays_that_may_be_the_classes_under_another_name_are_noted(tmp_path: P
     assert Arrays(tmp_path / "b.npz").scan().notes == []
 
 
-def test_links_inside_hdf5(tmp_path: Path) -> None:
+def test_links_inside_hdf5(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["raw/x"] = PIXELS
         file["images"] = h5py.SoftLink("/raw/x")

@@ -1,7 +1,5 @@
 """What a split is said to be: classes and groups by side, copies, recall."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,7 @@ from fastcell.splits.read_groups import read_grouping
 SHARES = (0.65, 0.15, 0.20)
 
 
-def test_summary_says_which_class_is_missing_where() -> None:
+def test_summary_says_which_class_is_missing_where():
     sides = np.array(["train", "train", "test", "train", "test", "valid"])
     labels = np.array([0, 0, 0, 1, -1, 0])
     summary = summarize_split(sides, labels, ["a", "b"], SHARES)
@@ -29,20 +27,20 @@ def test_summary_says_which_class_is_missing_where() -> None:
     )
 
 
-def copies(*sets: tuple[int, ...], kinds: str = "exact", near: NearFacts | None = None) -> Duplicates:
+def copies(*sets, kinds="exact", near=None):
     ids = np.array([cell for members in sets for cell in members], np.int64)
     numbers = np.repeat(np.arange(len(sets)), [len(members) for members in sets])
     best = np.full(len(ids), 1.0 if kinds == "exact" else 0.995, np.float32)
     return Duplicates(ids, numbers, np.full(len(ids), kinds), best, np.zeros(len(ids), bool), 120, 0, near)
 
 
-def test_large_sets_hold_more_than_a_share_and_two_cells_of_a_class(planted) -> None:
+def test_large_sets_hold_more_than_a_share_and_two_cells_of_a_class(planted):
     manifest = planted(120)  # classes in turn, 40 cells each
     found = copies((0, 1, 2), (3, 6, 9), (12, 15), (4, 7, 10, 13))
     assert large_sets(manifest, found) == [3, 1]
 
 
-def test_copies_are_counted_by_kind(planted) -> None:
+def test_copies_are_counted_by_kind(planted):
     manifest = planted(120)
     lines = describe_copies(manifest, copies((0, 1), (3, 6, 9)), [1])
     assert lines[0] == "planted: 120 cells, 115 of them without copies"
@@ -60,7 +58,7 @@ def test_copies_are_counted_by_kind(planted) -> None:
     assert note.startswith("note: 1 set of copies is of different classes: one label of each is wrong.")
 
 
-def test_recall_of_a_search_for_near_copies(planted) -> None:
+def test_recall_of_a_search_for_near_copies(planted):
     near = NearFacts(2, 1500, 0.99, 0.97, (Recall("shifted", 90, 100),))
     lines = describe_copies(planted(120), copies((3, 6, 9), kinds="near", near=near), [])
     assert ["near", "1", "3"] in [line.split() for line in lines]
@@ -74,7 +72,7 @@ def test_recall_of_a_search_for_near_copies(planted) -> None:
     assert lines[-1].endswith("lowest correlation 0.9950: kept together")
 
 
-def test_classes_groups_and_folds_of_a_split(planted) -> None:
+def test_classes_groups_and_folds_of_a_split(planted):
     manifest = planted(24, groups=4)
     grouping = read_grouping(manifest, "group")
     bound = link_groups(grouping.groups, np.full(24, -1))

@@ -1,9 +1,5 @@
 """pack never puts exact copies on two sides: default and folds, both layouts, with and without groups."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -20,7 +16,7 @@ from fastcell.splits.make_splits import SplitOptions
 
 
 @pytest.fixture
-def donors(tmp_path: Path) -> Path:
+def donors(tmp_path):
     """Five donors of 2 x 20 cells; donor_3 has a turned cell of donor_1, and donors 0 and 2 a blank frame each."""
     rng = np.random.default_rng(0)
     for donor in range(5):
@@ -38,9 +34,7 @@ def donors(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_groups_with_a_common_cell_go_together_and_are_named(
-    donors: Path, tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_groups_with_a_common_cell_go_together_and_are_named(donors, tmp_path, layout, capsys):
     options = SplitOptions(folds=3)
     pattern = "{group}/{class}/{name}"
     manifest = pack(donors, tmp_path / "out", pattern=pattern, layout=layout, split=options, jobs=1, verbose=True)
@@ -63,9 +57,7 @@ def test_groups_with_a_common_cell_go_together_and_are_named(
     assert len(select(manifest, ViewConfig("train"))) == (manifest.split() == "train").sum()
 
 
-def test_too_few_groups_left_takes_the_copies_out(
-    donors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_too_few_groups_left_takes_the_copies_out(donors, tmp_path, capsys):
     pattern = "{group}/{class}/{name}"
     options = SplitOptions(folds=5)
     manifest = pack(donors, tmp_path / "out", pattern=pattern, split=options, jobs=1, verbose=True)
@@ -76,7 +68,7 @@ def test_too_few_groups_left_takes_the_copies_out(
         assert manifest.split(name)[pair].tolist() == ["", ""]
 
 
-def test_index_keeps_copies_together(donors: Path, tmp_path: Path) -> None:
+def test_index_keeps_copies_together(donors, tmp_path):
     packed = pack(donors, tmp_path / "packed", pattern="*/{class}/{name}", jobs=1)
     for name in ("dataset.json", "manifest.parquet"):
         (packed.path / name).unlink()
@@ -86,7 +78,7 @@ def test_index_keeps_copies_together(donors: Path, tmp_path: Path) -> None:
     assert [len(found.spanning(manifest.split(name))) for name in manifest.split_names()] == [0] * 5
 
 
-def test_units_stay_together_with_exact_shares_and_little_moves() -> None:
+def test_units_stay_together_with_exact_shares_and_little_moves():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 5000)
     sets = np.where(rng.random(5000) < 0.6, rng.integers(0, 300, 5000), -1)
@@ -102,7 +94,7 @@ def test_units_stay_together_with_exact_shares_and_little_moves() -> None:
     assert (split_by_group(labels, None, units=pair) != split_by_group(labels, None)).sum() < 10
 
 
-def test_strict_refuses_what_copies_make_impossible() -> None:
+def test_strict_refuses_what_copies_make_impossible():
     labels, groups = np.zeros(9, np.int64), ["a", "b", "c"] * 3
     sets = np.full(9, -1)
     sets[[0, 1]] = 0

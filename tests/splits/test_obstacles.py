@@ -1,17 +1,12 @@
 """Splits whose scores cannot answer: what is an obstacle, what is none, and what every command says of it."""
 
-from __future__ import annotations
-
 import json
 import tracemalloc
-from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.errors import ArgumentError
 from fastcell.packing.pack import pack
@@ -23,7 +18,7 @@ CLASSES = ["A", "B", "C"]
 PATTERN = "{class}/{group}_{name}"
 
 
-def cells(*rows: tuple[str, str, str, int]) -> tuple[np.ndarray, np.ndarray, dict[str, CellGroups]]:
+def cells(*rows):
     """Labels, subsets and groups of cells given as (class, group, subset, number)."""
     labels = np.concatenate([np.full(num, CLASSES.index(name) if name else -1) for name, _, _, num in rows])
     subsets = np.concatenate([np.full(num, subset, "<U5") for _, _, subset, num in rows])
@@ -31,7 +26,7 @@ def cells(*rows: tuple[str, str, str, int]) -> tuple[np.ndarray, np.ndarray, dic
     return labels, subsets, {"group": groups} if groups.names else {}
 
 
-def kinds(*rows: tuple[str, str, str, int], **options: bool) -> list[str]:
+def kinds(*rows, **options):
     labels, subsets, origins = cells(*rows)
     return [one.kind for one in find_obstacles(labels, CLASSES, [subsets], origins, **options)]
 
@@ -73,11 +68,11 @@ LARGE = [("A", "r1", "train", 40), ("B", "r2", "train", 40)]
         ([("A", "r1", "", 5), ("B", "r2", "", 5)], []),
     ],
 )
-def test_kinds_of_obstacles(rows: list[tuple[str, str, str, int]], expected: list[str]) -> None:
+def test_kinds_of_obstacles(rows, expected):
     assert kinds(*rows) == expected
 
 
-def test_an_obstacle_names_classes_and_groups_and_folds_are_pooled() -> None:
+def test_an_obstacle_names_classes_and_groups_and_folds_are_pooled():
     labels, subsets, origins = cells(*ALIKE)
     (found,) = find_obstacles(labels, CLASSES, [subsets], origins)
     assert found.text == (
@@ -98,7 +93,7 @@ def test_an_obstacle_names_classes_and_groups_and_folds_are_pooled() -> None:
     assert kinds(*KNOWN, torn_on_purpose=True) == []
 
 
-def test_stray_cells_are_counted_once() -> None:
+def test_stray_cells_are_counted_once():
     labels, subsets, origins = cells(*((name, group, part, 20 * num) for name, group, part, num in ALIKE))
     labels[0] = 1  # a cell of B in the recording of A
     (found,) = find_obstacles(labels, CLASSES, [subsets], origins)
@@ -110,7 +105,7 @@ def test_stray_cells_are_counted_once() -> None:
     assert found.text.endswith("are in the train subset too, but for 2 stray cells")
 
 
-def test_many_groups_take_little_memory() -> None:
+def test_many_groups_take_little_memory():
     """A table of 1,000 classes by 100,000 groups would take 800 MB; the pairs that occur are 100,000."""
     labels = np.arange(100_000) % 1_000
     groups = CellGroups.of_names([f"g{number}" for number in range(100_000)], 100_000)
@@ -122,7 +117,7 @@ def test_many_groups_take_little_memory() -> None:
     assert peak < 60e6
 
 
-def test_collections_are_recordings_too() -> None:
+def test_collections_are_recordings_too():
     labels, subsets, origins = cells(*ALIKE)
     (found,) = find_obstacles(labels, CLASSES, [subsets], {"collection": origins["group"]})
     assert found.origin == "collection"
@@ -130,10 +125,10 @@ def test_collections_are_recordings_too() -> None:
 
 
 @pytest.fixture
-def recordings(tmp_path: Path) -> Callable[..., Path]:
+def recordings(tmp_path):
     """Function that writes cells of {class: recordings} into a folder CLASS/RECORDING_NUMBER.png."""
 
-    def write(num: int = 12, **spec: list[str]) -> Path:
+    def write(num=12, **spec):
         rng = np.random.default_rng(3)
         for name, groups in spec.items():
             (tmp_path / "src" / name).mkdir(parents=True, exist_ok=True)
@@ -146,9 +141,7 @@ def recordings(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def test_pack_refuses_recordings_of_one_class_before_it_reads_them(
-    recordings: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_pack_refuses_recordings_of_one_class_before_it_reads_them(recordings, tmp_path):
     src, out = recordings(A=["r1"], B=["r2"]), tmp_path / "set"
     for split in (SplitOptions(), SplitOptions((0.5, 0.0, 0.5)), SplitOptions((0.8, 0.0, 0.2), folds=2)):
         with pytest.raises(ArgumentError, match="A is from group r1 only, B is from group r2 only"):
@@ -162,7 +155,7 @@ def test_pack_refuses_recordings_of_one_class_before_it_reads_them(
     assert [one.kind for one in split_obstacles(made, "default")] == ["alike", "absent", "absent"]
 
 
-def test_fewer_subsets_are_advised_where_there_are_three() -> None:
+def test_fewer_subsets_are_advised_where_there_are_three():
     for more, advised in ([("A", "r5", "valid", 2), ("B", "r6", "valid", 2)], True), ([], False):
         labels, subsets, origins = cells(
             ("A", "r1", "train", 5), ("B", "r2", "train", 5), ("A", "r3", "test", 5), *more
@@ -173,7 +166,7 @@ def test_fewer_subsets_are_advised_where_there_are_three() -> None:
         assert ("--split 80/0/20" in str(told.value)) == advised
 
 
-def test_what_a_refusal_advises_goes_on(recordings: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_a_refusal_advises_goes_on(recordings, tmp_path):
     """With fewer groups than subsets --allow-absent alone would end with another error."""
     src, out = recordings(A=["r1"], B=["r2"]), tmp_path / "set"
     few = "since 2 groups cannot fill 3 subsets"
@@ -191,9 +184,7 @@ def test_what_a_refusal_advises_goes_on(recordings: Callable[..., Path], tmp_pat
     resplit(out, group_by="none", near=False, allow_absent=True)
 
 
-def test_pack_puts_each_class_into_each_part_where_the_groups_allow_it(
-    recordings: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_pack_puts_each_class_into_each_part_where_the_groups_allow_it(recordings, tmp_path):
     src = recordings(A=["r1", "r2", "r3"], B=["r4", "r5", "r6"])
     made = pack(src, tmp_path / "set", pattern=PATTERN, jobs=1)
     assert all(set(made.labels[made.split() == part]) == {0, 1} for part in ("train", "valid", "test"))
@@ -206,7 +197,7 @@ def test_pack_puts_each_class_into_each_part_where_the_groups_allow_it(
         pack(src, tmp_path / "three", pattern=PATTERN, jobs=1)
 
 
-def test_split_refuses_by_the_groups_that_are_asked_for(make_dataset: Callable[..., Manifest], tmp_path: Path) -> None:
+def test_split_refuses_by_the_groups_that_are_asked_for(make_dataset, tmp_path):
     manifest = make_dataset(60)  # class by cell_id % 3
     path = tmp_path / "days.csv"
     path.write_text("cell_id,day\n" + "".join(f"{cell},d{cell % 3}\n" for cell in range(60)))
@@ -216,7 +207,7 @@ def test_split_refuses_by_the_groups_that_are_asked_for(make_dataset: Callable[.
 
 
 @pytest.fixture
-def alike_set(recordings: Callable[..., Path], tmp_path: Path) -> Path:
+def alike_set(recordings, tmp_path):
     """Data set of one recording a class whose cells are split at random, so that each part has both classes."""
     pack(recordings(A=["r1"], B=["r2"]), tmp_path / "set", pattern=PATTERN, split=SplitOptions(None), jobs=1)
     options = SplitOptions((0.5, 0.0, 0.5))
@@ -227,11 +218,11 @@ def alike_set(recordings: Callable[..., Path], tmp_path: Path) -> Path:
 SAID = "class and group cannot be told apart: A is from group r1 only, B is from group r2 only"
 
 
-def fit_words(data: Path, runs: Path) -> list[str]:
+def fit_words(data, runs):
     return [str(data), "--preset", "fast", "--data.image_size=16", "--trainer.max_epochs=1", f"--runs={runs}"]
 
 
-def test_fit_and_compare_refuse_before_any_work(alike_set: Path, tmp_path: Path) -> None:
+def test_fit_and_compare_refuse_before_any_work(alike_set, tmp_path):
     from fastcell.cli.compare import main as compare
     from fastcell.cli.fit import main as fit
 
@@ -246,9 +237,7 @@ def test_fit_and_compare_refuse_before_any_work(alike_set: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_every_score_says_it_where_it_was_allowed(
-    alike_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_score_says_it_where_it_was_allowed(alike_set, tmp_path, capsys):
     from fastcell.cli.compare import main as compare
     from fastcell.cli.fit import main as fit
     from fastcell.cli.fit import run as lightning

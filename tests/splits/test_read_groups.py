@@ -1,9 +1,6 @@
 """Which cells belong together: by a column, a pattern, a file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +14,7 @@ from fastcell.splits.read_groups import read_grouping
 Make = Callable[..., Manifest]
 
 
-def test_groups_by_pattern_on_the_keys(make_dataset: Make) -> None:
+def test_groups_by_pattern_on_the_keys(make_dataset):
     manifest = make_dataset(40)
     grouping = read_grouping(manifest, "cell-*{group}.{name}")
     assert grouping.groups is not None
@@ -29,7 +26,7 @@ def test_groups_by_pattern_on_the_keys(make_dataset: Make) -> None:
         read_grouping(manifest, "{name}")
 
 
-def test_no_groups_is_said_loudly(make_dataset: Make) -> None:
+def test_no_groups_is_said_loudly(make_dataset):
     manifest = make_dataset(40)
     assert "No cell has a group" in read_grouping(manifest, None).notes[0]
     with pytest.raises(ArgumentError, match="a column or pattern that gives some cell a group"):
@@ -46,14 +43,14 @@ def test_no_groups_is_said_loudly(make_dataset: Make) -> None:
         ("", DataError),
     ],
 )
-def test_bad_tables_are_refused(make_dataset: Make, tmp_path: Path, text: str, error: type[Exception]) -> None:
+def test_bad_tables_are_refused(make_dataset, tmp_path, text, error):
     path = tmp_path / "bad.csv"
     path.write_text(text)
     with pytest.raises(error):
         read_grouping(make_dataset(10), f"{path}:donor")
 
 
-def test_groups_of_the_manifest_are_taken_unless_said_otherwise(planted) -> None:
+def test_groups_of_the_manifest_are_taken_unless_said_otherwise(planted):
     manifest = planted(12)
     grouping = read_grouping(manifest, None)
     assert grouping.groups[:].tolist() == manifest.groups[:].tolist()
@@ -63,7 +60,7 @@ def test_groups_of_the_manifest_are_taken_unless_said_otherwise(planted) -> None
     assert none.notes == ("As requested, the groups of the manifest (4) are not kept whole.",)
 
 
-def test_part_of_the_key_is_the_group(planted) -> None:
+def test_part_of_the_key_is_the_group(planted):
     manifest = planted(12)
     grouping = read_grouping(manifest, "cell-{group}.{name}")
     assert grouping.groups[:].tolist() == [f"{number:04d}" for number in range(12)]
@@ -75,7 +72,7 @@ def test_part_of_the_key_is_the_group(planted) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 @pytest.mark.parametrize("by", ["cell_id", "key"])
-def test_column_of_a_file(make_dataset: Make, tmp_path: Path, kind: str, by: str) -> None:
+def test_column_of_a_file(make_dataset, tmp_path, kind, by):
     manifest = make_dataset(10)
     cells = [7, 2, 0]
     named = cells if by == "cell_id" else manifest.column("key")[cells].tolist()
@@ -88,13 +85,13 @@ def test_column_of_a_file(make_dataset: Make, tmp_path: Path, kind: str, by: str
     assert grouping.notes == (f"Cells without a group by {path}:donor are split singly: 8.",)
 
 
-def test_numbers_as_groups_are_names(make_dataset: Make, tmp_path: Path) -> None:
+def test_numbers_as_groups_are_names(make_dataset, tmp_path):
     path = tmp_path / "groups.csv"
     path.write_text("cell_id,run\n0,10\n1,9\n")
     assert read_grouping(make_dataset(2), f"{path}:run").groups[:].tolist() == ["10", "9"]
 
 
 @pytest.mark.parametrize("by", ["donor", "no.csv:donor", ":donor"])
-def test_what_names_nothing_is_refused(make_dataset: Make, by: str) -> None:
+def test_what_names_nothing_is_refused(make_dataset, by):
     with pytest.raises(ArgumentError, match="--group-by must be one of group, collection, none, a pattern, or FILE"):
         read_grouping(make_dataset(4), by)

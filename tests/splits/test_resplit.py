@@ -1,9 +1,6 @@
 """`fastcell split`: groupings, names, refusals with a way out, and splits that readers of both layouts accept."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,14 +18,14 @@ Make = Callable[..., Manifest]
 TWO = SplitOptions((0.8, 0.0, 0.2))
 
 
-def groups_csv(folder: Path, num: int, name: str = "groups.csv") -> Path:
+def groups_csv(folder, num, name="groups.csv"):
     path = folder / name
     path.write_text("cell_id,donor\n" + "".join(f"{cell},d{cell % 7}\n" for cell in range(num)))
     return path
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_table_groups_stay_whole_in_split_and_folds(make_dataset: Make, tmp_path: Path, layout: str) -> None:
+def test_table_groups_stay_whole_in_split_and_folds(make_dataset, tmp_path, layout):
     manifest = make_dataset(140, layout=layout)
     by = f"{groups_csv(tmp_path, 140)}:donor"
     made = resplit(manifest.path, SplitOptions((0.8, 0.0, 0.2), folds="groups"), group_by=by, near=False)
@@ -44,7 +41,7 @@ def test_table_groups_stay_whole_in_split_and_folds(make_dataset: Make, tmp_path
     assert view.rows.tolist() == np.flatnonzero(made.splits["by-donor"] == "train").tolist()
 
 
-def test_splits_are_not_overwritten_unasked(make_dataset: Make, tmp_path: Path) -> None:
+def test_splits_are_not_overwritten_unasked(make_dataset, tmp_path):
     manifest = make_dataset(140)
     by = f"{groups_csv(tmp_path, 140)}:donor"
     resplit(manifest.path, SplitOptions(folds=5), group_by=by, name="mine", near=False)
@@ -55,12 +52,12 @@ def test_splits_are_not_overwritten_unasked(make_dataset: Make, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "x" * 81])
-def test_names_stay_inside_the_folder(make_dataset: Make, name: str) -> None:
+def test_names_stay_inside_the_folder(make_dataset, name):
     with pytest.raises(ArgumentError, match="--name must be"):
         resplit(make_dataset(20).path, name=name, near=False)
 
 
-def test_a_class_with_too_few_groups_is_refused_with_a_way_out(make_dataset: Make, tmp_path: Path) -> None:
+def test_a_class_with_too_few_groups_is_refused_with_a_way_out(make_dataset, tmp_path):
     manifest = make_dataset(60)  # class by cell_id % 3
     path = tmp_path / "few.csv"
     path.write_text("cell_id,donor\n" + "".join(f"{i},{'x' if i % 3 == 2 else f'd{i % 9}'}\n" for i in range(60)))
@@ -70,7 +67,7 @@ def test_a_class_with_too_few_groups_is_refused_with_a_way_out(make_dataset: Mak
     assert set(made.splits["by-donor"].tolist()) == {"train", "valid", "test"}
 
 
-def write_near(manifest: Manifest, cells: np.ndarray) -> None:
+def write_near(manifest, cells):
     """The sidecar of a search that has found one set of near copies, none of them exact."""
     num = len(cells)
     kinds, alike = np.full(num, "near"), np.full(num, 0.995, np.float32)
@@ -79,7 +76,7 @@ def write_near(manifest: Manifest, cells: np.ndarray) -> None:
     made.write(manifest)
 
 
-def test_many_near_copies_are_kept_together_only_when_asked(make_dataset: Make) -> None:
+def test_many_near_copies_are_kept_together_only_when_asked(make_dataset):
     manifest = make_dataset(140)  # class by cell_id % 3
     cells = np.arange(0, 90, 3)
     write_near(manifest, cells)
@@ -91,7 +88,7 @@ def test_many_near_copies_are_kept_together_only_when_asked(make_dataset: Make) 
     assert len(set(merged.splits["merged"][cells].tolist())) == 1
 
 
-def test_exact_copies_alone_do_not_replace_what_a_longer_search_found(make_dataset: Make) -> None:
+def test_exact_copies_alone_do_not_replace_what_a_longer_search_found(make_dataset):
     manifest = make_dataset(60)
     write_near(manifest, np.array([0, 3]))
     resplit(manifest.path, TWO, name="quick", near=False)
@@ -102,7 +99,7 @@ def test_exact_copies_alone_do_not_replace_what_a_longer_search_found(make_datas
 
 
 @pytest.mark.slow
-def test_donors_of_the_t_cells_are_never_on_two_sides(real_data: Path, tmp_path: Path) -> None:
+def test_donors_of_the_t_cells_are_never_on_two_sides(real_data, tmp_path):
     from fastcell.packing.pack import pack
 
     manifest = pack(real_data / "tcell", tmp_path / "tcell", pattern="{group}/{class}/{name}", jobs=1)
@@ -117,7 +114,7 @@ def test_donors_of_the_t_cells_are_never_on_two_sides(real_data: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_jurkat_cells_raise_no_alarm(real_data: Path, tmp_path: Path) -> None:
+def test_jurkat_cells_raise_no_alarm(real_data, tmp_path):
     from fastcell.packing.pack import pack
 
     made = resplit(pack(real_data / "jurkat", tmp_path / "jurkat", jobs=1).path, SplitOptions(folds=5))

@@ -1,7 +1,5 @@
 """Zeros outside of the heap: right, writable, and without memory until they are written."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ from fastcell.system.own_memory import own_zeros
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.int64])
-def test_zeros_can_be_written(dtype: type) -> None:
+def test_zeros_can_be_written(dtype):
     values = own_zeros(5, dtype)
     assert values.dtype == dtype
     assert values.tolist() == [0] * 5
@@ -20,8 +18,8 @@ def test_zeros_can_be_written(dtype: type) -> None:
     assert len(own_zeros(0, dtype)) == 0
 
 
-def test_reading_takes_no_memory_and_freed_arrays_none() -> None:
-    def held() -> int:
+def test_reading_takes_no_memory_and_freed_arrays_none():
+    def held():
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         return int(status["RssAnon"].split()[0]) * 1024
 

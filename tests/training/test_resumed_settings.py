@@ -1,11 +1,7 @@
 """A run that goes on has the data and the settings of the run, or is refused by name."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +17,7 @@ from fastcell.storage.formats import FORMATS
 from fastcell.storage.locks import hold_run_folder
 
 
-def test_what_resume_refuses(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_resume_refuses(data, tmp_path, monkeypatch, capsys):
     folder = fit_until(monkeypatch, 19, new_run(data, tmp_path / "runs"), tmp_path / "runs")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for arguments, message in (
@@ -50,7 +44,7 @@ def test_what_resume_refuses(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_other_settings_are_refused_by_name(long_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_settings_are_refused_by_name(long_run, capsys):
     before = contents(long_run)
     for name, value in {
         "data.normalization": "divide",
@@ -77,9 +71,7 @@ def test_other_settings_are_refused_by_name(long_run: Path, capsys: pytest.Captu
     assert contents(long_run) == before
 
 
-def test_a_configuration_that_was_edited_is_none_of_the_run(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_configuration_that_was_edited_is_none_of_the_run(data, tmp_path, monkeypatch, capsys):
     folder = fit_until(monkeypatch, 15, new_run(data, tmp_path / "runs"), tmp_path / "runs")
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.2"))
@@ -90,14 +82,14 @@ def test_a_configuration_that_was_edited_is_none_of_the_run(
     assert "is not valid YAML" in capsys.readouterr().err
 
 
-def permute_labels(data: Path) -> None:
+def permute_labels(data):
     table = pq.read_table(data / "manifest.parquet")
     place = table.schema.get_field_index("class")
     labels = table.column("class").to_pylist()
     pq.write_table(table.set_column(place, "class", pa.array(labels[1:] + labels[:1])), data / "manifest.parquet")
 
 
-def move_validation_to_test(data: Path) -> None:
+def move_validation_to_test(data):
     manifest = Manifest.open(data)
     subsets = manifest.split()
     valid = np.flatnonzero(subsets == "valid")
@@ -105,7 +97,7 @@ def move_validation_to_test(data: Path) -> None:
     write_split(data, "default", subsets)
 
 
-def drop_a_test_cell(data: Path) -> None:
+def drop_a_test_cell(data):
     (cell, *_) = np.flatnonzero(Manifest.open(data).split() == "test")
     (data / "verdicts.csv").write_text(f"cell_id,verdict\n{cell},drop\n")
 
@@ -118,14 +110,7 @@ def drop_a_test_cell(data: Path) -> None:
         (drop_a_test_cell, "test cells and labels"),
     ],
 )
-def test_other_data_are_refused_by_name(
-    data: Path,
-    long_run: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    change: Callable[[Path], None],
-    named: str,
-) -> None:
+def test_other_data_are_refused_by_name(data, long_run, tmp_path, capsys, change, named):
     folder, other = shutil.copytree(long_run, tmp_path / "run"), shutil.copytree(data, tmp_path / "cells")
     change(other)
     before = contents(folder)
@@ -134,7 +119,7 @@ def test_other_data_are_refused_by_name(
     assert contents(folder) == before
 
 
-def test_the_configuration_is_what_was_asked(long_run: Path) -> None:
+def test_the_configuration_is_what_was_asked(long_run):
     """What it resolved to stands in environment.json: without a terminal there is no bar, but it was not refused."""
     trainer = yaml.safe_load((long_run / "config.yaml").read_text())["trainer"]
     names = ("accelerator", "precision", "deterministic", "enable_progress_bar", "devices")
@@ -158,9 +143,7 @@ def test_the_configuration_is_what_was_asked(long_run: Path) -> None:
     }
 
 
-def test_a_run_of_a_newer_version_is_refused(
-    data: Path, long_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_of_a_newer_version_is_refused(data, long_run, tmp_path, capsys):
     folder = shutil.copytree(long_run, tmp_path / "run")
     values = json.loads((folder / "environment.json").read_text())
     (folder / "environment.json").write_text(json.dumps({**values, "format": 9, "fastcell": "4.5"}))

@@ -1,7 +1,5 @@
 """Hashes of a column as an array, whatever its chunks and where it begins."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -14,7 +12,7 @@ VALUES = [bytes(range(number, number + 4)) for number in range(7)]
 
 
 @pytest.mark.parametrize("edges", [[], [3], [2, 2, 5]])
-def test_bytes_come_back(edges: list[int]) -> None:
+def test_bytes_come_back(edges):
     starts = [0, *edges, 7]
     parts = [VALUES[first:end] for first, end in itertools.pairwise(starts)]
     column = pa.chunked_array([pa.array(part, pa.binary(4)) for part in parts], pa.binary(4))
@@ -23,7 +21,7 @@ def test_bytes_come_back(edges: list[int]) -> None:
     assert [bytes(value) for value in byte_values(some)] == VALUES[1:6]
 
 
-def test_no_rows_and_no_copy() -> None:
+def test_no_rows_and_no_copy():
     assert byte_values(pa.chunked_array([], pa.binary(16))).shape == (0, 16)
     column = pa.chunked_array([pa.array(VALUES, pa.binary(4))])
     assert not byte_values(column).flags.owndata

@@ -1,17 +1,14 @@
 """Counts by several columns are those of a loop over the rows."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np
-import pytest
 
 from fastcell.dataset.rows import count_codes as module
 from fastcell.dataset.rows.count_codes import count_codes
 
 
-def test_counts_are_those_of_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_are_those_of_a_loop(monkeypatch):
     monkeypatch.setattr(module, "_PART", 7)
     rng = np.random.default_rng(0)
     columns = [(rng.integers(-1, num, 50).astype(kind), num) for num, kind in ((3, np.int8), (5, np.int64), (1, int))]
@@ -22,6 +19,6 @@ def test_counts_are_those_of_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         assert counts[place] == expected
 
 
-def test_no_rows_and_no_names() -> None:
+def test_no_rows_and_no_names():
     assert count_codes((np.empty(0, np.int8), 2)).tolist() == [0, 0, 0]
     assert count_codes((np.full(3, -1, np.int8), 0), (np.array([0, 0, -1]), 1)).tolist() == [[2, 1]]

@@ -1,7 +1,5 @@
 """A mapped manifest is the one in the Parquet file, is made once, and never outlives another content."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle
@@ -25,7 +23,7 @@ Make = Callable[..., Manifest]
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path, monkeypatch):
     """Map manifests of any size, in parts of 7 rows, into a cache of this test."""
     monkeypatch.setattr(read_rows, "FEWEST_MAPPED_ROWS", 1)
     monkeypatch.setattr(
@@ -35,12 +33,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "manifests"
 
 
-def builds(cache: Path) -> list[str]:
+def builds(cache):
     return sorted(str(path.relative_to(cache)) for path in cache.glob("*/columns-*"))
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_a_mapped_manifest_is_that_of_the_file(make_dataset: Make, cache: Path, layout: str) -> None:
+def test_a_mapped_manifest_is_that_of_the_file(make_dataset, cache, layout):
     made = make_dataset(40, layout=layout)
     table = pq.read_table(made.path / "manifest.parquet")
     assert len(builds(cache)) == 1
@@ -59,7 +57,7 @@ def test_a_mapped_manifest_is_that_of_the_file(make_dataset: Make, cache: Path, 
     assert (found.shards_of(np.arange(40)) == plain.shard_index).all()
 
 
-def test_columns_of_numbers_are_shared_pages_of_files(make_dataset: Make, cache: Path) -> None:
+def test_columns_of_numbers_are_shared_pages_of_files(make_dataset, cache):
     found = make_dataset(40)
     for values in (found.column("offset"), found.column("height"), found.class_codes):
         assert not values.flags.owndata
@@ -68,7 +66,7 @@ def test_columns_of_numbers_are_shared_pages_of_files(make_dataset: Make, cache:
     assert all(name in places for name in ("offset.npy", "height.npy", "class_codes.npy", "texts.arrow"))
 
 
-def test_a_copy_is_recognised_by_its_content_and_another_content_is_read_anew(make_dataset: Make, cache: Path) -> None:
+def test_a_copy_is_recognised_by_its_content_and_another_content_is_read_anew(make_dataset, cache):
     path = make_dataset(40).path / "manifest.parquet"
     before = builds(cache)
     shutil.copy(path, path.with_name("copy"))
@@ -83,7 +81,7 @@ def test_a_copy_is_recognised_by_its_content_and_another_content_is_read_anew(ma
     assert len(builds(cache)) == 1  # the old columns are gone
 
 
-def test_rows_of_an_earlier_file_stay_as_they_were(make_dataset: Make, cache: Path) -> None:
+def test_rows_of_an_earlier_file_stay_as_they_were(make_dataset, cache):
     found = make_dataset(40)
     keys = found.table.column("key").to_pylist()
     shutil.rmtree(cache)
@@ -100,7 +98,7 @@ def test_rows_of_an_earlier_file_stay_as_they_were(make_dataset: Make, cache: Pa
         ("offset", 512, "offset must be behind the row before, got 512 in row 33"),
     ],
 )
-def test_every_row_is_checked(make_dataset: Make, cache: Path, column: str, value: object, message: str) -> None:
+def test_every_row_is_checked(make_dataset, cache, column, value, message):
     path = make_dataset(40).path / "manifest.parquet"
     table = pq.read_table(path)
     place = table.schema.get_field_index(column)
@@ -115,7 +113,7 @@ def test_every_row_is_checked(make_dataset: Make, cache: Path, column: str, valu
         Manifest.open(path.parent)
 
 
-def test_blocks_are_checked_when_they_change(make_dataset: Make, cache: Path) -> None:
+def test_blocks_are_checked_when_they_change(make_dataset, cache):
     path = make_dataset(40, layout="block").path / "blocks.parquet"
     table = pq.read_table(path)
     place = table.schema.get_field_index("num_cells")
@@ -125,7 +123,7 @@ def test_blocks_are_checked_when_they_change(make_dataset: Make, cache: Path) ->
 
 
 @pytest.mark.parametrize("fault", ["truncated", "missing", "other facts", "no folder"])
-def test_damaged_files_of_the_cache_are_made_again(make_dataset: Make, cache: Path, fault: str) -> None:
+def test_damaged_files_of_the_cache_are_made_again(make_dataset, cache, fault):
     made = make_dataset(40)
     keys = made.table.column("key").to_pylist()
     (entry,) = cache.iterdir()
@@ -144,9 +142,7 @@ def test_damaged_files_of_the_cache_are_made_again(make_dataset: Make, cache: Pa
     assert len(builds(cache)) == 1
 
 
-def test_without_a_cache_folder_rows_are_read_into_memory(
-    make_dataset: Make, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_cache_folder_rows_are_read_into_memory(make_dataset, cache, monkeypatch):
     made = make_dataset(40)
     monkeypatch.setenv("FASTCELL_CACHE_DIR", "/proc/none")
     assert Manifest.open(made.path).mapped is None
@@ -161,7 +157,7 @@ class _Usage:
     free = 0
 
 
-def test_files_of_data_sets_that_are_gone_are_removed(make_dataset: Make, cache: Path, tmp_path: Path) -> None:
+def test_files_of_data_sets_that_are_gone_are_removed(make_dataset, cache, tmp_path):
     first = make_dataset(40)
     shutil.copytree(first.path, tmp_path / "second")
     shutil.rmtree(first.path)
@@ -169,7 +165,7 @@ def test_files_of_data_sets_that_are_gone_are_removed(make_dataset: Make, cache:
     assert len(builds(cache)) == 1
 
 
-def test_some_rows_are_not_mapped(make_dataset: Make, cache: Path) -> None:
+def test_some_rows_are_not_mapped(make_dataset, cache):
     """The search for near copies sends manifests of some rows to other processes."""
     from dataclasses import replace
 
@@ -182,7 +178,7 @@ def test_some_rows_are_not_mapped(make_dataset: Make, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [41, 1 << 40, (1 << 62) - 1])
-def test_a_number_of_cells_that_is_not_that_of_the_rows(make_dataset: Make, cache: Path, count: int) -> None:
+def test_a_number_of_cells_that_is_not_that_of_the_rows(make_dataset, cache, count):
     """Nothing is prepared for the cells that ``dataset.json`` states; the usual reading tells what is wrong."""
     made = make_dataset(40)
     shutil.rmtree(cache, ignore_errors=True)
@@ -193,7 +189,7 @@ def test_a_number_of_cells_that_is_not_that_of_the_rows(make_dataset: Make, cach
     assert builds(cache) == []
 
 
-def test_a_manifest_that_is_no_parquet(make_dataset: Make, cache: Path) -> None:
+def test_a_manifest_that_is_no_parquet(make_dataset, cache):
     made = make_dataset(40)
     (made.path / "manifest.parquet").write_bytes(b"PAR1" + bytes(100))
     with pytest.raises(DataError, match="manifest.parquet"):

@@ -1,9 +1,6 @@
 """Rows are mapped from a number of them on; either way they are those of the file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -16,9 +13,7 @@ Make = Callable[..., Manifest]
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_few_rows_are_in_memory_and_many_mapped(
-    make_dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
-) -> None:
+def test_few_rows_are_in_memory_and_many_mapped(make_dataset, tmp_path, monkeypatch, layout):
     monkeypatch.setenv("FASTCELL_CACHE_DIR", str(tmp_path / "cache"))
     made = make_dataset(40, layout=layout)
     table, mapped = read_manifest_rows(made.path, made.info)

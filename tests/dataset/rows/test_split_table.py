@@ -1,9 +1,5 @@
 """A split as a file: one byte a cell, written and read in parts."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +11,7 @@ from fastcell.errors import ArgumentError, DataError
 
 
 @pytest.mark.parametrize("num_cells", [0, 1, 40])
-def test_parts_give_the_split(tmp_path: Path, num_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_give_the_split(tmp_path, num_cells, monkeypatch):
     codes = np.random.default_rng(0).integers(-1, 3, num_cells).astype(np.int8)
     monkeypatch.setattr(split_table, "GROUP_ROWS", 7)
     monkeypatch.setattr(
@@ -27,7 +23,7 @@ def test_parts_give_the_split(tmp_path: Path, num_cells: int, monkeypatch: pytes
     np.testing.assert_array_equal(read_split(tmp_path / "splits" / "some.parquet", num_cells).whole(), codes)
 
 
-def test_subsets_by_name_are_the_same_file(tmp_path: Path) -> None:
+def test_subsets_by_name_are_the_same_file(tmp_path):
     names = np.array(["train", "", "test", "valid"])
     write_split(tmp_path, "named", names)
     write_split(tmp_path, "numbered", subset_codes(names))
@@ -38,7 +34,7 @@ def test_subsets_by_name_are_the_same_file(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_cell_that_stands_twice(tmp_path: Path) -> None:
+def test_a_cell_that_stands_twice(tmp_path):
     write_split(tmp_path, "twice", np.array([0, 1, 2], np.int8))
     path = tmp_path / "splits" / "twice.parquet"
     table = pq.read_table(path)
@@ -47,6 +43,6 @@ def test_a_cell_that_stands_twice(tmp_path: Path) -> None:
         read_split(path, 3)
 
 
-def test_another_name_of_a_subset() -> None:
+def test_another_name_of_a_subset():
     with pytest.raises(ArgumentError, match="must be one of train, valid, test, or empty, got 'left'"):
         subset_codes(np.array(["train", "left"]))

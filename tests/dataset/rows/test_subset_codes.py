@@ -1,7 +1,5 @@
 """Two bits a cell hold what a byte held."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ from fastcell.dataset.rows.subset_codes import SubsetCodes
 
 
 @pytest.mark.parametrize("num", [0, 1, 3, 4, 5, 23])
-def test_codes_come_back(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_codes_come_back(num, monkeypatch):
     monkeypatch.setattr(subset_codes, "_PART", 8)
     codes = np.random.default_rng(num).integers(-1, 3, num).astype(np.int8)
     packed = SubsetCodes(codes)

@@ -1,9 +1,6 @@
 """The manifest is written in row groups, and dataset.json last."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +13,7 @@ from fastcell.dataset.schema import QUARANTINE_SCHEMA
 Make = Callable[..., Manifest]
 
 
-def test_row_groups_and_the_description(make_dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_groups_and_the_description(make_dataset, tmp_path, monkeypatch):
     made, out = make_dataset(40), tmp_path / "out"
     out.mkdir()
     monkeypatch.setattr(write_rows, "GROUP_ROWS", 16)
@@ -31,6 +28,6 @@ def test_row_groups_and_the_description(make_dataset: Make, tmp_path: Path, monk
     assert not (out / "dataset.json").exists()
 
 
-def test_a_quarantine_of_no_cells(tmp_path: Path) -> None:
+def test_a_quarantine_of_no_cells(tmp_path):
     write_quarantine(tmp_path, QUARANTINE_SCHEMA.empty_table())
     assert pq.read_table(tmp_path / "quarantine.parquet").schema == QUARANTINE_SCHEMA

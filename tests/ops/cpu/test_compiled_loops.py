@@ -138,13 +138,13 @@ def test_damage_of_a_cache_file_is_a_miss(tmp_path):
     assert _CheckedFile(str(tmp_path), "loop", "stamp").load("third") is None
 
 
-def test_processes_that_save_at_the_same_time_never_load_other_code(tmp_path: Path, monkeypatch) -> None:
+def test_processes_that_save_at_the_same_time_never_load_other_code(tmp_path, monkeypatch):
     """A process that has read the index, and then writes after another one has; and files of older source."""
     one, other = (_CheckedFile(str(tmp_path), "loop", "stamp") for _ in range(2))
     save_data, save_index = one._save_data, one._save_index
     for first, second in ((save_data, "b"), (save_index, "c")):
 
-        def overtaken(*arguments: object, then=first, key=second) -> None:
+        def overtaken(*arguments, then=first, key=second):
             other.save((key, "cpu", "code"), f"code of {key}")
             then(*arguments)
 

@@ -1,9 +1,6 @@
 """Exact copies are found completely, turned and mirrored; nothing else is; the sidecar comes back; splits hold them."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +20,10 @@ Store = Callable[..., Manifest]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path):
     """Function that packs arrays as one data set, in their order."""
 
-    def make(images: Sequence[np.ndarray], name: str = "set") -> Manifest:
+    def make(images, name="set"):
         records = [Record(f"{number}", np.ascontiguousarray(image), "raw", "A") for number, image in enumerate(images)]
         with staging(tmp_path / name) as folder:
             shard = write_cell_shard(folder / "shard-000000.tar", records, None, ["A"])
@@ -35,16 +32,16 @@ def store(tmp_path: Path) -> Store:
     return make
 
 
-def noise(number: int, shape: tuple[int, int]) -> np.ndarray:
+def noise(number, shape):
     return np.random.default_rng(number).integers(0, 256, shape).astype(np.uint8)
 
 
-def turn(image: np.ndarray, which: int) -> np.ndarray:
+def turn(image, which):
     return np.rot90(image[:, ::-1] if which >= 4 else image, which % 4)
 
 
 @pytest.mark.parametrize("shape", [(9, 9), (5, 12), (12, 5), (1, 7), (1, 1)])
-def test_one_form_for_all_turns_and_another_for_other_images(shape: tuple[int, int]) -> None:
+def test_one_form_for_all_turns_and_another_for_other_images(shape):
     image = noise(1, shape)
     assert len({canonical(turn(image, which)) for which in range(8)}) == 1
     other = image.copy()
@@ -52,7 +49,7 @@ def test_one_form_for_all_turns_and_another_for_other_images(shape: tuple[int, i
     assert canonical(other) != canonical(image)
 
 
-def test_all_turned_copies_are_found_and_no_others(store: Store) -> None:
+def test_all_turned_copies_are_found_and_no_others(store):
     images = [noise(number, (12, 12 + number % 3)) for number in range(60)]
     copies = [turn(images[number], number % 8) for number in range(24)]  # all eight of each shape
     found = exact_sets(store(images + copies))
@@ -61,7 +58,7 @@ def test_all_turned_copies_are_found_and_no_others(store: Store) -> None:
     assert found.correlations.tolist() == [1.0] * 48
 
 
-def test_images_with_equal_mean_and_border_are_told_apart(store: Store) -> None:
+def test_images_with_equal_mean_and_border_are_told_apart(store):
     # The same frame and the same sum, other pixels inside: they are read, and are no copies.
     first, second = np.full((8, 8), 50, np.uint8), np.full((8, 8), 50, np.uint8)
     first[3, 3:5] = 90, 10
@@ -71,7 +68,7 @@ def test_images_with_equal_mean_and_border_are_told_apart(store: Store) -> None:
     assert [members.tolist() for members in found.members()] == [[0, 2]]
 
 
-def test_rows_limit_the_search_and_blank_frames_are_known(store: Store) -> None:
+def test_rows_limit_the_search_and_blank_frames_are_known(store):
     grey = np.full((6, 6), 7, np.uint8)
     manifest = store([noise(0, (6, 6)), grey, noise(0, (6, 6)), grey])
     found = exact_sets(manifest)
@@ -81,13 +78,13 @@ def test_rows_limit_the_search_and_blank_frames_are_known(store: Store) -> None:
     assert len(exact_sets(manifest, [])) == 0
 
 
-def test_sets_on_two_sides(store: Store) -> None:
+def test_sets_on_two_sides(store):
     found = exact_sets(store([noise(0, (6, 6)), noise(1, (6, 6)), noise(0, (6, 6)), noise(1, (6, 6))]))
     assert found.spanning(np.array(["train", "test", "test", "test"])).tolist() == [0]
     assert found.spanning(np.array(["train", "test", "", "test"])).tolist() == []
 
 
-def test_sidecar_comes_back_and_another_data_set_has_none(store: Store) -> None:
+def test_sidecar_comes_back_and_another_data_set_has_none(store):
     manifest = store([noise(0, (6, 6)), noise(1, (6, 6)), noise(0, (6, 6))])
     assert read_duplicates(manifest) is None
     found = exact_sets(manifest)
@@ -102,7 +99,7 @@ def test_sidecar_comes_back_and_another_data_set_has_none(store: Store) -> None:
 
 
 @pytest.mark.parametrize("column", ["cell_id", "set", "kind"])
-def test_damaged_sidecars_are_refused(store: Store, column: str) -> None:
+def test_damaged_sidecars_are_refused(store, column):
     manifest = store([noise(0, (6, 6)), noise(0, (6, 6))])
     path = exact_sets(manifest).write(manifest)
     table = pq.read_table(path)
@@ -112,7 +109,7 @@ def test_damaged_sidecars_are_refused(store: Store, column: str) -> None:
         read_duplicates(manifest)
 
 
-def test_jurkat_has_no_exact_copy(real_data: Path, tmp_path: Path) -> None:
+def test_jurkat_has_no_exact_copy(real_data, tmp_path):
     from fastcell.packing.pack import pack
 
     assert len(exact_sets(pack(real_data / "jurkat", tmp_path / "jurkat", jobs=1))) == 0

@@ -1,16 +1,10 @@
 """Near copies are found, strangers are not, and the recall that is said is that of planted copies."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 
 from fastcell.dataset.dataset_info import DatasetInfo
-from fastcell.dataset.manifest import Manifest
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_cell_shard
@@ -21,7 +15,7 @@ from fastcell.splits.describe import describe_copies
 from fastcell.storage.staging import staging
 
 
-def cell(number: int, side: int = 36) -> np.ndarray:
+def cell(number, side=36):
     """A disc with a texture of its own on a grey background."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
@@ -31,7 +25,7 @@ def cell(number: int, side: int = 36) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def store(folder: Path, images: Sequence[np.ndarray], collections: Sequence[str] | None = None) -> Manifest:
+def store(folder, images, collections=None):
     records = [
         Record(f"{number}", image, "raw", "A", None, collections[number] if collections else None)
         for number, image in enumerate(images)
@@ -41,7 +35,7 @@ def store(folder: Path, images: Sequence[np.ndarray], collections: Sequence[str]
         return finish_dataset(stage, folder, [shard], DatasetInfo("near", ["A"]))
 
 
-def test_planted_copies_are_found_and_no_strangers(tmp_path: Path) -> None:
+def test_planted_copies_are_found_and_no_strangers(tmp_path):
     cells = [cell(number) for number in range(120)]
     rng = np.random.default_rng(5)
     copies = [plant(cells[number], PLANTED_KINDS[number % len(PLANTED_KINDS)], rng) for number in range(40)]
@@ -69,14 +63,14 @@ def test_planted_copies_are_found_and_no_strangers(tmp_path: Path) -> None:
     assert again.near == found.near
 
 
-def test_a_kind_is_planted_once_in_a_cell(tmp_path: Path) -> None:
+def test_a_kind_is_planted_once_in_a_cell(tmp_path):
     found = near_copies(store(tmp_path / "set", [cell(number) for number in range(12)]), jobs=1)
     assert found.near is not None
     assert [item.planted for item in found.near.recall] == [12] * len(PLANTED_KINDS)
     assert all(item.interval()[1] - item.interval()[0] > 0.2 for item in found.near.recall)
 
 
-def test_exact_and_near_copies_of_one_cell_are_one_set(tmp_path: Path) -> None:
+def test_exact_and_near_copies_of_one_cell_are_one_set(tmp_path):
     cells = [cell(number) for number in range(60)]
     near = plant(cells[0], PLANTED_KINDS[1], np.random.default_rng(1))
     found = near_copies(store(tmp_path / "set", [*cells, np.ascontiguousarray(np.rot90(cells[0])), near]), jobs=1)
@@ -86,13 +80,13 @@ def test_exact_and_near_copies_of_one_cell_are_one_set(tmp_path: Path) -> None:
     assert found.correlations[2] < 1
 
 
-def test_copies_are_looked_for_within_a_collection(tmp_path: Path) -> None:
+def test_copies_are_looked_for_within_a_collection(tmp_path):
     manifest = store(tmp_path / "set", [cell(0), cell(1), cell(2)], ["x", "y", "x"])
     assert [part.tolist() for part in find_strata(manifest, np.arange(3))] == [[0, 2], [1]]
 
 
 @pytest.mark.parametrize("images", [[], [np.full((4, 4), 3, np.uint8)] * 3])
-def test_nothing_to_compare(tmp_path: Path, images: list[np.ndarray]) -> None:
+def test_nothing_to_compare(tmp_path, images):
     manifest = store(tmp_path / "set", [cell(0), *images])
     found = near_copies(manifest, jobs=1)
     assert found.near is not None
