@@ -2,10 +2,10 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from fastcell.compare.runner import check_methods, is_network, method_name, units_of
+from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.errors import ArgumentError
 
 
@@ -24,7 +24,7 @@ def test_units_are_groups_and_loose_cells_each_their_own():
         def __len__(self):
             return 5
 
-    units, word = units_of(Cells(groups=np.array(["b", "a", "", "b", ""])))
+    units, word = units_of(Cells(groups=CellGroups.of_names(["b", "a", "", "b", ""], 5)))
     assert word == "group"
     assert len(set(units.tolist())) == 4
     assert units[0] == units[3]
