@@ -23,7 +23,7 @@ from harness import Result
 from fastcell.cli.main import main as fastcell
 from fastcell.dataset import shard_reader
 from fastcell.dataset.manifest import Manifest
-from fastcell.inference import classifier
+from fastcell.inference import network_answers
 from fastcell.inference.backends import onnxruntime_network, openvino_network
 from fastcell.inference.unlike import training_cells
 from fastcell.loading import chunk_work
@@ -43,7 +43,7 @@ STAGES: list[tuple[Any, str, str]] = [
     (chunk_work, "images_of", "transform"),
     (openvino_network.OpenVinoNetwork, "run", "network"),
     (onnxruntime_network.OnnxRuntimeNetwork, "run", "network"),
-    (classifier, "probabilities_of", "softmax"),
+    (network_answers, "probabilities_of", "softmax"),
     (answer_limits.AnswerLimits, "calibrate", "temperature"),
     (without_trainer, "network_image_features", "unlike cells"),
     (training_cells.TrainingCells, "measure", "unlike cells"),

@@ -67,6 +67,7 @@ def table(bench: str, results_dir: Path, folder: str = "benchmarks/results") -> 
     kinds = {"over_random": _choices, **kinds, "quantity": _quantities}
     kinds |= {"read_us": _block_paths, "apart": _ranks}
     kinds = {
+        "slowest_ms": _single_cells,
         "student_us": _students,
         "scored_by": _dropped,
         "installed_mb": _sizes,
@@ -621,6 +622,17 @@ def _quantities(rows: list[dict[str, Any]]) -> list[str]:
         value, low, high = (f"{row[name]:,.{0 if row['value'] >= 100 else 2}f}" for name in ("value", "low", "high"))
         title = f"{row['quantity']}: {row['what']}"
         lines.append(_line([title, f"{value} {row['unit']}", f"{low} to {high}", str(row["num_rounds"])]))
+    return lines
+
+
+def _single_cells(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each network and backend: how long one cell takes."""
+    lines = ["| network | backend | calls | p50 [ms] | p99 [ms] | p99.9 [ms] | slowest [ms] | CPU [ms] |"]
+    lines.append("|---|---|--:|--:|--:|--:|--:|--:|")
+    for row in rows:
+        values = (row[name] for name in ("p50_ms", "p99_ms", "p999_ms", "slowest_ms", "cpu_ms"))
+        times = " | ".join("-" if value is None else f"{value:,.2f}" for value in values)
+        lines.append(f"| {row['network']} | {row['backend']} | {row['num_calls']:,} | {times} |")
     return lines
 
 

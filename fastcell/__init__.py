@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastcell.errors import StrictError as StrictError
     from fastcell.inference.classified_cells import ClassifiedCells as ClassifiedCells
     from fastcell.inference.classifier import Classifier as Classifier
-    from fastcell.inference.classifier import load as load
+    from fastcell.inference.open_classifier import load as load
     from fastcell.live.client import Client as Client
     from fastcell.loading.batch import Batch as Batch
     from fastcell.loading.datamodule import CellDataModule as CellDataModule
@@ -57,7 +57,7 @@ _EXPORTS = {
     "ViewConfig": "fastcell.dataset.views",
     "distill": "fastcell.cli.distill_from_python",
     "fit": "fastcell.cli.fit_from_python",
-    "load": "fastcell.inference.classifier",
+    "load": "fastcell.inference.open_classifier",
     "register_network": "fastcell.models.registry",
 }
 

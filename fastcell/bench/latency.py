@@ -19,16 +19,18 @@ from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import FastcellError
 from fastcell.inference.backends.prepare import Preparation
 from fastcell.inference.backends.programs import OFFERED, can_run
-from fastcell.inference.classifier import Classifier, load
+from fastcell.inference.classifier import Classifier
+from fastcell.inference.open_classifier import load
 from fastcell.system.cpu_features import HAS_BF16, cpu_features
 
 BUFFER_CELLS = 512
 """Size of the buffer of waiting cells; a cell that arrives at a full buffer is dropped."""
 TOGETHER = 256
 _MOST_CELLS = 2048
-_CALLS = 1000  # calls of a backend in a round
-_ROUNDS = 3
-_WARM_UP = 20
+_TURNS = 4  # of each backend in the measurement of single cells
+_FEWEST_CALLS = 10  # of a turn, however short
+_FEWEST_FOR_P999 = 1000
+_WARM_UP_CALLS = 20
 _SHARES = (0.25, 0.5, 0.75, 0.9, 1.5)  # shares of the rate of full batches
 
 
@@ -37,14 +39,14 @@ class OneCell:
     """Times of calls with one cell.
 
     Attributes:
-        p50, p99, p999, most: percentiles and maximum [ms].
+        p50, p99, p999, most: percentiles and maximum [ms]; p999 is None with fewer than 1,000 calls.
         cpu_ms: mean processor time of a call, all threads [ms].
         num_calls: number of calls.
     """
 
     p50: float
     p99: float
-    p999: float
+    p999: float | None
     most: float
     cpu_ms: float
     num_calls: int
@@ -133,10 +135,10 @@ def measure_latency(
     Args:
         classifiers: classifiers by name of the backend.
         cells: one or more cells (H, W).
-        seconds: time for all rates of all backends together [s].
+        seconds: time for all backends together [s]; one half for single cells, the other for rates of arrival.
     """
-    ones = _single_cells(classifiers, cells)
-    slice_s = max(seconds / (len(classifiers) * (len(_SHARES) + 1)), 0.05)
+    ones = measure_single_cells(classifiers, cells, seconds / 2)
+    slice_s = max(seconds / 2 / (len(classifiers) * (len(_SHARES) + 1)), 0.05)
     found = []
     for name, classifier in classifiers.items():
         capacity = _capacity(classifier, cells, slice_s)
@@ -145,24 +147,39 @@ def measure_latency(
     return found
 
 
-def _single_cells(classifiers: Mapping[str, Classifier], cells: Sequence[np.ndarray]) -> dict[str, OneCell]:
+def measure_single_cells(
+    classifiers: Mapping[str, Classifier], cells: Sequence[np.ndarray], seconds: float
+) -> dict[str, OneCell]:
+    """Classify one cell per call, as many cells as the time allows, with the backends in alternation.
+
+    Args:
+        classifiers: classifiers by name of the backend.
+        cells: one or more cells (H, W).
+        seconds: time for all backends together [s]. Each makes at least 10 calls in each of its 4 turns.
+    """
     times: dict[str, list[float]] = {name: [] for name in classifiers}
-    cpu = dict.fromkeys(classifiers, 0.0)
-    for _ in range(_ROUNDS):
+    cpu_s = dict.fromkeys(classifiers, 0.0)
+    turn_s = seconds / (_TURNS * len(classifiers))
+    for _ in range(_TURNS):
         for name, classifier in classifiers.items():
-            for number in range(-_WARM_UP, _CALLS):
-                cell = cells[number % len(cells)]
-                begun, cpu_begun = time.perf_counter(), time.process_time()
+            for number in range(_WARM_UP_CALLS):
+                classifier.predict(cells[number % len(cells)])
+            before, end, last = len(times[name]), time.perf_counter() + turn_s, time.perf_counter()
+            cpu_begun = time.process_time()
+            while last < end or len(times[name]) < before + _FEWEST_CALLS:
+                cell = cells[len(times[name]) % len(cells)]
+                begun = time.perf_counter()
                 classifier.predict(cell)
-                if number >= 0:
-                    times[name].append(time.perf_counter() - begun)
-                    cpu[name] += time.process_time() - cpu_begun
-    num = _ROUNDS * _CALLS
-    result = {}
-    for name, found in times.items():
-        p50, p99, p999, most = (1e3 * np.quantile(found, (0.5, 0.99, 0.999, 1.0))).tolist()
-        result[name] = OneCell(p50, p99, p999, most, 1e3 * cpu[name] / num, num)
-    return result
+                last = time.perf_counter()
+                times[name].append(last - begun)
+            cpu_s[name] += time.process_time() - cpu_begun
+    return {name: _one_cell(found, cpu_s[name]) for name, found in times.items()}
+
+
+def _one_cell(times: Sequence[float], cpu_s: float) -> OneCell:
+    p50, p99, p999, most = (1e3 * np.quantile(times, (0.5, 0.99, 0.999, 1.0))).tolist()
+    num = len(times)
+    return OneCell(p50, p99, p999 if num >= _FEWEST_FOR_P999 else None, most, 1e3 * cpu_s / num, num)
 
 
 def _capacity(classifier: Classifier, cells: Sequence[np.ndarray], seconds: float) -> float:
@@ -205,11 +222,12 @@ def _arrive(classifier: Classifier, cells: Sequence[np.ndarray], rate: float, se
 
 def format_latency(found: Sequence[BackendLatency]) -> str:
     """Return two tables as text: single cells, and rates of arrival."""
-    one = [["one cell", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "CPU ms"]]
+    one = [["one cell", "calls", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "CPU ms"]]
     rates = [["cells as they come", "cells/s", "together", "p50 ms", "p99 ms", "dropped"]]
     for each in found:
         times = (each.one.p50, each.one.p99, each.one.p999, each.one.most, each.one.cpu_ms)
-        one.append([each.backend, *(f"{value:.2f}" for value in times)])
+        texts = ["-" if value is None else f"{value:.2f}" for value in times]
+        one.append([each.backend, f"{each.one.num_calls:,}", *texts])
         for at in each.rates:
             values = [f"{at.together:.1f}", f"{at.p50:.1f}", f"{at.p99:.1f}", f"{at.dropped:.1%}"]
             rates.append([each.backend, f"{at.cells_per_s:,.0f}", *values])
@@ -217,7 +235,13 @@ def format_latency(found: Sequence[BackendLatency]) -> str:
 
 
 def latency_verdict(found: Sequence[BackendLatency], instrument_rate: float | None) -> list[str]:
-    """Return a sentence on the fastest backend, and one on the instrument if its rate [cells/s] is given."""
+    """Return sentences on single cells, on rates of arrival, and on the instrument if its rate [cells/s] is given."""
+    soonest = min(found, key=lambda one: one.one.p99)
+    quick = f"One cell: {soonest.backend} answers 99 of 100 within {soonest.one.p99:.2f} ms"
+    return [f"{quick} ({soonest.one.num_calls:,} calls).", *_rate_verdict(found, instrument_rate)]
+
+
+def _rate_verdict(found: Sequence[BackendLatency], instrument_rate: float | None) -> list[str]:
     best = max(found, key=lambda one: one.held.cells_per_s if one.held else 0.0)
     if best.held is None:
         return [f"{best.backend} drops cells at every rate that was measured: other work took the processor."]

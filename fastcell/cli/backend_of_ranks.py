@@ -15,7 +15,7 @@ from fastcell.errors import invalid
 from fastcell.inference.backends.choice import open_prepared, resolve
 from fastcell.inference.backends.fixed_batches import batch_size
 from fastcell.inference.backends.network_files import NetworkFiles
-from fastcell.inference.classifier import features_and_answers
+from fastcell.inference.network_answers import features_and_answers
 from fastcell.models.lightning_module import CellModule
 from fastcell.system import resources
 from fastcell.system.messages import print_line

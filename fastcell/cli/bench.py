@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CELLS = 20_000
 QUICK_SECONDS, SECONDS, MOST_SECONDS = 30.0, 120.0, 86_400
+QUICK_LATENCY_SECONDS, LATENCY_SECONDS = 10.0, 40.0
 
 
 def bench(
@@ -43,8 +44,8 @@ def bench(
 
     Args:
         data: folder made by pack, index or synth [default: 8,000 simulated cells]
-        quick: measure for 30 s instead of 120 s
-        seconds: duration of the measurement [default: 120, or 30 with --quick]
+        quick: measure for a quarter of the time
+        seconds: duration of the measurement [default: 120, or 30 with --quick; with --latency 40, or 10 with --quick]
         instrument_rate: acquisition rate of your instrument, to compare with [cells/s]
         preset: settings of the network to time
         run: run folder or checkpoint whose network is timed instead of that of --preset
@@ -62,9 +63,10 @@ def bench(
     """
     if instrument_rate is not None and not (math.isfinite(instrument_rate) and instrument_rate > 0):
         raise invalid("--instrument-rate", "cells per second, above 0", instrument_rate, "Leave it out for none")
-    duration = seconds if seconds is not None else QUICK_SECONDS if quick else SECONDS
+    quick_default, default = (QUICK_LATENCY_SECONDS, LATENCY_SECONDS) if latency else (QUICK_SECONDS, SECONDS)
+    duration = seconds if seconds is not None else quick_default if quick else default
     if not 0 < duration <= MOST_SECONDS:
-        raise invalid("--seconds", f"above 0 and at most {MOST_SECONDS:,}", duration, "Leave it out for two minutes")
+        raise invalid("--seconds", f"above 0 and at most {MOST_SECONDS:,}", duration, f"Leave it out for {default:g} s")
     if cells < 1:
         raise invalid("--cells", "a number above 0", cells, f"Leave it out for {CELLS:,}")
     if latency and run is None:
@@ -121,7 +123,10 @@ def _measure_latency(
     from fastcell.system.resources import num_cpus
 
     classifiers = open_backends(checkpoint, threads, print_line, packages_of(trust))
-    print_line(f"{checkpoint}, cells of {manifest.place}; {threads or num_cpus()} threads")
+    print_line(
+        f"{checkpoint}, cells of {manifest.place}; {threads or num_cpus()} threads; {seconds:g} s for "
+        f"{len(classifiers)} backends"
+    )
     found = measure_latency(classifiers, sample_cells(manifest), seconds)
     print_line(f"\n{format_latency(found)}\n")
     conclusions = [*latency_verdict(found, instrument_rate), describe_load(load, num_cpus())]

@@ -53,7 +53,7 @@ class FilesToPredict:
         Raises:
             ArgumentError: `out` is one of the files to read.
         """
-        from fastcell.inference.classifier import load
+        from fastcell.inference.open_classifier import load
         from fastcell.inference.source_cells import open_cells
         from fastcell.predictions.answer_limits import read_answer_limits
         from fastcell.predictions.from_source import closing_lines, predict_source

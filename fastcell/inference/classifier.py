@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcell.dataset.grey_window import Window
-from fastcell.errors import DataError, FastcellError, invalid
-from fastcell.inference.backends.choice import open_prepared, resolve
+from fastcell.errors import FastcellError, invalid
 from fastcell.inference.backends.interface import NetworkBackend
-from fastcell.inference.backends.network_files import NetworkFiles
-from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice, check_combination
-from fastcell.inference.beside_weights import join_content
 from fastcell.inference.classified_cells import ClassifiedCells
-from fastcell.inference.confidence import Confidence, calibrated
+from fastcell.inference.confidence import calibrated
 from fastcell.inference.given_cells import OnePath, checked_levels, checked_pitches, files_of, in_words_of_python
 from fastcell.inference.grey_cells import cell_arrays, grey_cells
+from fastcell.inference.network_answers import ChunkAnswers, features_and_answers, joined_answers, probabilities_of
 from fastcell.inference.unlike.image_features import network_image_features
-from fastcell.inference.unlike.reasons import UnlikeScores, joined_scores
+from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.runs.run_folder import METRICS_FILE, find_checkpoint
-from fastcell.runs.shared_model import is_shared_model, read_shared_config
-from fastcell.storage.whole_files import read_json_file
-from fastcell.system import library_settings, resources
+from fastcell.system import resources
 from fastcell.system.text import html_text, printable
-
-logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
@@ -42,27 +32,7 @@ if TYPE_CHECKING:
 CHUNK = 256
 """Number of cells in a batch of the network, as in ``fastcell predict``."""
 
-_FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 _FEWEST_PER_THREAD = 4  # with fewer cells, starting a thread costs more than it saves
-
-
-class ChunkAnswers(NamedTuple):
-    """Answers for N cells.
-
-    Attributes:
-        probabilities: (N, K) float32.
-        unlike: scores of the difference of each cell from the training cells; None without their statistics.
-    """
-
-    probabilities: np.ndarray
-    unlike: UnlikeScores | None
-
-
-def joined_answers(parts: Sequence[ChunkAnswers]) -> ChunkAnswers:
-    """Join the answers for one or more chunks."""
-    scores = [part.unlike for part in parts if part.unlike is not None]
-    probabilities = np.concatenate([part.probabilities for part in parts])
-    return ChunkAnswers(probabilities, joined_scores(scores) if scores else None)
 
 
 class Classifier:
@@ -105,7 +75,7 @@ class Classifier:
         self.loss, self.temperature, self.scores, self.tta = loss, temperature, dict(scores or {}), tta
         self.origin, self.known = origin, known
         self.threads, self.chunk = threads or resources.num_cpus(), CHUNK
-        self._source: _Source | None = None
+        self._opened_by: tuple[Callable[..., Classifier], tuple[Any, ...]] | None = None  # and its arguments
 
     def predict(
         self, X: Cells, *, window: Window = None, um_per_px: float | Sequence[float] | np.ndarray | None = None
@@ -217,9 +187,9 @@ class Classifier:
         return ChunkAnswers(probabilities, self.known.measure(network_image_features(images, threads), features))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._source is None:
+        if self._opened_by is None:
             raise FastcellError("a classifier can be pickled if it was made by fastcell.load only. Load it from a run.")
-        return _load_again, self._source
+        return self._opened_by
 
     def __repr__(self) -> str:
         side, fit = self.preprocessing.image_size, self.preprocessing.fit
@@ -238,212 +208,6 @@ class Classifier:
         rows = "".join(f"<tr><td>{name}</td><td>{html_text(text)}</td></tr>" for name, text in found if text)
         table = f"<table><tr><th>score</th><th>value (95 %)</th></tr>{rows}</table>" if rows else ""
         return f"<p>{html_text(repr(self)[1:-1])}</p>{table}"
-
-
-_Source = tuple[str, str, str | None, BackendChoice | None, PrecisionChoice, bool | None, int | None, tuple[str, ...]]
-
-
-def load(
-    run: str | os.PathLike[str],
-    *,
-    device: str | None = None,
-    backend: BackendChoice | NetworkBackend | None = None,
-    precision: PrecisionChoice = "auto",
-    tta: bool | None = None,
-    threads: int | None = None,
-    trust: Sequence[str] = (),
-) -> Classifier:
-    """Open a run of ``fastcell fit``, or a folder of ``fastcell export``, as a classifier. Nothing in it is executed.
-
-    Args:
-        run: run folder (its scored checkpoint is used), checkpoint, or folder of a shared model.
-        device: device of the network, e.g. ``cpu`` or ``cuda:1``; None for a GPU if there is one. A given device
-            implies the backend torch.
-        backend: program that runs the network: ``torch``, ``onnxruntime``, ``openvino``, or a backend object; ``auto``
-            for the fastest backend on this machine that agrees with torch on validation cells. None uses the earlier
-            choice of ``auto`` for this run if there is one, else torch. A prepared run loads torch only for ``torch``.
-        precision: arithmetic of the network: ``fp32``, ``bf16`` or ``int8``; ``auto`` for the fastest one that agrees.
-        tta: average over the four flips of every cell, as ``fastcell predict --tta``; None as in training.
-        threads: threads of the preprocessing; None for all cores.
-        trust: packages whose code a run with a user-defined network may import.
-
-    Returns:
-        The classifier. Its probabilities equal those of ``fastcell predict`` with the same backend within 1e-6.
-
-    Raises:
-        ArgumentError: an argument breaks its rule.
-        DataError: the checkpoint is missing or damaged, or does not fit this version.
-        FastcellError: a package of the backend is missing, or ``auto`` does not find the data set of the run.
-
-    Examples:
-        Classify an array of cells::
-
-            classifier = fastcell.load("runs/20260131-142501-donors-cellnet")
-            classifier.predict(images).labels
-    """
-    library_settings.limit_spinning()  # must happen before torch is loaded
-    checkpoint = find_checkpoint(Path(run))
-    if backend is None or isinstance(backend, str):
-        opened = _open_backend(checkpoint, backend, precision, device, threads, trust)
-    else:
-        opened = backend, _describe(checkpoint, trust)
-    confidence = Confidence.from_checkpoint(opened[1].content)
-    classifier = Classifier(
-        opened[0],
-        opened[1].classes,
-        opened[1].preprocessing,
-        opened[1].loss,
-        temperature=1.0 if confidence is None else confidence.temperature,
-        known=TrainingCells.from_checkpoint(opened[1].content),
-        scores=_scores(checkpoint),
-        tta=opened[1].tta if tta is None else tta,
-        threads=threads,
-        origin=str(run),
-    )
-    if backend is None or isinstance(backend, str):
-        place = str(checkpoint.absolute())
-        classifier._source = (place, _digest(checkpoint), device, backend, precision, tta, threads, tuple(trust))
-    return classifier
-
-
-class _Described(NamedTuple):
-    """Description of a network for a classifier."""
-
-    classes: list[str]
-    preprocessing: Preprocessing
-    loss: str
-    tta: bool
-    content: dict[str, Any]  # statistics and confidence, as in a checkpoint
-
-
-def _describe(checkpoint: Path, trust: Sequence[str]) -> _Described:
-    from fastcell.runs.checkpoint import load_classifier
-
-    return _of_module(load_classifier(checkpoint, trust), checkpoint)
-
-
-def _of_module(module: Any, checkpoint: Path) -> _Described:
-    from fastcell.runs.checkpoint import read_checkpoint
-
-    preprocessing = Preprocessing.from_dict(dict(module.preprocessing))
-    return _Described(
-        module.classes, preprocessing, module.hparams["loss"], bool(module.hparams["tta"]), read_checkpoint(checkpoint)
-    )
-
-
-def _open_backend(
-    checkpoint: Path,
-    name: BackendChoice | None,
-    precision: PrecisionChoice,
-    device: str | None,
-    threads: int | None,
-    trust: Sequence[str],
-) -> tuple[NetworkBackend, _Described]:
-    """Open the backend that the arguments of `load` name."""
-    if name not in (None, *get_args(BackendChoice)):
-        raise invalid("backend", f"one of {', '.join(get_args(BackendChoice))}", name, "Leave it out")
-    if precision not in get_args(PrecisionChoice):
-        raise invalid("precision", f"one of {', '.join(get_args(PrecisionChoice))}", precision, "Leave it out")
-    if device is not None and name not in (None, "torch"):
-        raise invalid("device", "left out with a backend other than torch", device, "They run on the CPU")
-    chosen: tuple[str, str] = ("torch", "fp32" if precision == "auto" else precision)
-    if device is None and not (name is None and resources.has_gpu()):
-        chosen = resolve(checkpoint, name, precision, say=logger.info, trust=trust)
-    check_combination(*chosen)
-    if chosen[0] != "torch":
-        files = NetworkFiles(checkpoint)
-        backend, description = open_prepared(files, *chosen, threads or resources.num_cpus())
-        content = join_content(description.values, files.arrays())
-        return backend, _Described(
-            description.classes, description.preprocessing, description.loss, description.tta, content
-        )
-    import torch
-
-    from fastcell.inference.backends.pytorch import TorchNetwork
-    from fastcell.runs.checkpoint import load_classifier
-
-    module = load_classifier(checkpoint, trust)
-    try:
-        place = torch.device(device or ("cuda" if resources.has_gpu() else "cpu"))
-        return TorchNetwork(module, place, chosen[1]), _of_module(module, checkpoint)
-    except (RuntimeError, AssertionError) as error:  # torch is not built with CUDA, or has no such device
-        told = str(error).splitlines()[0]
-        raise invalid("device", "a device that torch can use", device, f"Leave it out ({told})") from None
-
-
-def _load_again(
-    checkpoint: str,
-    digest: str,
-    device: str | None,
-    backend: BackendChoice | None,
-    precision: PrecisionChoice,
-    tta: bool | None,
-    threads: int | None,
-    trust: tuple[str, ...] = (),
-) -> Classifier:
-    """Open the checkpoint of a pickled classifier.
-
-    Raises:
-        DataError: the checkpoint is no longer there, or has changed.
-    """
-    if Path(checkpoint).is_file() and _digest(Path(checkpoint)) != digest:
-        raise DataError(f"checkpoint {checkpoint} has changed since the classifier was pickled. Load it anew.")
-    options: dict[str, Any] = {"precision": precision, "tta": tta, "threads": threads, "trust": trust}
-    return load(checkpoint, device=device, backend=backend, **options)
-
-
-def _digest(path: Path) -> str:
-    return blake2b(path.read_bytes(), digest_size=16).hexdigest()
-
-
-def _scores(checkpoint: Path) -> dict[str, Any]:
-    """Return the scores of the checkpoint from its run folder or shared model; empty if there are none."""
-    if is_shared_model(checkpoint):
-        return dict(read_shared_config(checkpoint)["scores"])
-    values = read_json_file(checkpoint.parent / METRICS_FILE)
-    if not isinstance(values, dict) or values.get("checkpoint") != checkpoint.name:
-        return {}
-    found = values.get("test") or values.get("valid") or {}
-    return found if isinstance(found, dict) else {}
-
-
-def probabilities_of(loss: str, logits: np.ndarray) -> np.ndarray:
-    """Return class probabilities (B, K) float32 that sum to 1: the softmax, or normalised sigmoids for `sigmoid`.
-
-    Computes the same as `fastcell.models.losses.probabilities`, without torch.
-
-    Args:
-        loss: loss of the training.
-        logits: (B, K) float32.
-    """
-    with np.errstate(invalid="ignore"):  # logits of a diverged network
-        if loss == "sigmoid":  # in log space: sigmoids of very negative logits underflow
-            logits = -np.logaddexp(np.float32(0), -logits)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
-
-
-def features_and_answers(
-    backend: NetworkBackend, images: np.ndarray, loss: str, tta: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run a network on images (B, 1, S, S) and return features (B, F) and probabilities (B, K), both float32.
-
-    Args:
-        backend: runs the network.
-        images: preprocessed images, float32.
-        loss: loss of the training.
-        tta: average the probabilities over the four flips; the features are those of the images themselves.
-    """
-    found, features = [], np.empty((len(images), 0), np.float32)
-    for number, flipped in enumerate(_flipped(images) if tta else iter((images,))):
-        logits, of_flip = backend.run(flipped)
-        features = features if number else of_flip
-        found.append(probabilities_of(loss, logits))
-    return features, found[0] if len(found) == 1 else np.asarray(np.mean(found, axis=0, dtype=np.float32))
-
-
-def _flipped(images: np.ndarray) -> Iterator[np.ndarray]:
-    return (np.ascontiguousarray(np.flip(images, axes)) if axes else images for axes in _FLIPS)
 
 
 def _score_text(scores: dict[str, Any], name: str) -> str:

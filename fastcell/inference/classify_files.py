@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from fastcell.errors import DataError
 from fastcell.inference.classified_cells import ClassifiedCells
-from fastcell.inference.classifier import ChunkAnswers, joined_answers
+from fastcell.inference.network_answers import ChunkAnswers, joined_answers
 from fastcell.inference.source_cells import SourceCells
 from fastcell.inference.unlike.reasons import UnlikeScores, joined_scores
 from fastcell.packing.quarantine import describe_reasons

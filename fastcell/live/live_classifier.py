@@ -15,7 +15,8 @@ from fastcell.inference.backends.fixed_batches import batch_size
 from fastcell.inference.backends.network_files import NetworkFiles
 from fastcell.inference.backends.programs import BackendChoice, PrecisionChoice
 from fastcell.inference.beside_weights import join_content
-from fastcell.inference.classifier import Classifier, load
+from fastcell.inference.classifier import Classifier
+from fastcell.inference.open_classifier import load
 from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.live.protocol import UNLIKE_FLAG, UNSURE_FLAG, AnswerStatus
 from fastcell.live.small_batches import FixedBatchNetwork, SmallBatches

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.grey_window import Window
-from fastcell.inference.classifier import ChunkAnswers
+from fastcell.inference.network_answers import ChunkAnswers
 from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.predictions.saved_parts import UNLIKE_PIECES
 from fastcell.storage.saved_pieces import load_pieces, save_pieces

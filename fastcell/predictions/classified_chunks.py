@@ -16,7 +16,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.inference.backends.choice import open_prepared
 from fastcell.inference.backends.interface import NetworkBackend
 from fastcell.inference.backends.network_files import NetworkDescription, NetworkFiles
-from fastcell.inference.classifier import features_and_answers
+from fastcell.inference.network_answers import features_and_answers
 from fastcell.inference.unlike.image_features import network_image_features
 from fastcell.inference.unlike.reasons import UnlikeScores, joined_scores
 from fastcell.loading.chunk_work import work_on_chunks

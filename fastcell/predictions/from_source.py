@@ -20,8 +20,9 @@ from fastcell.dataset.dataset_info import DatasetInfo
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.rows.instrument_features import write_features
 from fastcell.dataset.schema import FORMAT_VERSION
-from fastcell.inference.classifier import ChunkAnswers, Classifier, joined_answers
+from fastcell.inference.classifier import Classifier
 from fastcell.inference.classify_files import ClassifiedPart, SourceAnswers, classify_source
+from fastcell.inference.network_answers import ChunkAnswers, joined_answers
 from fastcell.inference.source_cells import SourceCells
 from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.predictions.answer_limits import describe_predictions

@@ -165,9 +165,9 @@ def embed_run(classifier: Classifier, manifest: Manifest, thumbnails: Thumbnails
         thumbnails: reads its cells.
         report: function that receives the number of cells classified since its last call.
     """
-    from fastcell.inference.classifier import features_and_answers
     from fastcell.inference.confidence import calibrated
     from fastcell.inference.grey_cells import grey_cells
+    from fastcell.inference.network_answers import features_and_answers
     from fastcell.inference.unlike.image_features import network_image_features
 
     num, threads = len(manifest), max(1, num_cpus() - 1)

@@ -214,7 +214,7 @@ class ReviewSet:
         self.columns.set_points(found.points)
 
     def _load_run(self, run: Path) -> Any:
-        from fastcell.inference.classifier import load
+        from fastcell.inference.open_classifier import load
         from fastcell.system import library_settings
 
         library_settings.prepare_torch()

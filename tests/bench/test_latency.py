@@ -15,15 +15,17 @@ from fastcell.bench.latency import (
     OneCell,
     format_latency,
     latency_verdict,
+    measure_single_cells,
     open_backends,
     sample_cells,
 )
 from fastcell.cli.main import main
 from fastcell.dataset.manifest import Manifest
 
-ONE = OneCell(1.0, 2.0, 3.0, 4.0, 0.9, 100)
+ONE = OneCell(1.0, 2.0, None, 4.0, 0.9, 100)
 SLOW = BackendLatency("torch fp32", ONE, [AtRate(500, 1.0, 2.0, 1.0, 0.0), AtRate(1500, 9.0, 20.0, 200.0, 0.1)])
-FAST = BackendLatency("openvino int8", ONE, [AtRate(4000, 1.0, 2.0, 4.0, 0.0), AtRate(9000, 2.0, 5.0, 90.0, 0.0)])
+QUICK = OneCell(0.5, 1.0, 2.5, 3.0, 0.6, 2000)
+FAST = BackendLatency("openvino int8", QUICK, [AtRate(4000, 1.0, 2.0, 4.0, 0.0), AtRate(9000, 2.0, 5.0, 90.0, 0.0)])
 
 
 class Sleeper:
@@ -53,6 +55,32 @@ def test_every_cell_is_answered_or_dropped(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.p50 >= 20
 
 
+def test_single_cells_take_the_time_that_was_given() -> None:
+    """Backends take turns; the number of calls follows from the time, and p99.9 needs 1,000 of them."""
+    order: list[str] = []
+
+    class Timed:
+        def __init__(self, name: str, seconds: float) -> None:
+            self.name, self.seconds = name, seconds
+
+        def predict(self, cell: np.ndarray) -> None:
+            order.append(self.name)
+            time.sleep(self.seconds)
+
+    cells = [np.zeros((2, 2), np.uint8)]
+    begun = time.perf_counter()
+    found = measure_single_cells({"slow": Timed("slow", 0.004), "none": Timed("none", 0.0)}, cells, 0.8)  # type: ignore[dict-item]
+    assert time.perf_counter() - begun >= 0.8
+    assert found["slow"].num_calls <= 4 * (0.1 / 0.004 + 1)
+    assert found["slow"].p50 >= 4
+    assert found["slow"].p999 is None
+    assert (found["none"].p999 is not None) == (found["none"].num_calls >= 1000)
+    turns = [name for number, name in enumerate(order) if number == 0 or order[number - 1] != name]
+    assert turns == ["slow", "none"] * 4
+    shortest = measure_single_cells({"none": Timed("none", 0.0)}, cells, 1e-9)  # type: ignore[dict-item]
+    assert shortest["none"].num_calls == 40
+
+
 def test_drops_begin_at_the_lowest_rate_that_has_them() -> None:
     assert (SLOW.drops_from, FAST.drops_from) == (1500, None)
     assert SLOW.held == SLOW.rates[0]
@@ -65,13 +93,18 @@ def test_drops_begin_at_the_lowest_rate_that_has_them() -> None:
     [(400, "by torch fp32, openvino int8"), (5000, "come by openvino int8"), (9001, "too many for every backend")],
 )
 def test_the_verdict_names_the_backends_that_keep_up(rate: float, text: str) -> None:
-    first, second = latency_verdict([SLOW, FAST], rate)
+    one, first, second = latency_verdict([SLOW, FAST], rate)
+    assert one == "One cell: openvino int8 answers 99 of 100 within 1.00 ms (2,000 calls)."
     assert first.startswith("openvino int8 held 9,000 cells/s with a p99 of 5.0 ms; cells were dropped from no rate")
     assert f"Your instrument's {rate:,.0f} cells/s: " in second
     assert text in second
-    (alone,) = latency_verdict([SLOW], None)
+    _, alone = latency_verdict([SLOW], None)
     assert alone.endswith("cells were dropped from 1,500 cells/s on, with 512 cells of buffer.")
-    assert "10.0%" in format_latency([SLOW])
+    text = format_latency([SLOW, FAST])
+    assert "10.0%" in text
+    slow, fast = (line.split() for line in text.splitlines()[1:3])
+    assert slow == ["torch", "fp32", "100", "1.00", "2.00", "-", "4.00", "0.90"]
+    assert fast == ["openvino", "int8", "2,000", "0.50", "1.00", "2.50", "3.00", "0.60"]
 
 
 def test_it_needs_a_run(trained_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,9 +114,8 @@ def test_it_needs_a_run(trained_data: Path, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.slow
 def test_a_run_is_measured_in_every_backend(
-    trained_run: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+    trained_run: Path, trained_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "_CALLS", 20)
     words = ["--run", str(trained_run), "--latency", "--seconds", "2", "--instrument-rate", "1"]
     assert main(["bench", str(trained_data), *words, "--out", str(tmp_path / "l.json")]) == 0
     out = capsys.readouterr().out

@@ -11,7 +11,7 @@ import torch
 from fastcell.cli.backend_of_ranks import use_backend
 from fastcell.errors import ArgumentError
 from fastcell.inference.backends.choice import open_prepared
-from fastcell.inference.classifier import probabilities_of
+from fastcell.inference.network_answers import probabilities_of
 from fastcell.runs.checkpoint import load_classifier
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import pickle
 import threading
 from pathlib import Path
 
@@ -12,16 +9,14 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 import fastcell
 from fastcell.cli.predict import main as predict_main
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
-from fastcell.errors import ArgumentError, DataError, FastcellError
-from fastcell.inference.classifier import CHUNK, Classifier, probabilities_of
+from fastcell.errors import ArgumentError, FastcellError
+from fastcell.inference.classifier import CHUNK, Classifier
 from fastcell.loading.preprocessing import Preprocessing
-from fastcell.models.losses import probabilities
 
 TOLERANCE = 1e-6
 
@@ -35,28 +30,6 @@ def classifier(trained_run):
 def cells(trained_data):
     manifest = Manifest.open(trained_data)
     return list(read_cells(manifest, range(len(manifest))))
-
-
-def test_a_run_and_its_checkpoint(classifier, trained_run):
-    assert classifier.classes == ["MB231", "MCF7", "PBMC", "THP1"]
-    assert classifier.preprocessing == Preprocessing(image_size=32)
-    accuracy = classifier.scores["accuracy"]
-    assert repr(classifier) == (
-        f"<Classifier of {trained_run}: 4 classes (MB231, MCF7, PBMC, THP1); 32 x 32 px, stretch; torch fp32, accuracy "
-        f"{accuracy['value']:.3f} ({accuracy['low']:.3f}..{accuracy['high']:.3f})>"
-    )
-    other = fastcell.load(trained_run / "last.ckpt")
-    assert other.classes == classifier.classes
-    checkpoint = json.loads((trained_run / "metrics.json").read_text())["checkpoint"]
-    assert (other.scores == classifier.scores) == (checkpoint == "last.ckpt")
-    with pytest.raises(DataError, match="must be a checkpoint, or a run folder"):
-        fastcell.load(trained_run.parent)
-    with pytest.raises(ArgumentError, match="backend must be one of auto, torch, .*got 'tensorflow'"):
-        fastcell.load(trained_run, backend="tensorflow")
-    with pytest.raises(ArgumentError, match="threads must be at least 1"):
-        fastcell.load(trained_run, threads=0)
-    with pytest.raises(ArgumentError, match="device must be a device that torch can use, got 'toaster'"):
-        fastcell.load(trained_run, device="toaster")
 
 
 @pytest.mark.parametrize("tta", [False, True])
@@ -112,41 +85,6 @@ def test_a_call_starts_and_leaves_no_thread(classifier, cells):
     assert threading.active_count() == before
 
 
-def _in_child(classifier: Classifier, cells: list[np.ndarray], out: multiprocessing.Queue) -> None:
-    out.put(classifier.predict_proba(cells))
-
-
-@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_other_processes(classifier, cells, method):
-    expected = classifier.predict_proba(cells)
-    context = multiprocessing.get_context(method)
-    out = context.Queue()
-    child = context.Process(target=_in_child, args=(classifier, cells, out))
-    child.start()
-    found = out.get(timeout=120)
-    child.join(timeout=60)
-    assert child.exitcode == 0
-    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
-
-
-def test_pickles_name_the_checkpoint(trained_run, cells, tmp_path):
-    checkpoint = tmp_path / "copy.ckpt"
-    checkpoint.write_bytes((trained_run / "last.ckpt").read_bytes())
-    one = fastcell.load(checkpoint, threads=1)
-    stored = pickle.dumps(one)
-    assert len(stored) < 1000
-    np.testing.assert_array_equal(pickle.loads(stored).predict_proba(cells[:5]), one.predict_proba(cells[:5]))
-    checkpoint.write_bytes((trained_run / "best.ckpt").read_bytes())
-    with pytest.raises(DataError, match=r"copy.ckpt has changed since the classifier was pickled"):
-        pickle.loads(stored)
-    checkpoint.unlink()
-    with pytest.raises(DataError, match="checkpoint must be a file"):
-        pickle.loads(stored)
-    by_hand = Classifier(one.backend, one.classes, one.preprocessing, "mse")
-    with pytest.raises(FastcellError, match="made by fastcell.load only"):
-        pickle.dumps(by_hand)
-
-
 class Fixed:
     """Backend whose logits are the mean and the first pixel of each image."""
 
@@ -187,15 +125,6 @@ def test_micrometres_and_windows_reach_the_cells():
     np.testing.assert_array_equal(one.predict_proba(deep, window=(7, 2557)), one.predict_proba(cells))
     with pytest.raises(ArgumentError, match=r"X\[0\] must be 8 bit"):
         one.predict(deep)
-
-
-@pytest.mark.parametrize("loss", ["cross_entropy", "mse", "sigmoid"])
-def test_probabilities_are_those_of_torch(loss):
-    logits = np.array([[0.5, -2, 1], [80, -80, 0], [-200, -300, -250], [0, 0, 0]], np.float32)
-    expected = probabilities(loss, torch.from_numpy(logits)).numpy()
-    np.testing.assert_allclose(probabilities_of(loss, logits), expected, atol=2e-7)
-    broken = probabilities_of(loss, np.array([[np.nan, 0.0]], np.float32))
-    assert np.isnan(broken).all()
 
 
 def test_paths_of_any_kind_and_what_is_none(classifier, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 from fixtures.live_servers import GatedNetwork, Served, served, some_cells
 from starlette.testclient import TestClient
 
-from fastcell.inference.classifier import load
+from fastcell.inference.open_classifier import load
 from fastcell.live.drop_log import DropLog
 from fastcell.live.http_app import HttpService
 from fastcell.live.live_classifier import open_live

@@ -48,7 +48,7 @@ def test_unsure_cells_keep_their_class() -> None:
 
 
 def test_a_run_answers_as_predict_does(trained_run: Path) -> None:
-    from fastcell.inference.classifier import load
+    from fastcell.inference.open_classifier import load
 
     live, limits = open_live(str(trained_run), threads=1, min_confidence=0.5)
     live.prepare()

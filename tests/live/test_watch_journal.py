@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fixtures.live_servers import some_cells
 
-from fastcell.inference.classifier import ChunkAnswers
+from fastcell.inference.network_answers import ChunkAnswers
 from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.live.watch_journal import WatchJournal, cell_hash
 

@@ -16,8 +16,8 @@ from fastcell.errors import ArgumentError
 from fastcell.inference.backends.interface import NetworkBackend
 from fastcell.inference.backends.prepare import Preparation
 from fastcell.inference.backends.pytorch import TorchNetwork
-from fastcell.inference.classifier import features_and_answers
 from fastcell.inference.confidence import Confidence, calibrated
+from fastcell.inference.network_answers import features_and_answers
 from fastcell.loading.chunk_work import work_on_chunks
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint

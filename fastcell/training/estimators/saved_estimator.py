@@ -11,7 +11,7 @@ import torch
 
 from fastcell import __version__
 from fastcell.errors import ArgumentError, DataError
-from fastcell.inference.classifier import load
+from fastcell.inference.open_classifier import load
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CHECKPOINT_FORMAT
 from fastcell.models.own_code import code_of
