@@ -272,18 +272,26 @@ def print_rows(rows: list[Row], reference: str) -> None:
 
 
 def commit() -> str:
-    """Short hash of the checkout's commit, ``-dirty`` where files differ from it, ``unknown`` outside of git."""
+    """Short hash of the newest published commit in the checkout's history, ``unknown`` outside of git.
+
+    ``-dirty`` follows where the checkout has changes of its own, committed or not: a commit that is not published yet may
+    get another hash, and a result must not name one that nobody finds. Published is what ``origin/main`` holds; without
+    that branch, every commit is.
+    """
     folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        name = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=folder, capture_output=True, text=True
-        ).stdout.strip()
+        newest, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+        known = git("for-each-ref", "--format=%(refname)", "refs/remotes/origin/main")
+        published = git("merge-base", "HEAD", known) if known else newest
+        name = git("rev-parse", "--short", published)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return f"{name}-dirty" if changed else name
+    return f"{name}-dirty" if changed or published != newest else name
 
 
 def cpu_seconds() -> float:

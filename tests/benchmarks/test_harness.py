@@ -1,5 +1,6 @@
 """Rows hold what contestants said and measured, and results are written with their machine."""
 
+import subprocess
 import time
 from dataclasses import fields
 
@@ -94,3 +95,27 @@ def test_a_result_that_is_cut_off_is_none(harness, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         harness.Result("try", "cells", {}, [row]).save(tmp_path)
     assert list(tmp_path.glob("*.json*")) == []
+
+
+def test_a_result_names_a_published_commit(harness, tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "__file__", str(tmp_path / "harness.py"))
+    assert harness.commit() == "unknown"
+
+    def git(*words):
+        user = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        return subprocess.run(["git", *user, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    git("init", "-q")
+    (tmp_path / "harness.py").write_text("1")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    first = git("rev-parse", "--short", "HEAD").strip()
+    assert harness.commit() == first  # nothing is published: every commit counts
+    git("update-ref", "refs/remotes/origin/main", "HEAD")
+    assert harness.commit() == first
+    (tmp_path / "harness.py").write_text("2")
+    assert harness.commit() == f"{first}-dirty"
+    git("commit", "-qam", "two")
+    assert harness.commit() == f"{first}-dirty"
+    git("update-ref", "refs/remotes/origin/main", "HEAD")
+    assert harness.commit() == git("rev-parse", "--short", "HEAD").strip()

@@ -57,6 +57,23 @@ def test_every_kept_result_is_of_this_form(result_files, tmp_path):
         assert plain(again) == plain(path), path.name
 
 
+def test_every_kept_result_names_a_commit_of_this_history(result_files):
+    try:
+        done = subprocess.run(["git", "rev-list", "HEAD"], cwd=REPO_DIR, capture_output=True, text=True, check=True)
+        shallow = subprocess.run(
+            ["git", "rev-parse", "--is-shallow-repository"], cwd=REPO_DIR, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    if shallow.stdout.strip() == "true":
+        pytest.skip("a checkout without its history")
+    known = {name[:7] for name in done.stdout.split()}
+    paths = result_files.result_paths(REPO_DIR / "benchmarks" / "results")
+    commits = {path.name: result_files.read_result(path)["commit"] for path in paths}
+    assert not {name: commit for name, commit in commits.items() if commit.removesuffix("-dirty")[:7] not in known}
+    assert all(f"-{commit}.json" in name for name, commit in commits.items())
+
+
 def test_large_results_are_compressed(result_files, tmp_path):
     rows = [{"row": number, "value": 0.5} for number in range(2000)]
     path = result_files.write_result(tmp_path / "x.json", {"bench": "try", "rows": rows})
