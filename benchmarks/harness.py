@@ -274,9 +274,9 @@ def print_rows(rows: list[Row], reference: str) -> None:
 def commit() -> str:
     """Short hash of the newest published commit in the checkout's history, ``unknown`` outside of git.
 
-    ``-dirty`` follows where the checkout has changes of its own, committed or not: a commit that is not published yet may
-    get another hash, and a result must not name one that nobody finds. Published is what ``origin/main`` holds; without
-    that branch, every commit is.
+    ``-dirty`` follows where the checkout has changes of its own, committed or not: a commit that is not published yet
+    may get another hash, and a result must not name one that nobody finds. Published is what ``origin/main`` holds;
+    without that branch, every commit is.
     """
     folder = Path(__file__).parent
 
