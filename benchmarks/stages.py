@@ -1,9 +1,12 @@
 """Where does the time of `fastcell predict` go, from stored blocks or tars to a Parquet file of answers?
 
 The command itself runs in this process with one thread for each chunk, and the processor time of each of its stages is
-added up by thread. The lowest of the rounds counts, because other work on the machine only adds.
+added up by thread. The lowest of the rounds counts, because other work on the machine only adds. ``--clock`` also
+measures by the clock, with two threads; that needs a machine without other work. ``--rows N`` repeats the cells of DATA,
+which must be one shard of blocks (``fastcell pack CELLS DATA --layout block``), in at least N rows, because opening files
+costs a small data set more than its cells.
 
-    python benchmarks/stages.py NAME=RUN=DATA=PROGRAM=PRECISION ...
+    python benchmarks/stages.py NAME=RUN=DATA=PROGRAM=PRECISION ... [--rows 60000] [--clock]
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness import Result
+from linked_rows import write_rows
 
 from fastcell.cli.main import main as fastcell
 from fastcell.dataset import shard_reader
@@ -33,6 +38,7 @@ from fastcell.storage.whole_files import scratch_folder
 from fastcell.system.resources import num_cpus
 
 WHOLE = "whole command"
+CLOCK, CLOCK_THREADS = "whole command, two threads, by the clock", 2
 OTHER = "everything else"
 WITHOUT_NETWORK = ("read", "compare hashes", "decode", "transform")
 STAGES: list[tuple[Any, str, str]] = [
@@ -64,8 +70,8 @@ class StageRow:
     Attributes:
         cells: what the cells are, and the network.
         stage: name of the stage.
-        stage_us: lowest over the rounds [us].
-        two_cores: cells a second on two cores, if this were all [cells/s].
+        stage_us: lowest over the rounds [us]; for `CLOCK` the time of both threads.
+        two_cores: cells a second on two cores, if this were all; for `CLOCK` measured [cells/s].
         num_cells: cells of the data set.
     """
 
@@ -99,38 +105,54 @@ class Stopwatch:
         setattr(owner, name, timed)
 
 
-def measure(case: str, rounds: int, watch: Stopwatch) -> list[StageRow]:
+def measure(case: str, rounds: int, watch: Stopwatch, num_rows: int, clock: bool) -> list[StageRow]:
+    """Return the rows of one case."""
     name, run, data, program, precision = case.split("=")
-    num = len(Manifest.open(data))
+    backend = ["--backend", program, "--precision", precision]
     best: dict[str, float] = {}
     with scratch_folder() as scratch:
+        if num_rows:
+            base = Manifest.open(data)
+            data = str(write_rows(base, scratch / "rows", -(-num_rows // len(base)) * len(base), len(base)))
+        num = len(Manifest.open(data))
         for turn in range(rounds + 1):
             watch.seconds.clear()
-            out = scratch / f"{turn}.parquet"
-            begun = time.process_time()
-            words = ["--backend", program, "--precision", precision, "--data.threads", "1"]
-            if fastcell(["predict", run, data, "--out", str(out), *words]):
-                raise SystemExit(f"predict of {data} failed")
-            found = {WHOLE: time.process_time() - begun, **watch.seconds}
+            found = {WHOLE: predicted(run, data, scratch / f"{turn}.parquet", backend, 1)[1], **watch.seconds}
             found[OTHER] = found[WHOLE] - sum(value for stage, value in found.items() if stage != WHOLE)
             if turn:  # the first one prepares the backend and compiles
                 best = {stage: min(value, best.get(stage, value)) for stage, value in found.items()}
-    groups = {"blocks to images": sum(best.get(stage, 0.0) for stage in WITHOUT_NETWORK)}
-    values = {stage: 1e6 * seconds / num for stage, seconds in {**best, **groups}.items()}
+        by_clock = [
+            predicted(run, data, scratch / f"clock-{turn}.parquet", backend, CLOCK_THREADS)[0]
+            for turn in range(clock * (rounds + 1))
+        ][1:]
+    best["blocks to images"] = sum(best.get(stage, 0.0) for stage in WITHOUT_NETWORK)
+    if by_clock:
+        best[CLOCK] = min(by_clock) * CLOCK_THREADS
+    values = {stage: 1e6 * seconds / num for stage, seconds in best.items()}
     return [StageRow(name, stage, us, 2e6 / us if us > 0 else 0.0, num) for stage, us in values.items()]
+
+
+def predicted(run: str, data: str, out: Path, backend: list[str], threads: int) -> tuple[float, float]:
+    """Run the command; return time by the clock and processor time [s]."""
+    begun, cpu_begun = time.perf_counter(), time.process_time()
+    if fastcell(["predict", run, data, "--out", str(out), *backend, "--data.threads", str(threads)]):
+        raise SystemExit(f"predict of {data} failed")
+    return time.perf_counter() - begun, time.process_time() - cpu_begun
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="+", metavar="NAME=RUN=DATA=PROGRAM=PRECISION")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=0, help="repeat the cells of DATA in at least this many rows")
+    parser.add_argument("--clock", action="store_true", help="measure by the clock, too")
     arguments = parser.parse_args()
     watch = Stopwatch()
     for owner, name, stage in STAGES:
         watch.watch(owner, name, stage)
     rows: list[StageRow] = []
     for case in arguments.cases:
-        rows += measure(case, arguments.rounds, watch)
+        rows += measure(case, arguments.rounds, watch, arguments.rows, arguments.clock)
         for row in rows:
             print(f"{row.cells}: {row.stage} {row.stage_us:.2f} us, {row.two_cores:,.0f} cells/s")
     settings = {"threads": 1, "rounds": arguments.rounds, "load": round(os.getloadavg()[0], 1), "cores": num_cpus()}

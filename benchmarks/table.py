@@ -557,11 +557,19 @@ def _stages(rows: list[dict[str, Any]]) -> list[str]:
     cells = list(dict.fromkeys(row["cells"] for row in rows))
     found = {(row["cells"], row["stage"]): row for row in rows}
     lines = [_line(["us a cell", *cells]), "|---|" + "--:|" * len(cells)]
+    clock = "whole command, two threads, by the clock"
     for stage in dict.fromkeys(row["stage"] for row in rows):
         values = [found.get((each, stage)) for each in cells]
-        lines.append(_line([stage, *("-" if row is None else f"{row['stage_us']:.2f}" for row in values)]))
-    whole = [found[each, "whole command"]["two_cores"] for each in cells]
-    return [*lines, _line(["cells/s on two cores, by processor time", *(f"{rate:,.0f}" for rate in whole)])]
+        if stage != clock:
+            lines.append(_line([stage, *("-" if row is None else f"{row['stage_us']:.2f}" for row in values)]))
+    for stage, title in {
+        "whole command": "cells/s on two cores, by processor time",
+        clock: f"cells/s, {clock.removeprefix('whole command, ')}",
+    }.items():
+        rates = [found.get((each, stage)) for each in cells]
+        if any(rates):
+            lines.append(_line([title, *("-" if row is None else f"{row['two_cores']:,.0f}" for row in rates)]))
+    return lines
 
 
 def _dropped(rows: list[dict[str, Any]]) -> list[str]:
