@@ -2,9 +2,9 @@
 
 The command itself runs in this process with one thread for each chunk, and the processor time of each of its stages is
 added up by thread. The lowest of the rounds counts, because other work on the machine only adds. ``--clock`` also
-measures by the clock, with two threads; that needs a machine without other work. ``--rows N`` repeats the cells of DATA,
-which must be one shard of blocks (``fastcell pack CELLS DATA --layout block``), in at least N rows, because opening files
-costs a small data set more than its cells.
+measures by the clock, with two threads; that needs a machine without other work. ``--rows N`` repeats the cells of
+DATA, which must be one shard of blocks (``fastcell pack CELLS DATA --layout block``), in at least N rows, because
+opening files costs a small data set more than its cells.
 
     python benchmarks/stages.py NAME=RUN=DATA=PROGRAM=PRECISION ... [--rows 60000] [--clock]
 """
