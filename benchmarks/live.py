@@ -258,7 +258,6 @@ def main() -> None:
             with open(options.work, "a") as file:
                 file.writelines(json.dumps(vars(row)) + "\n" for row in rows)
     settings = {
-        "seconds": options.seconds,
         "tries": options.tries,
         "side": options.side,
         "options": " ".join(words),

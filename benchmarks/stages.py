@@ -33,7 +33,7 @@ from fastcell.inference.backends import onnxruntime_network, openvino_network
 from fastcell.inference.unlike import training_cells
 from fastcell.loading import chunk_work
 from fastcell.loading.stores import reading
-from fastcell.predictions import answer_limits, growing_table, saved_parts, without_trainer
+from fastcell.predictions import answer_limits, classified_chunks, growing_table, saved_parts, without_trainer
 from fastcell.storage.whole_files import scratch_folder
 from fastcell.system.resources import num_cpus
 
@@ -51,7 +51,7 @@ STAGES: list[tuple[Any, str, str]] = [
     (onnxruntime_network.OnnxRuntimeNetwork, "run", "network"),
     (network_answers, "probabilities_of", "softmax"),
     (answer_limits.AnswerLimits, "calibrate", "temperature"),
-    (without_trainer, "network_image_features", "unlike cells"),
+    (classified_chunks, "network_image_features", "unlike cells"),
     (training_cells.TrainingCells, "measure", "unlike cells"),
     (saved_parts.PartStore, "add", "saved parts"),
     (saved_parts.PartStore, "save", "saved parts"),

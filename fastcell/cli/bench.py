@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastcell.cli.next_steps import show_next
-from fastcell.cli.options import DataOrDefault, OutFile, Preset, Trust, packages_of
+from fastcell.cli.options import MOST_THREADS, DataOrDefault, OutFile, Preset, Trust, packages_of
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
@@ -69,6 +69,8 @@ def bench(
         raise invalid("--seconds", f"above 0 and at most {MOST_SECONDS:,}", duration, f"Leave it out for {default:g} s")
     if cells < 1:
         raise invalid("--cells", "a number above 0", cells, f"Leave it out for {CELLS:,}")
+    if not 0 <= threads <= MOST_THREADS:
+        raise invalid("--threads", f"from 0 to {MOST_THREADS}", threads, "Leave it out for one per CPU")
     if latency and run is None:
         raise invalid("--latency", "given with --run, the network to measure", "no run", "Add --run RUN")
     if out is not None:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 from fastcell.cli.fit_from_python import setting_as_text
 from fastcell.cli.lightning_command import run as run_with_lightning
+from fastcell.dataset.manifest import Manifest
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.soft_losses import SHARE, TEMPERATURE, check_distillation
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.runs.open_run import read_data_settings
 from fastcell.runs.run_folder import CONFIG_FILE, DISTILLATION_FILE, find_checkpoint
+from fastcell.storage.places import check_output_folder
 from fastcell.storage.whole_files import write_json
 from fastcell.system.messages import print_line
 from fastcell.training.distillation.candidates import (
@@ -80,7 +82,7 @@ def distill(
         ArgumentError: the budget is too small for any student, or another argument breaks its rule.
         FastcellError: the errors of ``fastcell fit``.
     """
-    check_distillation(temperature, share)
+    check_distillation(temperature, share, "--")
     allowed = read_budget(budget)
     with contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO()):
         checkpoint = find_checkpoint(Path(teacher))
@@ -90,6 +92,9 @@ def distill(
         of_teacher = read_data_settings(checkpoint.parent) if (checkpoint.parent / CONFIG_FILE).is_file() else {}
         options = {"path": of_teacher.get("path") if data is None else os.fspath(data)}
         options |= {name: of_teacher[name] for name in ("split_name", "quality") if name in of_teacher}
+        check_output_folder("--out", out, parents=True)
+        if options["path"] is not None:
+            Manifest.open(options["path"])  # raises before the candidates are timed
         given = dict(settings or {})
         timed = time_candidates(preprocessing, len(model.classes), _candidates(given))
         chosen = choose_candidate(timed, allowed)

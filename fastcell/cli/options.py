@@ -223,6 +223,7 @@ def parse_shares(text: str) -> tuple[float, float, float] | None:
     return train, valid, test
 
 
+MOST_THREADS = 1024
 MOST_SEED = 2**32 - 1
 """Largest seed of scikit-learn and Lightning."""
 

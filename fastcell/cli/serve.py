@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fastcell.cli.next_steps import data_of_run, show_next
-from fastcell.cli.options import File, LiveArguments, Run, check_least
+from fastcell.cli.options import MOST_THREADS, File, LiveArguments, Run, check_least
 from fastcell.cli.parser import entry
 from fastcell.cli.signature import Spelled
 from fastcell.errors import invalid
 from fastcell.storage.places import local_path
 from fastcell.system.messages import print_line, print_remark
 from fastcell.system.text import printable
-
-MOST_THREADS = 1024
 
 _MOST_TOKEN_FILE = 1024
 

@@ -58,11 +58,16 @@ def watch(
     from fastcell.inference.source_cells import open_cells
     from fastcell.live.watch import WatchTask
     from fastcell.live.watch import watch as watch_source
+    from fastcell.packing.records import check_levels
     from fastcell.predictions.from_source import closing_lines
     from fastcell.predictions.table import check_output
     from fastcell.runs.run_folder import find_checkpoint
+    from fastcell.sources.image_folder import Pattern
     from fastcell.system import library_settings
 
+    check_levels(None, um_per_px)
+    if pattern is not None:
+        Pattern(pattern, needs_name=False)  # raises; later, errors are taken for those of an incomplete source
     library_settings.quiet()
     target = check_output(out)
     options = reading.read(pattern)

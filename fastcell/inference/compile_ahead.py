@@ -23,8 +23,8 @@ _SIDE = 16
 def compile_loops() -> None:
     """Compile the loops for 8-bit cells that are not in the cache: JPEG, transform, augmentation, unlike cells."""
     pixels = _decode()
-    for blur in (0.0, 1.0):  # cells without and with rotation, blur and noise have code of their own
-        images = _transform(pixels, blur)
+    for blur, fill in ((0.0, np.nan), (0.0, 99.0), (1.0, np.nan)):  # each of them is code of its own
+        images = _transform(pixels, blur, fill)
     copy_cells(np.full(1, pixels.ctypes.data, np.int64), np.ones(1, np.int64), np.empty(1, np.uint8))
     change_words(0, 0, np.arange(2))
     _score(images)
@@ -39,9 +39,9 @@ def _decode() -> np.ndarray:
     return pixels
 
 
-def _transform(pixels: np.ndarray, blur: float) -> np.ndarray:
+def _transform(pixels: np.ndarray, blur: float, border: float) -> np.ndarray:
     side = np.full(1, _SIDE, np.int32)
-    matrix, fill = np.eye(3)[None, :2].copy(), np.full(1, np.nan, np.float32)
+    matrix, fill = np.eye(3)[None, :2].copy(), np.full(1, border, np.float32)
     some, none = np.full(1, blur, np.float32), np.zeros(1, np.float32)
     first, seed, out = np.zeros(1, np.int64), np.zeros(1, np.uint64), np.empty((1, 1, _SIDE, _SIDE), np.float32)
     return transform_pool(pixels, first, side, side, matrix, fill, some, none, seed, out)

@@ -11,18 +11,22 @@ TEMPERATURE, SHARE = 2.0, 0.7
 """Defaults of the temperature, and of the teacher's share of the loss."""
 
 
-def check_distillation(temperature: float, share: float) -> None:
+def check_distillation(temperature: float, share: float, prefix: str = "--teacher_") -> None:
     """Check temperature and share of a distillation.
+
+    Args:
+        temperature: temperature of the compared probabilities.
+        share: weight of the teacher in the loss.
+        prefix: beginning of the names of both options, for messages.
 
     Raises:
         ArgumentError: the temperature is not in (0, 1000], or the share is not in (0, 1].
     """
     if not 0 < temperature <= 1e3:
-        raise invalid(
-            "--teacher_temperature", "above 0 and at most 1,000", temperature, f"Leave it out for {TEMPERATURE:g}"
-        )
+        rule = "above 0 and at most 1,000"
+        raise invalid(f"{prefix}temperature", rule, temperature, f"Leave it out for {TEMPERATURE:g}")
     if not 0 < share <= 1:
-        raise invalid("--teacher_share", "above 0 and at most 1", share, f"Leave it out for {SHARE:g}")
+        raise invalid(f"{prefix}share", "above 0 and at most 1", share, f"Leave it out for {SHARE:g}")
 
 
 def softmax_scores(loss: str, logits: torch.Tensor) -> torch.Tensor:

@@ -95,7 +95,7 @@ def test_drops_begin_at_the_lowest_rate_that_has_them() -> None:
 def test_the_verdict_names_the_backends_that_keep_up(rate: float, text: str) -> None:
     one, first, second = latency_verdict([SLOW, FAST], rate)
     assert one == "One cell: openvino int8 answers 99 of 100 within 1.00 ms (2,000 calls)."
-    assert first.startswith("openvino int8 held 9,000 cells/s with a p99 of 5.0 ms; cells were dropped from no rate")
+    assert first.startswith("openvino int8 held 9,000 cells/s with a p99 of 5.0 ms; no cells were dropped at any rate")
     assert f"Your instrument's {rate:,.0f} cells/s: " in second
     assert text in second
     _, alone = latency_verdict([SLOW], None)

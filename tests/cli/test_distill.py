@@ -48,7 +48,18 @@ def test_a_student_is_trained_compared_and_used(trained_run, trained_data, tmp_p
     assert main(["export", str(run), str(tmp_path / "n.onnx")]) == 0
 
 
-def test_a_budget_that_is_none_is_refused_before_anything_runs(trained_run, tmp_path, capsys):
-    assert main(["distill", str(trained_run), "--budget", "soon", "--out", str(tmp_path / "runs")]) == 2
-    assert "--budget must be a time a cell" in capsys.readouterr().err
+def test_wrong_options_are_refused_before_anything_is_timed(trained_run, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for words, message in (
+        (["--budget", "soon"], "--budget must be a time a cell"),
+        (["--share", "0"], "--share must be above 0"),
+        (["--temperature", "0"], "--temperature must be above 0"),
+        (["--out", str(tmp_path / "file")], "--out must be a folder"),
+    ):
+        assert main(["distill", str(trained_run), "--out", str(tmp_path / "runs"), *words]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["distill", str(trained_run), str(tmp_path), "--out", str(tmp_path / "runs")]) == 2
+    found = capsys.readouterr()
+    assert "is not a packed data set" in found.err
+    assert "time of a cell" not in found.out
     assert not (tmp_path / "runs").exists()

@@ -11,12 +11,14 @@ import numpy as np
 
 from fastcell.errors import FastcellError
 from fastcell.inference.backends.fixed_batches import batch_size, run_in_batches
+from fastcell.system.cpu_features import HAS_BF16, cpu_features
 from fastcell.system.optional_packages import require
 
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""Precision of the floating-point layers for each backend precision. The 8-bit layers of an 8-bit network are marked in
-its file.
-"""
+
+def _float_precision(precision: str) -> str:
+    """Return the precision of the floating-point layers, which an 8-bit network has, too: its file marks the others."""
+    half = precision == "bf16" or (precision == "int8" and not set(cpu_features()).isdisjoint(HAS_BF16))
+    return "bf16" if half else "f32"
 
 
 class OpenVinoNetwork:
@@ -42,7 +44,7 @@ class OpenVinoNetwork:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
             "ENABLE_CPU_PINNING": False,  # the threads of the preprocessing use the same cores
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+            "INFERENCE_PRECISION_HINT": _float_precision(precision),
         }
         self._core = self._openvino.Core()
         self._compiled: dict[int, Any] = {}

@@ -7,12 +7,13 @@ does not depend on the size of the image.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 from numba import njit
 
-from fastcell.ops.cpu.compiled_loops import ALLOCATING, FAST, OPTIONS, entry
+from fastcell.ops.cpu.compiled_loops import FAST, INLINED, INTERNAL, WITHOUT_ARRAYS, entry
 
 MOST_SIDE = 32  # of the small image; its side is above half of this unless the image itself is smaller
 NUM_RINGS = 8
@@ -29,7 +30,7 @@ _LINE = 128  # pixels whose minima are taken side by side
 _RIM = 8  # the rim is this part of the side, on each side
 
 
-@njit(**ALLOCATING, **FAST)
+@njit(**INLINED, **FAST)
 def _halve(source, side, out):  # type: ignore[no-untyped-def]
     """Write the means of 2 x 2 squares, without the last row or column if their number is odd."""
     half, quarter = side // 2, np.float32(0.25)
@@ -41,7 +42,7 @@ def _halve(source, side, out):  # type: ignore[no-untyped-def]
             line[x] = (upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]) * quarter
 
 
-@njit(**ALLOCATING, **FAST)
+@njit(**INTERNAL, **FAST)
 def _differences(upper, lower):  # type: ignore[no-untyped-def]
     """Return sums of absolute differences over the 2 x 2 squares of two lines: along the axes, and diagonal."""
     plain, diagonal = np.float32(0.0), np.float32(0.0)
@@ -52,7 +53,7 @@ def _differences(upper, lower):  # type: ignore[no-untyped-def]
     return plain, diagonal
 
 
-@njit(**ALLOCATING, **FAST)
+@njit(**INLINED, **FAST)
 def _measure_noise(source, side, row, place):  # type: ignore[no-untyped-def]
     """Write the logarithms of the mean differences at the rim, along the axes and diagonal."""
     half = side // 2
@@ -76,7 +77,7 @@ def _measure_noise(source, side, row, place):  # type: ignore[no-untyped-def]
     row[place], row[place + 1] = math.log(plain / num + 1e-4), math.log(diagonal / num + 1e-4)
 
 
-@njit(**ALLOCATING, **FAST)
+@njit(**INLINED, **FAST)
 def _measure_border(small, side):  # type: ignore[no-untyped-def]
     """Return mean and standard deviation of the outermost pixels."""
     total, squares = 0.0, 0.0
@@ -92,7 +93,7 @@ def _measure_border(small, side):  # type: ignore[no-untyped-def]
     return total / num, math.sqrt(max(squares / num - (total / num) ** 2, 0.0))
 
 
-@njit(**ALLOCATING, **FAST)
+@njit(**INLINED, **FAST)
 def _extremes(small, num, lines):  # type: ignore[no-untyped-def]
     """Return the smallest and the largest pixel; any numbers if a pixel is NaN. `lines` (2, n) is overwritten.
 
@@ -114,7 +115,7 @@ def _extremes(small, num, lines):  # type: ignore[no-untyped-def]
     return darkest, brightest
 
 
-@njit(**ALLOCATING, **FAST)
+@njit(**INLINED, **FAST)
 def _measure_levels(small, num, rings, lines, level, row):  # type: ignore[no-untyped-def]
     """Write the features of the distribution of pixels, and the means of the rings."""
     total = np.float32(0.0)
@@ -141,7 +142,7 @@ def _measure_levels(small, num, rings, lines, level, row):  # type: ignore[no-un
         row[FIRST_RING + ring] = held - level if share[num] else 0.0
 
 
-@njit(**ALLOCATING, **FAST)
+@njit(**INLINED, **FAST)
 def _measure_subject(small, side, across, level, spread, row):  # type: ignore[no-untyped-def]
     """Write size, position and shape of the pixels that differ from the background by more than its spread."""
     weight, wx, wy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -170,37 +171,43 @@ def _measure_subject(small, side, across, level, spread, row):  # type: ignore[n
     row[ELONGATION] = 0.5 * math.log((half + apart + _SMALL_SHARE) / (max(half - apart, 0.0) + _SMALL_SHARE))
 
 
-@njit(**ALLOCATING, **FAST)
+@functools.cache
 def _share_rings(side):  # type: ignore[no-untyped-def]
     """Return the weight of each pixel in the mean of each ring, (rings, pixels + 1), and whether the ring has any."""
     rings = np.zeros((NUM_RINGS, side * side + 1), np.float32)
-    middle = 0.5 * (side - 1)
-    for y in range(side):
-        for x in range(side):
-            away = math.sqrt((y - middle) ** 2 + (x - middle) ** 2) / (0.5 * side)
-            rings[min(int(away * NUM_RINGS), NUM_RINGS - 1), y * side + x] = 1.0
+    away = np.arange(side) - 0.5 * (side - 1)
+    shares = np.sqrt(away[:, None] ** 2 + away**2) / (0.5 * side)
+    of_pixels = np.minimum((shares * NUM_RINGS).astype(np.int64), NUM_RINGS - 1).ravel()
     for ring in range(NUM_RINGS):
-        held = rings[ring].sum()
-        if held:
-            rings[ring] /= held
-            rings[ring, side * side] = 1.0
+        inside = of_pixels == ring
+        if inside.any():
+            rings[ring, :-1] = inside / np.float32(inside.sum())
+            rings[ring, -1] = 1.0
     return rings
 
 
-@entry(**OPTIONS)
 def measure_images(images, out):  # type: ignore[no-untyped-def]
-    """Write the features of images (n, S, S) float32, S >= 8, to `out`, (n, F) float32."""
+    """Write the features of images (n, S, S) float32, S >= 8, C-contiguous, to `out`, (n, F) float32.
+
+    What can be prepared without a loop over pixels is prepared here, because every line of a compiled loop adds to the
+    time of the first use.
+    """
     size = images.shape[1]
-    buffers = np.empty((2, size * size // 4), np.float32)
     small = size
     while small > MOST_SIDE:
         small //= 2
-    rings, across = _share_rings(small), np.empty(small, np.float32)
+    across = ((np.arange(small) - 0.5 * (small - 1)) / small).astype(np.float32)
+    buffers = np.empty((2, size * size // 4), np.float32)
     lines = np.empty((2, min(_LINE, small * small)), np.float32)
-    for x in range(small):
-        across[x] = (x - 0.5 * (small - 1)) / small
+    flat = images.reshape(len(images), size * size)
+    measure_flat_images(flat, size, small, _share_rings(small), across, lines, buffers, out)
+
+
+@entry(**WITHOUT_ARRAYS)
+def measure_flat_images(images, size, small, rings, across, lines, buffers, out):  # type: ignore[no-untyped-def]
+    """Write the features of images (n, S * S) float32; the other arguments are those that `measure_images` prepares."""
     for b in range(images.shape[0]):
-        row, source, side, scale = out[b], images[b].reshape(size * size), size, 0
+        row, source, side, scale = out[b], images[b], size, 0
         while True:
             if scale < NOISE_SCALES:
                 _measure_noise(source, side, row, FIRST_NOISE + 2 * scale)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numba import carray
-
 from fastcell.ops.cpu.compiled_loops import OPTIONS, entry
-from fastcell.ops.cpu.llvm import pointer
+from fastcell.ops.cpu.llvm import array_at
 
 
 @entry(**OPTIONS)
@@ -20,6 +17,6 @@ def copy_cells(addresses, sizes, target):  # type: ignore[no-untyped-def]
     """
     at = 0
     for b in range(len(addresses)):
-        source = carray(pointer(addresses[b]), (sizes[b],), np.uint8)
+        source = array_at(addresses[b], sizes[b], target)
         target[at : at + sizes[b]] = source
         at += sizes[b]

@@ -15,6 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from fastcell.ops.cpu.compiled_loops import FAST, INLINE
 
@@ -26,13 +27,21 @@ CACHE_LINE, MOST_AHEAD = 64, 1 << 16
 
 
 @intrinsic
-def pointer(typingctx, address):  # type: ignore[no-untyped-def]
-    """Convert an integer address to a pointer."""
+def array_at(typingctx, address, count, like):  # type: ignore[no-untyped-def]
+    """Return the `count` elements at an integer address as an array of one dimension with the element type of `like`.
+
+    The array does not keep the memory alive. Unlike `numba.carray`, this works in functions that create no arrays.
+    """
+    kind = types.Array(like.dtype, 1, "C")
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
+        array = context.make_array(kind)(context, builder)
+        item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+        data = builder.inttoptr(args[0], array.data.type)
+        populate_array(array, data=data, shape=[args[1]], strides=[item], itemsize=item, meminfo=None)
+        return array._getvalue()
 
-    return types.voidptr(address), codegen
+    return kind(types.int64, types.int64, like), codegen
 
 
 @intrinsic

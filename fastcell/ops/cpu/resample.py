@@ -27,7 +27,7 @@ def to_q32(value):  # type: ignore[no-untyped-def]
 
 
 @njit(**INTERNAL, **FAST)
-def _bilinear_taps(scale, offset, length, clamp, size, low, weight_low, weight_high, outside):  # type: ignore[no-untyped-def]
+def _bilinear_taps(scale, offset, length, clamp, filled, size, low, weight_low, weight_high, outside):  # type: ignore[no-untyped-def]
     """Fill the table of one axis: sample = weight_low * s[low] + weight_high * s[low + 1] + outside * fill.
 
     low + 1 is also a valid index, unless the axis has one pixel; in that case weight_high is 0.
@@ -45,16 +45,17 @@ def _bilinear_taps(scale, offset, length, clamp, size, low, weight_low, weight_h
             weight_low[x] = F32(1.0) - weight_high[x]
             outside[x] = F32(0.0)
         else:
-            near = F32(1.0) - weight if 0 <= first <= last else F32(0.0)
-            far = weight if -1 <= first < last else F32(0.0)
-            weight_low[x] = near if first == place else far if first < place else F32(0.0)
-            weight_high[x] = far if first == place else near if first > place else F32(0.0)
-            outside[x] = (F32(1.0) - weight - near) + (weight - far)
+            if filled is not None:  # numba prunes this form only
+                near = F32(1.0) - weight if 0 <= first <= last else F32(0.0)
+                far = weight if -1 <= first < last else F32(0.0)
+                weight_low[x] = near if first == place else far if first < place else F32(0.0)
+                weight_high[x] = far if first == place else near if first > place else F32(0.0)
+                outside[x] = (F32(1.0) - weight - near) + (weight - far)
         at += step
 
 
 @njit(**INTERNAL, **FAST)
-def _resample_row(source, start, width, low, weight_low, weight_high, outside, fill, identity, pairs, line):  # type: ignore[no-untyped-def]
+def _resample_row(source, start, width, low, weight_low, weight_high, outside, fill, filled, identity, pairs, line):  # type: ignore[no-untyped-def]
     """Write the horizontal pass of one source row to `line` and return the row's sum; NaN `fill`: edge is repeated."""
     total, unit, size = F32(0.0), grey_unit(source), line.shape[0]
     if identity:
@@ -76,11 +77,12 @@ def _resample_row(source, start, width, low, weight_low, weight_high, outside, f
             line[x] = value
             total += value
     else:
-        for x in range(size):
-            value = weight_low[x] * field(pairs[x], 0, 2) + weight_high[x] * field(pairs[x], 1, 2)
-            value = value * unit + outside[x] * fill
-            line[x] = value
-            total += value
+        if filled is not None:
+            for x in range(size):
+                value = weight_low[x] * field(pairs[x], 0, 2) + weight_high[x] * field(pairs[x], 1, 2)
+                value = value * unit + outside[x] * fill
+                line[x] = value
+                total += value
     return total
 
 
@@ -104,17 +106,20 @@ def _copy_corner(source, width, mode, eps, ahead, image):  # type: ignore[no-unt
 
 
 @njit(**INTERNAL, **FAST)
-def sample_axis_aligned(source, height, width, matrix, fill, mode, eps, tap, weight, pairs, lines, sums, ahead, image):  # type: ignore[no-untyped-def]
+def sample_axis_aligned(  # type: ignore[no-untyped-def]
+    source, height, width, matrix, fill, filled, mode, eps, tap, weight, pairs, lines, sums, ahead, image
+):
     """Sample a cell bilinearly under an axis-aligned map; normalise while writing if `mode` is divide or subtract.
 
     Scratch arrays: tap uint32 (4, S), weight float32 (6, S), pairs of pixels (S,), lines float32 (2 S, S), sums float32
-    (2 S,). Only source rows that an output row needs are resampled; neighbouring output rows share them.
+    (2 S,). `filled` is None if no cell of the batch has a `fill`, else True. Only source rows that an output row needs
+    are resampled; neighbouring output rows share them.
     """
     size = image.shape[0]
     clamp = math.isnan(fill)
     level = F32(0.0) if clamp else fill
-    _bilinear_taps(matrix[0, 0], matrix[0, 2], width, clamp, size, tap[0], weight[0], weight[1], weight[2])
-    _bilinear_taps(matrix[1, 1], matrix[1, 2], height, clamp, size, tap[1], weight[3], weight[4], weight[5])
+    _bilinear_taps(matrix[0, 0], matrix[0, 2], width, clamp, filled, size, tap[0], weight[0], weight[1], weight[2])
+    _bilinear_taps(matrix[1, 1], matrix[1, 2], height, clamp, filled, size, tap[1], weight[3], weight[4], weight[5])
     identity = matrix[0, 0] == 1.0 and matrix[0, 2] == 0.0 and width >= size
     if identity and matrix[1, 1] == 1.0 and matrix[1, 2] == 0.0 and height >= size:
         _copy_corner(source, width, mode, eps, ahead, image)
@@ -132,7 +137,18 @@ def sample_axis_aligned(source, height, width, matrix, fill, mode, eps, tap, wei
             if (row == a and new_a >= 0) or (row == b and new_b >= 0):
                 continue
             sums[used] = _resample_row(
-                source, row * width, width, tap[0], weight[0], weight[1], weight[2], fill, identity, pairs, lines[used]
+                source,
+                row * width,
+                width,
+                tap[0],
+                weight[0],
+                weight[1],
+                weight[2],
+                fill,
+                filled,
+                identity,
+                pairs,
+                lines[used],
             )
             new_a = used if row == a else new_a
             new_b = used if row == b else new_b
@@ -151,6 +167,7 @@ def sample_axis_aligned(source, height, width, matrix, fill, mode, eps, tap, wei
                 value = la[x]
                 out[x] = (value + share * (lb[x] - value)) * gain - shift
         else:
-            ca, cb, cc = weight[3, y] * gain, weight[4, y] * gain, weight[5, y] * level * gain - shift
-            for x in range(size):
-                out[x] = ca * la[x] + cb * lb[x] + cc
+            if filled is not None:
+                ca, cb, cc = weight[3, y] * gain, weight[4, y] * gain, weight[5, y] * level * gain - shift
+                for x in range(size):
+                    out[x] = ca * la[x] + cb * lb[x] + cc

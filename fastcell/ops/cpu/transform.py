@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import math
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
-from numba import carray
 
 from fastcell.errors import invalid
 from fastcell.ops.constants import EPS, MAX_BLUR_SIGMA, mode_number
 from fastcell.ops.cpu.affine import fits_q20, sample_affine, sample_large
-from fastcell.ops.cpu.compiled_loops import FAST, OPTIONS, entry
+from fastcell.ops.cpu.compiled_loops import FAST, WITHOUT_ARRAYS, entry
 from fastcell.ops.cpu.filter import blur, sample_filtered
-from fastcell.ops.cpu.llvm import in_parts, pointer
+from fastcell.ops.cpu.llvm import array_at, in_parts
 from fastcell.ops.cpu.noise import NOISE_RUN, add_noise
 from fastcell.ops.cpu.normalize import STANDARDIZE, gain_and_shift, normalize_in_place, shift_and_gain
 from fastcell.ops.cpu.resample import sample_axis_aligned
@@ -29,10 +29,10 @@ _MAX_COORDINATE = float(1 << 30)
 # Chunks per thread: enough to balance cells of different sizes, few enough to cause no overhead.
 _CHUNKS_PER_THREAD = 4
 
-# Empty arrays that pass the pixel type, and the types of two and four times its width, to the compiled loops.
-_PIXEL_TYPES: dict[np.dtype, tuple[np.ndarray, np.ndarray, np.ndarray]] = {
-    np.dtype(np.uint8): (np.empty(0, np.uint8), np.empty(0, np.uint16), np.empty(0, np.uint32)),
-    np.dtype(np.uint16): (np.empty(0, np.uint16), np.empty(0, np.uint32), np.empty(0, np.uint64)),
+# Pixel types, and the unsigned integers that hold two and four pixels.
+_PIXEL_TYPES: dict[np.dtype, tuple[np.dtype, np.dtype]] = {
+    np.dtype(np.uint8): (np.dtype(np.uint16), np.dtype(np.uint32)),
+    np.dtype(np.uint16): (np.dtype(np.uint32), np.dtype(np.uint64)),
 }
 
 # Largest cell, in pixels per output pixel, that is rearranged for a rotation; beyond it the rearrangement dominates.
@@ -63,6 +63,44 @@ def _thread_pool(threads: int) -> ThreadPoolExecutor:
 
 # A forked child inherits the pools but not their threads, so it must create its own.
 os.register_at_fork(after_in_child=_thread_pool.cache_clear)
+
+
+_SCRATCH = threading.local()
+
+
+def _scratch(
+    size: int, pixel: np.dtype, is_varied: bool
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None]:
+    """Return the scratch arrays of this thread for `transform_range`; the last ones are kept.
+
+    The compiled loop does not create them: a call would be compiled for every type and number of axes.
+    """
+    key = size, pixel, is_varied
+    if getattr(_SCRATCH, "key", None) != key:
+        pair, quad = _PIXEL_TYPES[pixel]
+        plain = (
+            np.empty(0, pixel),
+            np.empty((4, size), np.uint32),
+            np.empty((6, size), np.float32),
+            np.empty(size, pair),
+            np.empty((2 * size, size), np.float32),
+            np.empty(2 * size, np.float32),
+        )
+        varied = None
+        if is_varied:
+            quarter = (size + 3) // 4
+            normals = (4, max(NOISE_RUN // quarter, 1) * quarter)
+            varied = (
+                np.empty(max(PAIRS_PER_OUTPUT * size, 1) * size, pair),
+                np.empty(size, quad),
+                np.empty((2, size), np.int32),
+                np.empty(size, np.int32),
+                np.empty(normals, np.float32),
+                np.empty(normals, np.float32),
+            )
+        _SCRATCH.key, _SCRATCH.arrays = key, (plain, varied)
+    arrays: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None] = _SCRATCH.arrays
+    return arrays
 
 
 def _check_column(name: str, value: object, dtype: type, shape: tuple[int, ...]) -> None:
@@ -176,17 +214,19 @@ def transform_cells(
         NOISE_STD: ("noise_std", _plain(noise_std)),
     }
     cells = [column for _, column in columns_of_rules.values()]
-    pixel_types = _PIXEL_TYPES[np.dtype(dtype)]
-    bad, rule, is_varied = find_bad_cell(*cells, size, pixel_types[0].itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
+    pixel = np.dtype(dtype)
+    bad, rule, is_varied, is_filled = find_bad_cell(*cells, size, pixel.itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
     if bad >= 0:
         (name, column), (good, way_out) = columns_of_rules[rule], _CELL_RULES[rule]
         raise invalid(f"{name}[{bad}]", good, column[bad].tolist(), way_out)
     cells.append(_plain(noise_seed))
     images, flat_images = out.reshape(count, size, size), out.reshape(count, size * size)
-    variant = True if antialias else None, True if is_varied else None
+    finish = is_varied or antialias or number == STANDARDIZE
+    variant = [True if needed else None for needed in (antialias, is_filled or is_varied, finish)]
 
     def run(begin: int, end: int) -> None:
-        transform_range(*cells, images, flat_images, pixel_types, number, *variant, float(eps), begin, end)
+        scratch = _scratch(size, pixel, is_varied)
+        transform_range(*cells, images, flat_images, number, *variant, *scratch, float(eps), begin, end)
 
     if threads == 1 or count == 1:
         run(0, count)
@@ -248,38 +288,41 @@ def transform_pool(
     return transform_cells(*cells, out, mode, threads, antialias, eps, pixels.dtype)
 
 
-@entry(**OPTIONS, **FAST)
+@entry(**WITHOUT_ARRAYS, **FAST)
 def find_bad_cell(  # type: ignore[no-untyped-def]
     addresses, heights, widths, matrices, fill, blur_sigma, noise_std, size, alignment, most_coordinate, most_blur
 ):
     """Return the row of the first cell that breaks a rule and the number of the rule; -1 and 0 if all are good.
 
-    The third value tells whether any cell needs more than an axis-aligned map: rotation, shear, blur or noise.
+    The third value tells whether any cell needs more than an axis-aligned map: rotation, shear, blur or noise. The
+    fourth tells whether any cell has a `fill`.
     """
-    is_varied = False
+    is_varied, is_filled = False, False
     for b in range(addresses.shape[0]):
         if addresses[b] == 0 or addresses[b] % alignment != 0:
-            return b, ADDRESS, is_varied
+            return b, ADDRESS, is_varied, is_filled
         if heights[b] < 1:
-            return b, HEIGHT, is_varied
+            return b, HEIGHT, is_varied, is_filled
         if widths[b] < 1:
-            return b, WIDTH, is_varied
+            return b, WIDTH, is_varied, is_filled
         for axis in range(2):
             row = matrices[b, axis]
             if not (abs(row[0]) + abs(row[1])) * size + abs(row[2]) < most_coordinate:
-                return b, MATRIX, is_varied
+                return b, MATRIX, is_varied, is_filled
         if math.isinf(fill[b]):
-            return b, FILL, is_varied
+            return b, FILL, is_varied, is_filled
         if not 0 <= blur_sigma[b] <= most_blur:
-            return b, BLUR_SIGMA, is_varied
+            return b, BLUR_SIGMA, is_varied, is_filled
         if not 0 <= noise_std[b] < math.inf:
-            return b, NOISE_STD, is_varied
+            return b, NOISE_STD, is_varied, is_filled
         if matrices[b, 0, 1] != 0.0 or matrices[b, 1, 0] != 0.0 or blur_sigma[b] > 0 or noise_std[b] > 0:
             is_varied = True
-    return -1, 0, is_varied
+        if not math.isnan(fill[b]):
+            is_filled = True
+    return -1, 0, is_varied, is_filled
 
 
-@entry(**OPTIONS, **FAST)
+@entry(**WITHOUT_ARRAYS, **FAST)
 def transform_range(  # type: ignore[no-untyped-def]
     addresses,
     heights,
@@ -291,9 +334,11 @@ def transform_range(  # type: ignore[no-untyped-def]
     noise_seed,
     out,
     flat_out,
-    types_of,
     mode,
     antialias,
+    filled,
+    finish,
+    scratch,
     varied,
     eps,
     begin,
@@ -301,26 +346,24 @@ def transform_range(  # type: ignore[no-untyped-def]
 ):
     """Transform cells begin..end of a batch; arguments as in `transform_cells`, none checked.
 
-    out is float32 (B, S, S); flat_out is the same memory as (B, S * S). types_of holds three empty arrays: of the pixel
-    type, and of the unsigned integers of twice and four times its width. antialias and varied are True or None: numba
-    removes the branches that None excludes, so the filters are compiled only if they are used, and rotation, shear,
-    blur and noise only if a cell of the batch has one of them.
+    out is float32 (B, S, S); flat_out is the same memory as (B, S * S). scratch and varied are the arrays of
+    `_scratch`. antialias, filled and finish are True or None; numba removes the branches that None excludes, so that no
+    command waits for code that it does not need: filters without antialias, rotation, shear, blur and noise without
+    varied, grey levels outside of the cell without filled, normalisation after the map without finish.
     """
     size = out.shape[1]
-    pixel, pair, quad = types_of
-    tap, weight = np.empty((4, size), np.uint32), np.empty((6, size), np.float32)
-    lines, sums = np.empty((2 * size, size), np.float32), np.empty(2 * size, np.float32)
-    pairs, quads = np.empty(max(PAIRS_PER_OUTPUT * size, 1) * size, pair.dtype), np.empty(size, quad.dtype)
-    offset, at = np.empty((2, size), np.int32), np.empty(size, np.int32)
-    quarter = (size + 3) // 4
-    uniforms = np.empty((4, max(NOISE_RUN // quarter, 1) * quarter), np.float32)
-    normals = np.empty_like(uniforms)
+    pixel, tap, weight, words, lines, sums = scratch
     for b in range(begin, end):
         height, width = np.int64(heights[b]), np.int64(widths[b])
-        source = carray(pointer(addresses[b]), (height * width,), pixel.dtype)
+        source = array_at(addresses[b], height * width, pixel)
         matrix, image, flat = matrices[b], out[b], flat_out[b]
         following = min(b + 1, end - 1)
         ahead = in_parts(addresses[following], np.int64(heights[following]) * widths[following] * pixel.itemsize, size)
+        if finish is None:
+            sample_axis_aligned(
+                source, height, width, matrix, fill[b], filled, mode, eps, tap, weight, words, lines, sums, ahead, image
+            )
+            continue
         plain = mode != STANDARDIZE and not (blur_sigma[b] > 0 or noise_std[b] > 0)
         filtered = False
         if antialias is not None:  # noqa: SIM102  numba prunes this form only
@@ -332,12 +375,27 @@ def transform_range(  # type: ignore[no-untyped-def]
         elif matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0:
             fused = mode if plain else -1
             sample_axis_aligned(
-                source, height, width, matrix, fill[b], fused, eps, tap, weight, pairs, lines, sums, ahead, image
+                source,
+                height,
+                width,
+                matrix,
+                fill[b],
+                filled,
+                fused,
+                eps,
+                tap,
+                weight,
+                words,
+                lines,
+                sums,
+                ahead,
+                image,
             )
             if plain:
                 continue
         else:
             if varied is not None:
+                pairs, quads, offset, at, _, _ = varied
                 if fits_q20(matrix, size, height, width) and (height + 2) * (width + 1) + 2 <= pairs.shape[0]:
                     total = sample_affine(
                         source, height, width, matrix, fill[b], pairs, quads, offset, weight, at, ahead, image
@@ -352,6 +410,6 @@ def transform_range(  # type: ignore[no-untyped-def]
             if blur_sigma[b] > 0:
                 blur(image, np.float64(blur_sigma[b]), lines)
             if noise_std[b] > 0:
-                add_noise(image, F32(noise_std[b]), noise_seed[b], uniforms, normals)
+                add_noise(image, F32(noise_std[b]), noise_seed[b], varied[4], varied[5])
         shift, gain = shift_and_gain(flat, mode, eps)
         normalize_in_place(flat, shift, gain)

@@ -158,7 +158,7 @@ def _open(
     if precision == "int8":
         images = np.random.default_rng(0).random((batch_size(size), 1, size, size), np.float32)
         out = path.with_suffix(".xml" if program == "openvino" else ".int8.onnx")
-        quantise_network(program, path, images, out)
+        quantise_network(program, path, images, out, search=False)
         path = out
     if program == "openvino":
         from fastcell.inference.backends.openvino_network import OpenVinoNetwork
