@@ -1,0 +1,82 @@
+"""How much processor time does the first ``fastcell predict`` on a machine take, and how much a later one?
+
+Processes run in turns: with an empty cache of compiled loops, then with the cache that the first one has left. The
+backend of RUN must be prepared. ``--before`` adds another checkout of fastcell, to compare with.
+
+    python benchmarks/first_use.py RUN DATA [--before CHECKOUT] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import Result
+
+from fastcell.dataset.manifest import Manifest
+from fastcell.storage.whole_files import scratch_folder
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class QuantityRow:
+    """Processor time of a command over the rounds: median, smallest and largest."""
+
+    quantity: str
+    what: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    num_rounds: int
+
+
+def cpu_seconds_of(command: list[str], checkout: Path, cache: Path) -> float:
+    """Return the processor time of a command, all threads [s]."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "NUMBA_CACHE_DIR": str(cache)}
+    process = subprocess.Popen(command, cwd=cache, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--before", type=Path, help="folder of another checkout")
+    parser.add_argument("--backend", default="openvino")
+    parser.add_argument("--precision", default="int8")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    words = ["predict", str(options.run.resolve()), str(options.data.resolve()), "--backend", options.backend]
+    words += ["--precision", options.precision, "--data.threads", "1"]
+    checkouts = {"": HERE} | ({"before: ": options.before.resolve()} if options.before else {})
+    found: dict[str, list[float]] = {}
+    for turn in range(options.rounds):
+        for name, checkout in checkouts.items():
+            with scratch_folder() as scratch:
+                for when in ("first use, empty cache", "second use"):
+                    command = [sys.executable, "-m", "fastcell", *words, "--out", str(scratch / f"{when}.parquet")]
+                    found.setdefault(name + when, []).append(cpu_seconds_of(command, checkout, scratch))
+                    print(f"round {turn}: {name}{when} {found[name + when][-1]:.2f} s", flush=True)
+    num = len(Manifest.open(options.data))
+    what = f"predict of {num:,} cells, {options.backend} {options.precision}"
+    rows = [
+        QuantityRow(name, what, statistics.median(values), min(values), max(values), "s of CPU time", len(values))
+        for name, values in found.items()
+    ]
+    settings: dict[str, object] = {"threads": 1, "cores": os.cpu_count()}
+    print(f"wrote {Result('first-use', 'a trained run', settings, rows).save()}")
+
+
+if __name__ == "__main__":
+    main()
