@@ -2,9 +2,9 @@
 
 The command itself runs in this process with one thread for each chunk, and the processor time of each of its stages is
 added up by thread. The lowest of the rounds counts, because other work on the machine only adds. ``--clock`` also
-measures by the clock, with two threads; that needs a machine without other work. ``--rows N`` repeats the cells of
-DATA, which must be one shard of blocks (``fastcell pack CELLS DATA --layout block``), in at least N rows, because
-opening files costs a small data set more than its cells.
+measures by the clock, with two threads; that needs a machine without other work. ``--rows N`` repeats the cells of a
+smaller DATA, which must be one shard of blocks (``fastcell pack CELLS DATA --layout block``), in at least N rows,
+because opening files costs a small data set more than its cells.
 
     python benchmarks/stages.py NAME=RUN=DATA=PROGRAM=PRECISION ... [--rows 60000] [--clock]
 """
@@ -111,8 +111,8 @@ def measure(case: str, rounds: int, watch: Stopwatch, num_rows: int, clock: bool
     backend = ["--backend", program, "--precision", precision]
     best: dict[str, float] = {}
     with scratch_folder() as scratch:
-        if num_rows:
-            base = Manifest.open(data)
+        base = Manifest.open(data)
+        if num_rows > len(base):
             data = str(write_rows(base, scratch / "rows", -(-num_rows // len(base)) * len(base), len(base)))
         num = len(Manifest.open(data))
         for turn in range(rounds + 1):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numba import carray, njit
+from numba import njit
 
 from fastcell.ops.cpu import llvm
 
@@ -59,7 +59,7 @@ def _read(address):
         llvm.load_int64(address),
         llvm.load_word(address),
         llvm.load_word_from_top(address),
-        carray(llvm.pointer(address), (3,), np.uint8).sum(),
+        llvm.array_at(address, 3, np.empty(0, np.uint8)).sum(),
     )
 
 
