@@ -36,7 +36,7 @@ ARRAYS_FILE = "arrays.npz"
 CHOICE_FILE = "choice.json"
 QUANTISED_FILES = {"openvino": "openvino-int8.xml", "onnxruntime": "onnxruntime-int8.onnx"}
 
-_FORMAT = 1
+_FORMAT = 2
 _MOST_ARRAY_BYTES = 1 << 30
 
 
