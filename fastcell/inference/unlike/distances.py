@@ -7,15 +7,16 @@ import math
 import numpy as np
 
 from fastcell.inference.unlike.reasons import BY_NETWORK, NO_FEATURE
-from fastcell.ops.cpu.compiled_loops import FAST, OPTIONS, entry
+from fastcell.ops.cpu.compiled_loops import FAST, WITHOUT_ARRAYS, entry
 
 FAR = 1e6  # largest score; also that of cells with features that are not finite
 
 
-@entry(**OPTIONS, **FAST)
+@entry(**WITHOUT_ARRAYS, **FAST)
 def measure_distances(  # type: ignore[no-untyped-def]
-    image, center, scale, low, high, image_whitening, num_shape, network, network_whitening, means, limits, scores, off
-):
+    image, center, scale, low, high, image_whitening, num_shape, network, network_whitening, means, limits, scratch,
+    scores, off,
+):  # fmt: skip
     """Write the score of each cell and the two image features that are farthest outside their usual range.
 
     Args:
@@ -29,12 +30,13 @@ def measure_distances(  # type: ignore[no-untyped-def]
         network_whitening: (D, D) float64, lower triangular.
         means: (K, D) float64, whitened class means.
         limits: (3,) float64, largest usual distances by shape, by noise and by activations.
+        scratch: (F + D,) float64, overwritten.
         scores: (n,) float32, written: the largest of the three distances, each over its limit.
         off: (n, 2) int16, written: 2 * feature + 1 if it is above `high`, 2 * feature if it is below `low`; the
             farthest first, `NO_FEATURE` without. `BY_NETWORK` comes first if the activations alone pass their limit.
     """
     num, width, units = image.shape[0], center.shape[0], network_whitening.shape[0]
-    scaled, white = np.empty(width), np.empty(units)
+    scaled, white = scratch[:width], scratch[width:]
     for b in range(num):
         finite = True
         first, second, first_by, second_by = NO_FEATURE, NO_FEATURE, 1.0, 1.0

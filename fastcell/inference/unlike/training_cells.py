@@ -84,7 +84,8 @@ class TrainingCells:
         image, network = tables
         measure_distances(
             image, self.center, self.scale, self.low, self.high, self.image_whitening,
-            NUM_SHAPE_FEATURES, network, self.network_whitening, self.means, self.limits, scores, off,
+            NUM_SHAPE_FEATURES, network, self.network_whitening, self.means, self.limits,
+            np.empty(len(self.center) + len(self.network_whitening)), scores, off,
         )  # fmt: skip
         return UnlikeScores(scores, off)
 
