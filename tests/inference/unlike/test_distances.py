@@ -12,7 +12,7 @@ def measure(image, network, limits=(1.0, 1.0, 1.0)):
     ones = np.ones(width)
     measure_distances(
         image, 0 * ones, ones, -2 * ones, 2 * ones, np.eye(width), 2, network, np.eye(units), np.zeros((1, units)),
-        np.array(limits), scores, off,
+        np.array(limits), np.empty(width + units), scores, off,
     )  # fmt: skip
     return scores[0], off[0].tolist()
 
@@ -43,6 +43,6 @@ def test_whitening_does_not_mix_shape_and_noise():
     ones, none = np.ones(3), np.empty((0, 0))
     measure_distances(
         image, 0 * ones, ones, -2 * ones, 2 * ones, whitening, 2, np.empty((1, 0), np.float32), none, np.empty((1, 0)),
-        np.array([1.0, 1.0, 1.0]), scores, off,
+        np.array([1.0, 1.0, 1.0]), np.empty(3), scores, off,
     )  # fmt: skip
     assert scores[0] == np.float32(np.hypot(1, 1.5))
