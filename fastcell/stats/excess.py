@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -22,11 +24,30 @@ def above_chance(
     Returns:
         Name, number of hits and size of these groups, in descending order of the share.
     """
-    from scipy.stats import binom
-
     names, place = np.unique(groups, return_inverse=True)
     sizes = np.bincount(place, minlength=len(names))
     counts = np.bincount(place, hits, minlength=len(names)).astype(np.int64)
-    above = binom.sf(counts - 1, sizes, chance) * len(names) <= level
+    above = _upper_tail(counts, sizes, chance) * len(names) <= level
     order = np.flatnonzero(above)[np.argsort(-(counts / sizes)[above], kind="stable")]
     return [(str(names[index]), int(counts[index]), int(sizes[index])) for index in order]
+
+
+def _upper_tail(counts: np.ndarray, sizes: np.ndarray, chance: float) -> np.ndarray:
+    """Return the binomial probability of at least `counts` hits of `sizes`; 1 if that is at most the expected number.
+
+    The terms of the sum are computed here, because importing scipy.stats takes longer than a short ``predict``.
+    """
+    tails = np.ones(len(counts))
+    if not 0 < chance < 1:
+        return np.where(counts > chance * sizes, 0.0, tails)
+    rows = np.flatnonzero(counts > chance * sizes)
+    hits, total = counts[rows].astype(np.float64), sizes[rows].astype(np.float64)
+    ways = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k, n in zip(hits, total, strict=True)]
+    term = np.exp(np.array(ways) + hits * math.log(chance) + (total - hits) * math.log1p(-chance))
+    found = term.copy()
+    while (term > 1e-17 * found).any():  # each term is smaller than the one before, by a growing factor
+        term = term * (total - hits) / (hits + 1) * (chance / (1 - chance))
+        hits += 1
+        found += term
+    tails[rows] = found
+    return tails

@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from fastcell.stats.proportions import binomial_limits
 
@@ -171,6 +170,8 @@ def moderated_variance(
         slope: (...), change of the score by a small change of the log odds: v (1 - v) for a share v.
         assumed_sd: standard deviation of the log odds between groups that is assumed.
     """
+    from scipy import special  # not at the top: predict does without scipy
+
     df = degrees_of_freedom(share)
     seen = np.maximum((influence**2 / (1 - share)).sum(-1), cell_variance)
     assumed = cell_variance + (slope * assumed_sd) ** 2 * (share**2).sum(-1)
@@ -239,6 +240,8 @@ def _limits_by_group(
     spread of their log odds is the same. The effective number is therefore smaller there, by the square root of the
     ratio of v (1 - v).
     """
+    from scipy import special  # not at the top: predict does without scipy
+
     variance, df = moderated_variance(influence, share, cell_variance, smooth * (1 - smooth))
     tail = (1 + LEVEL) / 2
     student = special.stdtrit(np.maximum(cells - 1, 1), tail) / special.stdtrit(df, tail)
