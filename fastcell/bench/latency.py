@@ -247,9 +247,9 @@ def _rate_verdict(found: Sequence[BackendLatency], instrument_rate: float | None
         return [f"{best.backend} drops cells at every rate that was measured: other work took the processor."]
     at = best.held
     buffer = f"with {BUFFER_CELLS:,} cells of buffer"
-    drops = f"cells were dropped from {best.drops_from:,.0f} cells/s on, {buffer}"
-    if best.drops_from is None:
-        drops = f"no cells were dropped at any rate that was measured, {buffer}"
+    drops = f"no cells were dropped at any rate that was measured, {buffer}"
+    if best.drops_from is not None:
+        drops = f"cells were dropped from {best.drops_from:,.0f} cells/s on, {buffer}"
     lines = [f"{best.backend} held {at.cells_per_s:,.0f} cells/s with a p99 of {at.p99:.1f} ms; {drops}."]
     if instrument_rate is not None:
         fits = [one for one in found if one.held is not None and one.held.cells_per_s >= instrument_rate]

@@ -6,6 +6,8 @@ them, and the cache on disk keeps them (`fastcell.ops.cpu.compiled_loops`).
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 
@@ -23,7 +25,7 @@ _SIDE = 16
 def compile_loops() -> None:
     """Compile the loops for 8-bit cells that are not in the cache: JPEG, transform, augmentation, unlike cells."""
     pixels = _decode()
-    for blur, fill in ((0.0, np.nan), (0.0, 99.0), (1.0, np.nan)):  # each of them is code of its own
+    for blur, fill in itertools.product((0.0, 1.0), (np.nan, 99.0)):  # each of them is code of its own
         images = _transform(pixels, blur, fill)
     copy_cells(np.full(1, pixels.ctypes.data, np.int64), np.ones(1, np.int64), np.empty(1, np.uint8))
     change_words(0, 0, np.arange(2))

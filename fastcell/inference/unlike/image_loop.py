@@ -203,7 +203,7 @@ def measure_images(images, out):  # type: ignore[no-untyped-def]
     measure_flat_images(flat, size, small, _share_rings(small), across, lines, buffers, out)
 
 
-@entry(**WITHOUT_ARRAYS)
+@entry(**WITHOUT_ARRAYS, **FAST)
 def measure_flat_images(images, size, small, rings, across, lines, buffers, out):  # type: ignore[no-untyped-def]
     """Write the features of images (n, S * S) float32; the other arguments are those that `measure_images` prepares."""
     for b in range(images.shape[0]):

@@ -222,7 +222,7 @@ def transform_cells(
     cells.append(_plain(noise_seed))
     images, flat_images = out.reshape(count, size, size), out.reshape(count, size * size)
     finish = is_varied or antialias or number == STANDARDIZE
-    variant = [True if needed else None for needed in (antialias, is_filled or is_varied, finish)]
+    variant = [True if needed else None for needed in (antialias, is_filled, finish)]
 
     def run(begin: int, end: int) -> None:
         scratch = _scratch(size, pixel, is_varied)

@@ -9,7 +9,7 @@ from fastcell.ops.cpu.resample import _bilinear_taps, to_q32
 
 @njit
 def _taps(scale, offset, length, clamp, low, weights):
-    _bilinear_taps(scale, offset, length, clamp, low.shape[0], low, weights[0], weights[1], weights[2])
+    _bilinear_taps(scale, offset, length, clamp, True, low.shape[0], low, weights[0], weights[1], weights[2])
 
 
 @njit
