@@ -65,12 +65,13 @@ def test_in_32_bits_the_probabilities_are_those_of_torch(prepared_run, trained_d
             np.testing.assert_allclose(table.column(name), tables[0].column(name), atol=1e-5)
 
 
-def test_torch_and_lightning_are_not_imported(prepared_run, trained_data, tmp_path):
+def test_slow_packages_are_not_imported(prepared_run, trained_data, tmp_path):
     code = (
         "import sys\n"
         "from fastcell.cli.main import main\n"
         "assert main(sys.argv[1:]) == 0\n"
-        "print([name for name in ('torch', 'pytorch_lightning', 'jsonargparse', 'nncf') if name in sys.modules])\n"
+        "names = 'torch', 'pytorch_lightning', 'jsonargparse', 'nncf', 'scipy.stats', 'scipy.special'\n"
+        "print([name for name in names if name in sys.modules])\n"
     )
     words = ["predict", str(prepared_run), str(trained_data), "--out", str(tmp_path / "p.csv"), *INT8]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
