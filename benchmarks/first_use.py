@@ -1,7 +1,7 @@
 """How much processor time does the first ``fastcell predict`` on a machine take, and how much a later one?
 
-Processes run in turns: with an empty cache of compiled loops, then with the cache that the first one has left. The
-backend of RUN must be prepared. ``--before`` adds another checkout of fastcell, to compare with.
+Processes run in turns: with an empty cache of compiled loops, then with the cache that the first one has left. Each
+checkout prepares the backend in a copy of RUN before. ``--before`` adds another checkout of fastcell, to compare with.
 
     python benchmarks/first_use.py RUN DATA [--before CHECKOUT] [--rounds 3]
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -57,17 +58,27 @@ def main() -> None:
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    words = ["predict", str(options.run.resolve()), str(options.data.resolve()), "--backend", options.backend]
-    words += ["--precision", options.precision, "--data.threads", "1"]
+    words = ["--backend", options.backend, "--precision", options.precision, "--data.threads", "1"]
     checkouts = {"": HERE} | ({"before: ": options.before.resolve()} if options.before else {})
     found: dict[str, list[float]] = {}
-    for turn in range(options.rounds):
-        for name, checkout in checkouts.items():
+
+    def predict(checkout: Path, run: Path, cache: Path, name: str) -> float:
+        out = ["--out", str(cache / f"{name}.parquet")]
+        command = [sys.executable, "-m", "fastcell", "predict", str(run), str(options.data.resolve()), *out, *words]
+        return cpu_seconds_of(command, checkout, cache)
+
+    with scratch_folder() as runs:
+        for number, checkout in enumerate(checkouts.values()):
+            shutil.copytree(options.run, runs / str(number))
             with scratch_folder() as scratch:
-                for when in ("first use, empty cache", "second use"):
-                    command = [sys.executable, "-m", "fastcell", *words, "--out", str(scratch / f"{when}.parquet")]
-                    found.setdefault(name + when, []).append(cpu_seconds_of(command, checkout, scratch))
-                    print(f"round {turn}: {name}{when} {found[name + when][-1]:.2f} s", flush=True)
+                predict(checkout, runs / str(number), scratch, "prepared")
+        for turn in range(options.rounds):
+            for number, (name, checkout) in enumerate(checkouts.items()):
+                with scratch_folder() as scratch:
+                    for when in ("first use, empty cache", "second use"):
+                        seconds = predict(checkout, runs / str(number), scratch, when)
+                        found.setdefault(name + when, []).append(seconds)
+                        print(f"round {turn}: {name}{when} {seconds:.2f} s", flush=True)
     num = len(Manifest.open(options.data))
     what = f"predict of {num:,} cells, {options.backend} {options.precision}"
     rows = [
