@@ -16,7 +16,7 @@ from fixtures.live_servers import GatedNetwork, frame_of, served, some_cells
 from fastcell.errors import ArgumentError
 from fastcell.live import connection as connection_module
 from fastcell.live.client import ServerGone
-from fastcell.live.protocol import ANSWER_BYTES, AnswerStatus, client_greeting
+from fastcell.live.protocol import ANSWER_BYTES, AnswerStatus, client_greeting, closing_message
 from fastcell.live.stream_server import open_unix_listener
 
 
@@ -163,6 +163,29 @@ def test_a_stream_that_ends_inside_a_frame_is_an_error_after_its_answers(tmp_pat
         short.close()
     assert data.endswith(b"the stream ended inside a frame")
     assert running.metrics.answered == 1
+
+
+def test_a_client_that_waits_within_a_frame_keeps_nobody_waiting(tmp_path):
+    """Nor the end of the server, which answers what is whole and sends the last message."""
+    cells = some_cells(3)
+    with served(tmp_path) as running:
+        slow = running.raw()
+        slow.sendall(client_greeting() + frame_of(cells[0], 5) + frame_of(cells[1], 6)[:100])
+        with running.client() as client:
+            assert client.predict(cells).status.tolist() == [AnswerStatus.ANSWERED] * 3
+        until(lambda: running.metrics.answered == 4)
+        slow.sendall(frame_of(cells[1], 6)[100:] + frame_of(cells[2], 7)[:20])
+        until(lambda: running.metrics.answered == 5)
+        begin = time.monotonic()
+        running.server.stop()
+        data = b""
+        while piece := slow.recv(4096):
+            data += piece
+        slow.close()
+        running.thread.join(20)
+        assert time.monotonic() - begin < 10
+    assert len(data.removesuffix(closing_message(AnswerStatus.END))) < len(data)
+    assert running.metrics.received == 5
 
 
 def test_a_client_that_says_nothing_is_sent_away(tmp_path, monkeypatch):
