@@ -30,7 +30,7 @@ _LINE = 128  # pixels whose minima are taken side by side
 _RIM = 8  # the rim is this part of the side, on each side
 
 
-@njit(**INLINED, **FAST)
+@njit(**INTERNAL, **FAST)
 def _halve(source, side, out):  # type: ignore[no-untyped-def]
     """Write the means of 2 x 2 squares, without the last row or column if their number is odd."""
     half, quarter = side // 2, np.float32(0.25)
@@ -53,7 +53,7 @@ def _differences(upper, lower):  # type: ignore[no-untyped-def]
     return plain, diagonal
 
 
-@njit(**INLINED, **FAST)
+@njit(**INTERNAL, **FAST)
 def _measure_noise(source, side, row, place):  # type: ignore[no-untyped-def]
     """Write the logarithms of the mean differences at the rim, along the axes and diagonal."""
     half = side // 2

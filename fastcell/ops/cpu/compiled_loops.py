@@ -44,7 +44,7 @@ WITHOUT_ARRAYS = {**OPTIONS, "_nrt": False}
 INLINE = {**INTERNAL, "forceinline": True}
 
 #: Options of functions with a single caller, which become a part of it before it is compiled. That takes less time than
-#: compiling them alone, as long as the caller is short.
+#: compiling them alone, as long as the caller is short; a loop from one array to another may become three times slower.
 INLINED = {**INTERNAL, "inline": "always"}
 
 #: Allow sums to be reordered for vector instructions. The compiler must not assume that NaN does not occur.
