@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,11 @@ from fastcell.live.protocol import UNSURE_FLAG, AnswerStatus
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, TypeError, OSError])
-def test_cells_that_fail_do_not_fail_the_others(error: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+def test_cells_that_fail_do_not_fail_the_others(
+    error: type[Exception], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("fastcell"), "propagate", True)  # a command before may have set it
+
     class Picky(FixedNetwork):
         def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if (images > 30).any():
