@@ -107,7 +107,9 @@ class LiveArguments(NamedTuple):
             DataError: the checkpoint is missing or damaged.
         """
         from fastcell.live.live_classifier import open_live
+        from fastcell.packing.records import check_levels
 
+        check_levels(self.window, None)
         values = self._asdict() | {"trust": packages_of(self.trust)}
         live, limits = open_live(run, threads=threads, **values)
         for line in limits.lines:

@@ -179,6 +179,7 @@ def test_unsure_cells_are_flagged(trained_run, capsys, expected):
         (["--host", "192.0.2.1"], "--host must be"),
         (["--when_full", "never"], "--when_full must be"),
         (["--min_confidence", "2"], "--min_confidence must be"),
+        (["--window", "9", "3"], "--window must be two grey levels"),
     ],
 )
 def test_wrong_options_are_named(trained_run, words, message, capsys):

@@ -57,6 +57,7 @@ def test_sigterm_ends_with_the_table(trained_run, tmp_path):
         (["missing", "--out", "w.csv"], "FOLDER must be"),
         ([".", "--out", "w.txt"], "--out must be"),
         ([".", "--out", "w.csv", "--poll", "0"], "--poll must be above 0"),
+        ([".", "--out", "w.csv", "--window", "9", "3"], "--window must be two grey levels"),
         ([".", "--out", "w.csv", "--um_per_px", "0"], "--um-per-px must be micrometres"),
         ([".", "--out", "w.csv", "--pattern", "{kind}"], "--pattern must be made of"),
         ([".", "--out", "w.csv", "--until_idle", "-1"], "--until_idle must be above 0"),
