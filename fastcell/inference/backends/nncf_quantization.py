@@ -25,7 +25,9 @@ from fastcell.system.cpu_features import cpu_features
 from fastcell.system.optional_packages import require
 
 CUT_SHARES = (0.0, 5e-5, 1e-4, 1e-3)
-"""Shares of the brightest pixels outside of the range of the input that are tried."""
+"""Shares of the brightest pixels outside of the range of the input that are tried; of the darkest, too, if any pixel is
+negative.
+"""
 OUTLIER_SHARE = 1e-5
 """Share of the activations outside of each end of their range that is tried besides 0."""
 
@@ -59,19 +61,20 @@ class Quantiser:
             outliers: share of the activations outside of each end of their range.
         """
         nncf, images = self._nncf, self._images
-        if cut:
-            images = np.minimum(images, np.float32(np.quantile(images, 1 - cut)))
         batches = [
             images[begin : begin + self._batch] for begin in range(0, len(images) - self._batch + 1, self._batch)
         ]
         model = self._read(self._batch)
+        ignored = _small_layers(model)
+        if cut:
+            ignored.append(self._limit_input(model, cut))
         with redirect_stdout(io.StringIO()):  # progress bars
             found = nncf.quantize(
                 model,
                 nncf.Dataset(batches),
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(batches),
-                ignored_scope=nncf.IgnoredScope(names=_small_layers(model), validate=False),
+                ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
                 advanced_parameters=self._options(outliers),
             )
         found.reshape([-1, 1, self._size, self._size])
@@ -89,6 +92,19 @@ class Quantiser:
     def save(self, model: Any, out: Path) -> None:
         """Write a network: a .xml file, and a .bin file beside it."""
         self._openvino.save_model(model, str(out), compress_to_fp16=False)
+
+    def _limit_input(self, model: Any, cut: float) -> str:
+        """Limit the pixels of the input of a network, and return the name of the new operation.
+
+        A range of the input alone, without this operation, left twice the error in a trial.
+        """
+        low, high = np.quantile(self._images, (cut, 1 - cut)).tolist()  # 0 is in every range: it pads convolutions
+        parameter = model.inputs[0].get_node()
+        readers = list(parameter.output(0).get_target_inputs())
+        limited = self._openvino.opset8.clamp(parameter, min(low, 0.0), max(high, 0.0))
+        for reader in readers:
+            reader.replace_source_output(limited.output(0))
+        return str(limited.get_friendly_name())
 
     def _read(self, batch: int) -> Any:
         model = self._core.read_model(str(self._network))

@@ -21,8 +21,9 @@ def images():
 
 def input_limit(model):
     """Upper end of the range of the input."""
-    parameter = model.inputs[0].get_node()
-    (quantised,) = {target.get_node() for target in parameter.output(0).get_target_inputs()}
+    (quantised,) = {target.get_node() for target in model.inputs[0].get_node().output(0).get_target_inputs()}
+    if quantised.get_type_name() == "Clamp":
+        (quantised,) = {target.get_node() for target in quantised.output(0).get_target_inputs()}
     assert quantised.get_type_name() == "FakeQuantize"
     return float(np.max(quantised.input_value(2).get_node().data))
 
@@ -31,6 +32,15 @@ def test_bright_pixels_are_left_out_of_the_range(prepared_files, images):
     quantiser = Quantiser(prepared_files.folder / NETWORK_FILE, images)
     assert input_limit(quantiser.quantised()) == pytest.approx(20, rel=0.02)
     assert input_limit(quantiser.quantised(1e-3)) == pytest.approx(1.5, rel=0.02)
+
+
+def test_dark_pixels_are_left_out_where_they_are_negative(prepared_files, images):
+    """As with images of which the mean is subtracted; others keep the level 0, which pads convolutions."""
+    for shift, low in ((0.0, 0.0), (-1.0, -0.5)):
+        model = Quantiser(prepared_files.folder / NETWORK_FILE, images + np.float32(shift)).quantised(1e-3)
+        (limited,) = {target.get_node() for target in model.inputs[0].get_node().output(0).get_target_inputs()}
+        assert limited.get_attributes()["min"] == pytest.approx(low, abs=0.02)
+        assert limited.get_attributes()["max"] == pytest.approx(1.5 + shift, abs=0.02)
 
 
 def test_the_network_with_the_least_error_is_kept(prepared_files, images, monkeypatch):
