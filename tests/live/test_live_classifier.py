@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +16,7 @@ from fastcell.live.protocol import UNSURE_FLAG, AnswerStatus
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, TypeError, OSError])
-def test_cells_that_fail_do_not_fail_the_others(
-    error: type[Exception], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("fastcell"), "propagate", True)  # a command before may have set it
-
+def test_cells_that_fail_do_not_fail_the_others(error: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
     class Picky(FixedNetwork):
         def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if (images > 30).any():
