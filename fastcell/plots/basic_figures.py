@@ -23,7 +23,7 @@ from fastcell.plots.figure_files import save_figure, save_png
 # Okabe and Ito's colours, distinct for colour-blind readers; line styles distinguish curves printed in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
 LINES = ("-", "--", "-.", ":")
-MOST_LABELLED_BARS = 40
+MOST_LABELLED_BARS, MOST_NAMED_CLASSES = 40, 60
 MOST_INCHES = 40.0
 _MOST_NAME = 40
 
@@ -33,7 +33,7 @@ def draw_confusion(
 ) -> None:
     """Draw a confusion matrix as PNG and PDF; the shade shows the share of the true class, the number the cells.
 
-    See `save_figure` for the files.
+    More than `MOST_NAMED_CLASSES` are numbered from 0 and have shades alone. See `save_figure` for the files.
 
     Args:
         confusion: (K, K) int, row = true class, column = predicted class.
@@ -46,18 +46,17 @@ def draw_confusion(
     support = counts.sum(1, keepdims=True)
     share = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
     num = len(classes)
-    side = max(3.6, 1.4 + 0.62 * num)
+    side = max(3.6, 1.4 + 0.62 * num) if num <= MOST_NAMED_CLASSES else 12.0
     figure = Figure(figsize=(side + 0.9, side), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     size = 9 if num <= 12 else 6
-    for row in range(num):
-        for column in range(num):
-            if counts[row, column]:
-                color = "white" if share[row, column] > 0.55 else "black"
-                axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=color, fontsize=size)
-    axes.set_xticks(range(num), list(classes), rotation=45 if max(map(len, classes)) > 5 else 0, fontsize=size)
-    axes.set_yticks(range(num), list(classes), fontsize=size)
+    if num <= MOST_NAMED_CLASSES:
+        for row, column in np.argwhere(counts).tolist():
+            color = "white" if share[row, column] > 0.55 else "black"
+            axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=color, fontsize=size)
+        axes.set_xticks(range(num), list(classes), rotation=45 if max(map(len, classes)) > 5 else 0, fontsize=size)
+        axes.set_yticks(range(num), list(classes), fontsize=size)
     axes.set_xlabel("called class")
     axes.set_ylabel("true class")
     total = counts.sum()

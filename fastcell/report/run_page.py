@@ -12,6 +12,7 @@ from fastcell.errors import ArgumentError, FastcellError, invalid
 from fastcell.explain.explanation import EXPLANATION_PARTS, Explanation, describe_cells, draw_parts
 from fastcell.inference.probabilities import Outputs, num_called_otherwise, part_outputs
 from fastcell.ops.augmentation import Augmentation
+from fastcell.plots.basic_figures import MOST_NAMED_CLASSES
 from fastcell.plots.figure_files import FigureFiles
 from fastcell.report import run_sections
 from fastcell.report.cell_browser import browser_data, choose_cells
@@ -22,6 +23,7 @@ from fastcell.report.page_elements import Section, percent
 from fastcell.report.run_sections import ENVIRONMENT, EXPLAIN, METRICS, read_json
 from fastcell.report.unlike_section import unlike_section
 from fastcell.runs.open_run import FinishedRun
+from fastcell.runs.run_folder import CONFUSION_STEM
 from fastcell.splits.obstacles import cautions, refuse_obstacles, split_obstacles
 from fastcell.stats.scores import describe_unit
 
@@ -76,8 +78,13 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     page.place_of_studies = 1
     places = choose_cells(cells, options.num_cells, options.seed)
     page.browser = for_page(browser_data(run.manifest, cells, run.model.classes, places))
-    page.confusion = summaries[part]["confusion"]
     page.browser_text = _browser_text(cells, page.browser, part)
+    if len(run.model.classes) <= MOST_NAMED_CLASSES:
+        page.confusion = summaries[part]["confusion"]
+    else:
+        page.browser_text += (
+            f" The numbers of cells by true and predicted class are in {CONFUSION_STEM}.csv of the run."
+        )
     page.browser_command = _look_command(run, part)
     return page
 

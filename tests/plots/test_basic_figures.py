@@ -56,3 +56,8 @@ def test_class_counts_are_as_high_as_the_counts(tmp_path):
     assert heights[:middle].max() / heights[middle:].max() == pytest.approx(0.1, abs=0.03)
     assert (tmp_path / "n.csv").read_text().splitlines()[1:] == ['"a",10,100', '"b",100,100']
     assert (tmp_path / "n.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_confusion_of_many_classes_stays_of_a_size_that_can_be_read(tmp_path):
+    basic_figures.draw_confusion(np.eye(300, dtype=int), [f"c{number}" for number in range(300)], tmp_path / "many")
+    assert max(read(tmp_path / "many.png").shape) < 4_000

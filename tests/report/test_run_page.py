@@ -44,6 +44,15 @@ def test_page_has_the_numbers_of_the_run(made, text):
     assert what_bound(metrics["train_waited_s"] / metrics["seconds"]["train"]) in section_of(text, "speed")
 
 
+def test_many_classes_have_no_matrix_on_the_page(made, text, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastcell.report.run_page.MOST_NAMED_CLASSES", len(CLASSES) - 1)
+    assert main([str(made / "run"), "-o", str(tmp_path / "page.html"), "--no-explain", "--cells", "4"]) == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<table id="confusion">' in text
+    assert '<table id="confusion">' not in page
+    assert "predicted class are in confusion.csv of the run" in page
+
+
 def test_page_is_titled_by_data_network_and_date(made, text):
     """The cells were in a folder `source`, whose name says nothing; the run folder was renamed."""
     name = json.loads((made / "cells" / "dataset.json").read_text())["name"]

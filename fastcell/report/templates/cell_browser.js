@@ -150,7 +150,7 @@
   filters.addEventListener("reset", () => setTimeout(restart));
   get("back").addEventListener("click", () => { page -= 1; show(); });
   get("next").addEventListener("click", () => { page += 1; show(); });
-  get("confusion").addEventListener("click", (event) => {
+  get("confusion")?.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button || button.disabled) return;
     get("true").value = button.dataset.true;
