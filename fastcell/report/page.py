@@ -56,7 +56,7 @@ class Page:
         browser: Data of the cell browser, see `fastcell.report.cell_browser`; None for no browser.
         browser_text: Description of the cells in the browser.
         browser_command: Command that shows these cells in the page of `fastcell review`.
-        confusion: (K, K) counts of the browser's subset, rows = true class; None without browser or of too many classes.
+        confusion: (K, K) counts of the browser's subset, rows = true class; None without browser or of many classes.
         place_of_studies: Index in `sections` before which comparisons are inserted.
         synthetic: Whether the cells are simulated.
         cautions: Limitations of the scores, shown above them.

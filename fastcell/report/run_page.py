@@ -82,9 +82,7 @@ def run_page(run: FinishedRun, options: PageOptions) -> Page:
     if len(run.model.classes) <= MOST_NAMED_CLASSES:
         page.confusion = summaries[part]["confusion"]
     else:
-        page.browser_text += (
-            f" The numbers of cells by true and predicted class are in {CONFUSION_STEM}.csv of the run."
-        )
+        page.browser_text += f" Cells by true and predicted class are in {CONFUSION_STEM}.csv of the run."
     page.browser_command = _look_command(run, part)
     return page
 

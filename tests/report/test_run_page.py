@@ -50,7 +50,7 @@ def test_many_classes_have_no_matrix_on_the_page(made, text, tmp_path, monkeypat
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert '<table id="confusion">' in text
     assert '<table id="confusion">' not in page
-    assert "predicted class are in confusion.csv of the run" in page
+    assert "Cells by true and predicted class are in confusion.csv of the run" in page
 
 
 def test_page_is_titled_by_data_network_and_date(made, text):
