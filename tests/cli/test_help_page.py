@@ -18,7 +18,7 @@ def test_help(name, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
     status, text, _ = run_command([name, "--help"] if name else ["--help"], capsys)
     assert status == 0
-    check_golden(f"help/{name or 'fastcell'}.txt", text)
+    check_golden("help", name or "fastcell", text)
     assert len(text.splitlines()) <= 70
     assert max(map(len, text.splitlines())) <= 100
     assert "`" not in text

@@ -103,7 +103,7 @@ def test_data_sets(place, capsys):
     damaged = next(Path("simulated").glob("*.tar"))
     damaged.write_bytes(damaged.read_bytes()[:-3000])
     said += ["$ fastcell verify simulated", *next_of(["verify", "simulated"], capsys, 1), ""]
-    check_golden("next/data.txt", "\n".join(said))
+    check_golden("next", "data", "\n".join(said))
 
 
 def test_runs(place, monkeypatch, capsys):
@@ -133,7 +133,7 @@ def test_runs(place, monkeypatch, capsys):
             (run,) = Path("runs").iterdir()
             found = [line.replace(run.name, "20260131-142501-donors-cellnet") for line in found]
         said += [f"$ fastcell {' '.join(words)}", *found, ""]
-    check_golden("next/runs.txt", "\n".join(said))
+    check_golden("next", "runs", "\n".join(said))
 
 
 def test_commands_that_take_long(place, monkeypatch, capsys):
@@ -217,7 +217,7 @@ def test_commands_that_take_long(place, monkeypatch, capsys):
         if words[0] == "completion":
             monkeypatch.setattr("fastcell.cli.completion.options_of_command", lambda _: Options({"--out": []}, []))
         said += [f"$ fastcell {' '.join(words)}", *next_of(words, capsys), ""]
-    check_golden("next/long.txt", "\n".join(said))
+    check_golden("next", "long", "\n".join(said))
 
 
 def test_without_data_a_run_is_scored_on_its_own(place, capsys):

@@ -82,7 +82,7 @@ def test_slips(name, tmp_path, monkeypatch, capsys):
         assert 1 <= len(err.splitlines()) <= 2, err
         assert err.startswith("fastcell: error: ")
         assert not re.search(r"usage:|typing\.|<class|Traceback", err)
-    check_golden(f"slips/{name}.txt", "\n".join(parts))
+    check_golden("slips", name, "\n".join(parts))
     assert {path.name for path in tmp_path.iterdir()} == set(FILES)
 
 
