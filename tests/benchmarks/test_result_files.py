@@ -50,11 +50,14 @@ def plain(path):
 
 
 def test_every_kept_result_is_of_this_form(result_files, tmp_path):
-    paths = result_files.result_paths(REPO_DIR / "benchmarks" / "results")
+    folder = REPO_DIR / "benchmarks" / "results"
+    paths = result_files.result_paths(folder)
     assert paths
     for path in paths:
         again = result_files.write_result(tmp_path / path.name, result_files.read_result(path))
         assert plain(again) == plain(path), path.name
+    written, kept = ({path.name for path in place.glob("environment-*")} for place in (tmp_path, folder))
+    assert written == kept  # each of them is of a result
 
 
 def test_every_kept_result_names_a_commit_of_this_history(result_files):
