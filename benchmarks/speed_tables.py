@@ -200,11 +200,19 @@ def stages(rows):
     cells = list(dict.fromkeys(row["cells"] for row in rows))
     found = {(row["cells"], row["stage"]): row for row in rows}
     lines = [line(["us a cell", *cells]), "|---|" + "--:|" * len(cells)]
+    clock = "whole command, two threads, by the clock"
     for stage in dict.fromkeys(row["stage"] for row in rows):
         values = [found.get((each, stage)) for each in cells]
-        lines.append(line([stage, *("-" if row is None else f"{row['stage_us']:.2f}" for row in values)]))
-    whole = [found[each, "whole command"]["two_cores"] for each in cells]
-    return [*lines, line(["cells/s on two cores, by processor time", *(f"{rate:,.0f}" for rate in whole)])]
+        if stage != clock:
+            lines.append(line([stage, *("-" if row is None else f"{row['stage_us']:.2f}" for row in values)]))
+    for stage, title in {
+        "whole command": "cells/s on two cores, by processor time",
+        clock: f"cells/s, {clock.removeprefix('whole command, ')}",
+    }.items():
+        rates = [found.get((each, stage)) for each in cells]
+        if any(rates):
+            lines.append(line([title, *("-" if row is None else f"{row['two_cores']:,.0f}" for row in rates)]))
+    return lines
 
 
 def sizes(rows):
@@ -219,6 +227,17 @@ def quantities(rows):
         value, low, high = (f"{row[name]:,.{0 if row['value'] >= 100 else 2}f}" for name in ("value", "low", "high"))
         title = f"{row['quantity']}: {row['what']}"
         lines.append(line([title, f"{value} {row['unit']}", f"{low} to {high}", str(row["num_rounds"])]))
+    return lines
+
+
+def single_cells(rows):
+    """A line for each network and backend: how long one cell takes."""
+    lines = ["| network | backend | calls | p50 [ms] | p99 [ms] | p99.9 [ms] | slowest [ms] | CPU [ms] |"]
+    lines.append("|---|---|--:|--:|--:|--:|--:|--:|")
+    for row in rows:
+        values = (row[name] for name in ("p50_ms", "p99_ms", "p999_ms", "slowest_ms", "cpu_ms"))
+        times = " | ".join("-" if value is None else f"{value:,.2f}" for value in values)
+        lines.append(f"| {row['network']} | {row['backend']} | {row['num_calls']:,} | {times} |")
     return lines
 
 

@@ -42,6 +42,7 @@ GROWTH_SHOWN = {
 }
 """Rows of the table ``scale-summary``, with their titles."""
 KINDS = {
+    "slowest_ms": speed_tables.single_cells,
     "student_us": score_tables.students,
     "scored_by": score_tables.dropped,
     "installed_mb": speed_tables.sizes,
