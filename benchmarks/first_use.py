@@ -38,7 +38,7 @@ class QuantityRow:
     num_rounds: int
 
 
-def cpu_seconds_of(command: list[str], checkout: Path, cache: Path) -> float:
+def cpu_seconds_of(command, checkout, cache):
     """Return the processor time of a command, all threads [s]."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "NUMBA_CACHE_DIR": str(cache)}
     process = subprocess.Popen(command, cwd=cache, env=environment, stdout=subprocess.DEVNULL)
@@ -49,7 +49,7 @@ def cpu_seconds_of(command: list[str], checkout: Path, cache: Path) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
@@ -60,9 +60,9 @@ def main() -> None:
     options = parser.parse_args()
     words = ["--backend", options.backend, "--precision", options.precision, "--data.threads", "1"]
     checkouts = {"": HERE} | ({"before: ": options.before.resolve()} if options.before else {})
-    found: dict[str, list[float]] = {}
+    found = {}
 
-    def predict(checkout: Path, run: Path, cache: Path, name: str) -> float:
+    def predict(checkout, run, cache, name):
         out = ["--out", str(cache / f"{name}.parquet")]
         command = [sys.executable, "-m", "fastcell", "predict", str(run), str(options.data.resolve()), *out, *words]
         return cpu_seconds_of(command, checkout, cache)
@@ -85,7 +85,7 @@ def main() -> None:
         QuantityRow(name, what, statistics.median(values), min(values), max(values), "s of CPU time", len(values))
         for name, values in found.items()
     ]
-    settings: dict[str, object] = {"threads": 1, "cores": os.cpu_count()}
+    settings = {"threads": 1, "cores": os.cpu_count()}
     print(f"wrote {Result('first-use', 'a trained run', settings, rows).save()}")
 
 

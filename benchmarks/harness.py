@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -102,7 +102,7 @@ class Result:
     absent: dict[str, str] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
 
-    def save(self, folder: Path = RESULTS_DIR) -> Path:
+    def save(self, folder=RESULTS_DIR):
         """Write the result with its environment as one JSON file; returns its path."""
         self.date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.commit = commit()
@@ -113,7 +113,7 @@ class Result:
         return write_result(path, asdict(self))
 
 
-def describe_machine() -> dict[str, object]:
+def describe_machine():
     """CPU, GPUs with driver, CUDA of the driver and of torch, versions, and the load average at start and now."""
     found = {key: value for key, value in environment_report.describe_environment().items() if key != "cache_dir"}
     torch = sys.modules.get("torch")
@@ -178,12 +178,12 @@ class Turns:
     peak_rss_mb: np.ndarray | None = None
     gpu_memory_mb: np.ndarray | None = None
 
-    def rows(self, reference: str, names: Sequence[str] | None = None) -> list[Row]:
+    def rows(self, reference, names=None):
         """Rows of some contestants, compared with one of them round by round."""
         base = self.rate[:, self.names.index(reference)]
         return [self._row(name, self.rate[:, self.names.index(name)] / base) for name in names or self.names]
 
-    def _row(self, name: str, ratio: np.ndarray) -> Row:
+    def _row(self, name, ratio):
         index = self.names.index(name)
         rate, (low, high) = self.rate[:, index], median_interval(ratio)
         entry = self.contestants.get(name) or Contestant(self.what[name], lambda: 0)
@@ -212,13 +212,11 @@ class Turns:
         )
 
 
-def _known(values: np.ndarray | None, index: int) -> float | None:
+def _known(values, index):
     return None if values is None or np.isnan(values[index]) else float(values[index])
 
 
-def time_turns(
-    contestants: Mapping[str, tuple[str, Work] | Contestant], num_rounds: int = 5, warm_up: int = 1
-) -> Turns:
+def time_turns(contestants, num_rounds=5, warm_up=1):
     """Run every contestant in every round (A B C, A B C, ...).
 
     Args:
@@ -253,7 +251,7 @@ def time_turns(
     return Turns(names, what, rate, cpu, cells, entries, first, memory[0], memory[1])
 
 
-def median_interval(values: np.ndarray, num_resamples: int = 10_000) -> tuple[float, float]:
+def median_interval(values, num_resamples=10_000):
     """95 % bootstrap interval of the median of ``values`` (n,)."""
     rng = np.random.default_rng(0)
     medians = np.median(rng.choice(values, (num_resamples, len(values))), axis=1)
@@ -261,7 +259,7 @@ def median_interval(values: np.ndarray, num_resamples: int = 10_000) -> tuple[fl
     return float(low), float(high)
 
 
-def print_rows(rows: list[Row], reference: str) -> None:
+def print_rows(rows, reference):
     """Print a table, ratio first."""
     print(f"\n{'contestant':<32}{'x ' + reference:>24}{'95 %':>16}{'cells/s':>12}{'range':>20}{'CPU us/cell':>13}")
     for row in rows:
@@ -271,7 +269,7 @@ def print_rows(rows: list[Row], reference: str) -> None:
         )
 
 
-def commit() -> str:
+def commit():
     """Short hash of the newest published commit in the checkout's history, ``unknown`` outside of git.
 
     ``-dirty`` follows where the checkout has changes of its own, committed or not: a commit that is not published yet
@@ -280,7 +278,7 @@ def commit() -> str:
     """
     folder = Path(__file__).parent
 
-    def git(*words: str) -> str:
+    def git(*words):
         done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
@@ -294,7 +292,7 @@ def commit() -> str:
     return f"{name}-dirty" if changed or published != newest else name
 
 
-def cpu_seconds() -> float:
+def cpu_seconds():
     """CPU time of this process and of its children that have ended [s]."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system

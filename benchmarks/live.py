@@ -24,11 +24,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from harness import Result
@@ -85,16 +83,16 @@ class LiveRow:
     load: float
 
 
-def send(address: str, rate: float, seconds: float, side: int) -> dict[str, Any]:
+def send(address, rate, seconds, side):
     """Send cells at a rate and return latencies and counts. A rate of 0 sends one cell at a time, each after the
     answer to the one before."""
     cells = np.random.default_rng(0).integers(0, 256, (4096, side, side), dtype=np.uint8)
-    latencies: list[np.ndarray] = []
-    windows: dict[int, list[np.ndarray]] = {}
+    latencies = []
+    windows = {}
     dropped = answered = sent = 0
     with Client(address, timeout=600) as client:
 
-        def take(least: int) -> None:
+        def take(least):
             nonlocal dropped, answered
             rows = client.receive(least).rows
             now = time.perf_counter_ns()
@@ -128,7 +126,7 @@ def send(address: str, rate: float, seconds: float, side: int) -> dict[str, Any]
         taken = time.perf_counter() - start
         cpu = time.process_time() - cpu
     found = np.concatenate(latencies)
-    row: dict[str, Any] = {"sent": sent, "answered": answered, "dropped": dropped, "seconds": round(taken, 1)}
+    row = {"sent": sent, "answered": answered, "dropped": dropped, "seconds": round(taken, 1)}
     row["sender_share"] = round(cpu / taken, 3)
     whole = [np.concatenate(windows[number]) for number in range(int(seconds / QUIET_S)) if number in windows]
     row["quiet_p99_ms"] = round(min(float(np.quantile(some, 0.99)) for some in whole if len(some)), 3)
@@ -142,7 +140,7 @@ class Server:
         address: path of its socket.
     """
 
-    def __init__(self, run: str, words: list[str], folder: Path, queue: int | None) -> None:
+    def __init__(self, run, words, folder, queue):
         self.address = str(folder / "live.sock")
         command = [sys.executable, "-m", "fastcell", "serve", run, "--socket", self.address, "--http", "-1"]
         command += ["--when_full", "drop", "--drop_log", str(folder / "dropped.csv")]
@@ -153,24 +151,24 @@ class Server:
                 raise SystemExit("the server did not start")
             time.sleep(0.05)
 
-    def rss_mib(self) -> float:
+    def rss_mib(self):
         """Resident memory."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGESIZE") / 2**20
 
-    def cpu_s(self) -> float:
+    def cpu_s(self):
         """CPU time so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def waited_s(self) -> float:
+    def waited_s(self):
         """Time that its threads were ready to run and had no core."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
         return sum(int(task.read_text().split()[1]) for task in tasks) / 1e9
 
 
 @contextmanager
-def served(run: str, options: argparse.Namespace, queue: int | None = None) -> Iterator[Server]:
+def served(run, options, queue=None):
     """A server that ends at the end."""
     server = Server(run, options.words, options.folder, queue)
     try:
@@ -180,7 +178,7 @@ def served(run: str, options: argparse.Namespace, queue: int | None = None) -> I
         assert server.process.wait(60) == 0
 
 
-def measure(server: Server, network: str, wanted: str, rate: float, seconds: float, side: int) -> LiveRow:
+def measure(server, network, wanted, rate, seconds, side):
     """Return the row of one rate."""
     command = [sys.executable, __file__, "send", server.address, str(rate), str(seconds), str(side)]
     begin, cpu, waited = time.monotonic(), server.cpu_s(), server.waited_s()
@@ -198,7 +196,7 @@ def measure(server: Server, network: str, wanted: str, rate: float, seconds: flo
     return LiveRow(network, wanted, rate, early_mib=early, end_mib=end, server_us=us, waited=waits, load=load, **found)
 
 
-def highest(server: Server, network: str, side: int) -> tuple[float, LiveRow]:
+def highest(server, network, side):
     """Return the highest rate without a drop, and the row of the lowest rate with drops."""
     good, first, rate, divisions = 0.0, None, FIRST_RATE, 0
     while divisions < DIVISIONS:
@@ -214,12 +212,12 @@ def highest(server: Server, network: str, side: int) -> tuple[float, LiveRow]:
     return good, first
 
 
-def rows_in(work: Path) -> list[LiveRow]:
+def rows_in(work):
     """Return the rows that were measured before."""
     return [LiveRow(**json.loads(line)) for line in work.read_text().splitlines()] if work.exists() else []
 
 
-def main() -> None:
+def main():
     if sys.argv[1:2] == ["send"]:
         print(json.dumps(send(sys.argv[2], float(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]))))
         return

@@ -41,7 +41,7 @@ class SingleCellRow:
     cpu_ms: float
 
 
-def measure(case: str, names: list[str], seconds: float) -> list[SingleCellRow]:
+def measure(case, names, seconds):
     """Return a row for each backend of one run."""
     name, run, data = case.split("=")
     classifiers = open_backends(find_checkpoint(Path(run)), 1, print)
@@ -56,14 +56,14 @@ def measure(case: str, names: list[str], seconds: float) -> list[SingleCellRow]:
     return rows
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="+", metavar="NAME=RUN=DATA")
     parser.add_argument("--backends", nargs="+", default=["torch fp32", "openvino bf16", "openvino int8"])
     parser.add_argument("--seconds", type=float, default=20.0, help="for each run (%(default)s)")
     arguments = parser.parse_args()
     rows = [row for case in arguments.cases for row in measure(case, arguments.backends, arguments.seconds)]
-    settings: dict[str, object] = {"threads": 1, "cores": os.cpu_count(), "seconds": arguments.seconds}
+    settings = {"threads": 1, "cores": os.cpu_count(), "seconds": arguments.seconds}
     print(f"wrote {Result('one-cell', 'cells of trained runs', settings, rows).save()}")
 
 

@@ -17,10 +17,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from harness import Result
 from linked_rows import write_rows
@@ -41,7 +38,7 @@ WHOLE = "whole command"
 CLOCK, CLOCK_THREADS = "whole command, two threads, by the clock", 2
 OTHER = "everything else"
 WITHOUT_NETWORK = ("read", "compare hashes", "decode", "transform")
-STAGES: list[tuple[Any, str, str]] = [
+STAGES = [
     (shard_reader.ShardFiles, "read", "read"),
     (reading, "wrong_bytes", "compare hashes"),
     (chunk_work, "take_stored", "decode"),
@@ -85,16 +82,16 @@ class StageRow:
 class Stopwatch:
     """Processor time by stage, of all threads."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
+    def __init__(self):
+        self.seconds = defaultdict(float)
         self._lock = threading.Lock()
 
-    def watch(self, owner: Any, name: str, stage: str) -> None:
+    def watch(self, owner, name, stage):
         """Add the time of a function to a stage from now on."""
-        function: Callable[..., Any] = getattr(owner, name)
+        function = getattr(owner, name)
 
         @functools.wraps(function)
-        def timed(*args: Any, **options: Any) -> Any:
+        def timed(*args, **options):
             begun = time.thread_time()
             try:
                 return function(*args, **options)
@@ -105,11 +102,11 @@ class Stopwatch:
         setattr(owner, name, timed)
 
 
-def measure(case: str, rounds: int, watch: Stopwatch, num_rows: int, clock: bool) -> list[StageRow]:
+def measure(case, rounds, watch, num_rows, clock):
     """Return the rows of one case."""
     name, run, data, program, precision = case.split("=")
     backend = ["--backend", program, "--precision", precision]
-    best: dict[str, float] = {}
+    best = {}
     with scratch_folder() as scratch:
         base = Manifest.open(data)
         if num_rows > len(base):
@@ -132,7 +129,7 @@ def measure(case: str, rounds: int, watch: Stopwatch, num_rows: int, clock: bool
     return [StageRow(name, stage, us, 2e6 / us if us > 0 else 0.0, num) for stage, us in values.items()]
 
 
-def predicted(run: str, data: str, out: Path, backend: list[str], threads: int) -> tuple[float, float]:
+def predicted(run, data, out, backend, threads):
     """Run the command; return time by the clock and processor time [s]."""
     begun, cpu_begun = time.perf_counter(), time.process_time()
     if fastcell(["predict", run, data, "--out", str(out), *backend, "--data.threads", str(threads)]):
@@ -140,7 +137,7 @@ def predicted(run: str, data: str, out: Path, backend: list[str], threads: int) 
     return time.perf_counter() - begun, time.process_time() - cpu_begun
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="+", metavar="NAME=RUN=DATA=PROGRAM=PRECISION")
     parser.add_argument("--rounds", type=int, default=3)
@@ -150,7 +147,7 @@ def main() -> None:
     watch = Stopwatch()
     for owner, name, stage in STAGES:
         watch.watch(owner, name, stage)
-    rows: list[StageRow] = []
+    rows = []
     for case in arguments.cases:
         rows += measure(case, arguments.rounds, watch, arguments.rows, arguments.clock)
         for row in rows:

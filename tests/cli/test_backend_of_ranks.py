@@ -1,7 +1,5 @@
 """A backend in Lightning's processes: what it does to the options of the trainer, and the probabilities it gives."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A run as an object: the answers of ``fastcell predict``, from any thread and any process."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 
@@ -62,9 +60,9 @@ def test_no_cells(classifier):
 
 def test_threads_get_equal_answers(classifier, cells):
     expected = classifier.predict_proba(cells[:40])
-    found: list[np.ndarray | None] = [None] * 6
+    found = [None] * 6
 
-    def work(number: int) -> None:
+    def work(number):
         for _ in range(3):
             found[number] = classifier.predict_proba(cells[:40])
 
@@ -90,7 +88,7 @@ class Fixed:
 
     name, precision = "fixed", "fp32"
 
-    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, images):
         logits = np.stack([images.mean(axis=(1, 2, 3)), images[:, 0, 0, 0]], axis=1)
         return logits, logits
 
@@ -101,7 +99,7 @@ def test_a_backend_of_one_s_own_temperature_and_flips(trained_run, cells):
     cell = np.arange(64, dtype=np.uint8).reshape(8, 8)
     corners = np.array([cell[0, 0], cell[-1, 0], cell[0, -1], cell[-1, -1]], np.float64) - 31.5
 
-    def softmax(logit: np.ndarray) -> np.ndarray:
+    def softmax(logit):
         return np.stack([1 / (1 + np.exp(logit)), 1 / (1 + np.exp(-logit))], axis=-1)
 
     plain = Classifier(Fixed(), ["a", "b"], settings, "cross_entropy")

@@ -1,7 +1,5 @@
 """Probabilities of a network's logits, without torch: the values that torch gives."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

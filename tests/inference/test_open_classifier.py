@@ -1,7 +1,5 @@
 """A run opened as a classifier, in this process and in others."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import pickle
@@ -52,7 +50,7 @@ def test_a_run_and_its_checkpoint(classifier, trained_run):
         fastcell.load(trained_run, device="toaster")
 
 
-def _in_child(classifier: Classifier, cells: list[np.ndarray], out: multiprocessing.Queue) -> None:
+def _in_child(classifier, cells, out):
     out.put(classifier.predict_proba(cells))
 
 

@@ -1,16 +1,12 @@
 """HTTP: answers by value, the page, OpenAPI, health, metrics, and requests that cannot be answered."""
 
-from __future__ import annotations
-
 import csv
 import io
-from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from fixtures.live_servers import GatedNetwork, Served, served, some_cells
+from fixtures.live_servers import GatedNetwork, served, some_cells
 from starlette.testclient import TestClient
 
 from fastcell.inference.open_classifier import load
@@ -21,24 +17,24 @@ from fastcell.live.live_metrics import LiveMetrics
 from fastcell.live.micro_batches import MicroBatches
 
 
-def npy(array: np.ndarray) -> bytes:
+def npy(array):
     out = io.BytesIO()
     np.save(out, array)
     return out.getvalue()
 
 
-def client_of(running: Served, when_full: str = "wait") -> TestClient:
-    service = HttpService(running.live, running.batches, running.metrics, running.drops, when_full, {"run": "<b>x</b>"})  # type: ignore[arg-type]
+def client_of(running, when_full="wait"):
+    service = HttpService(running.live, running.batches, running.metrics, running.drops, when_full, {"run": "<b>x</b>"})
     return TestClient(service.app())
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Served]:
+def running(tmp_path):
     with served(tmp_path, min_confidence=0.7) as one:
         yield one
 
 
-def test_an_array_is_answered_in_order(running: Served) -> None:
+def test_an_array_is_answered_in_order(running):
     cells = some_cells(300)
     expected = running.live.classifier.predict(cells)
     answer = client_of(running).post("/classify", content=npy(cells))
@@ -54,7 +50,7 @@ def test_an_array_is_answered_in_order(running: Served) -> None:
     assert {row["reason"] for row in rows} == {None, "confidence below 0.7"}
 
 
-def test_files_of_a_form_keep_their_order_and_names(running: Served) -> None:
+def test_files_of_a_form_keep_their_order_and_names(running):
     cells = some_cells(3)
     files = [("cells", (f"{n}.png", cv2.imencode(".png", cell)[1].tobytes())) for n, cell in enumerate(cells)]
     files.insert(1, ("cells", ("bad.png", b"nothing")))
@@ -68,7 +64,7 @@ def test_files_of_a_form_keep_their_order_and_names(running: Served) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_table_is_answered_where_it_is_asked_for(running: Served) -> None:
+def test_a_table_is_answered_where_it_is_asked_for(running):
     answer = client_of(running).post("/classify", content=npy(some_cells(4)), headers={"Accept": "text/csv"})
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     expected = running.live.classifier.predict(some_cells(4)).probabilities
@@ -77,21 +73,21 @@ def test_a_table_is_answered_where_it_is_asked_for(running: Served) -> None:
     assert rows[0]["unsure"] in ("true", "false")
 
 
-def test_16_bit_cells_without_a_window_have_a_reason(running: Served) -> None:
+def test_16_bit_cells_without_a_window_have_a_reason(running):
     (row,) = client_of(running).post("/classify", content=npy(np.full((1, 9, 9), 999, np.uint16))).json()["cells"]
     assert row["class"] is None
     assert row["reason"] == "16 bit, and there is no window of grey levels"
 
 
 @pytest.mark.parametrize("body", [b"", npy(np.zeros((2, 3, 4), np.float32)), npy(np.zeros((10_001, 1, 1), np.uint8))])
-def test_a_body_without_cells_or_with_too_many_is_an_error(running: Served, body: bytes) -> None:
+def test_a_body_without_cells_or_with_too_many_is_an_error(running, body):
     answer = client_of(running).post("/classify", content=body)
     assert answer.status_code == 400
     assert " must " in answer.json()["error"]
 
 
 @pytest.mark.parametrize("query", ["um_per_px=x", "um_per_px=0", "um_per_px=nan", "um_per_px=-1", "um_per_px=inf"])
-def test_a_pitch_that_is_no_length_is_an_error(running: Served, query: str) -> None:
+def test_a_pitch_that_is_no_length_is_an_error(running, query):
     assert client_of(running).post(f"/classify?{query}", content=npy(some_cells(1))).status_code == 400
 
 
@@ -103,12 +99,12 @@ def test_a_pitch_that_is_no_length_is_an_error(running: Served, query: str) -> N
         ("multipart/form-data; boundary=a", b"--a--\r\n"),
     ],
 )
-def test_a_damaged_form_is_an_error(running: Served, kind: str, body: bytes) -> None:
+def test_a_damaged_form_is_an_error(running, kind, body):
     answer = client_of(running).post("/classify", content=body, headers={"Content-Type": kind})
     assert answer.status_code == 400
 
 
-def test_a_full_queue_is_said_where_cells_are_dropped(tmp_path: Path) -> None:
+def test_a_full_queue_is_said_where_cells_are_dropped(tmp_path):
     with served(tmp_path, GatedNetwork(), queue=5) as running:
         answer = client_of(running, "drop").post("/classify", content=npy(some_cells(6)))
         assert answer.status_code == 503
@@ -119,7 +115,7 @@ def test_a_full_queue_is_said_where_cells_are_dropped(tmp_path: Path) -> None:
         assert (row["client"], row["first_id"], row["last_id"], row["cells"]) == ("http", "0", "5", "6")
 
 
-def test_page_description_health_and_metrics(running: Served) -> None:
+def test_page_description_health_and_metrics(running):
     client = client_of(running)
     client.post("/classify", content=npy(some_cells(5)))
     page = client.get("/").text
@@ -137,7 +133,7 @@ def test_page_description_health_and_metrics(running: Served) -> None:
     assert "fastcell_cells_answered_total 5\n" in metrics.text
 
 
-def test_answers_are_described_field_by_field(running: Served) -> None:
+def test_answers_are_described_field_by_field(running):
     client = client_of(running)
     schema = client.get("/openapi.json").json()["paths"]["/classify"]["post"]["responses"]["200"]
     cells = schema["content"]["application/json"]["schema"]["properties"]["cells"]["items"]["properties"]
@@ -145,7 +141,7 @@ def test_answers_are_described_field_by_field(running: Served) -> None:
     assert list(row) == list(cells)
 
 
-def test_unlike_cells_are_flagged_as_by_predict(trained_run: Path, tmp_path: Path) -> None:
+def test_unlike_cells_are_flagged_as_by_predict(trained_run, tmp_path):
     live, _ = open_live(str(trained_run), threads=1)
     metrics = LiveMetrics(live.classes, 1.0)
     batches = MicroBatches(live.answer, len(live.classes), metrics, most_waiting=999, max_latency_s=1.0)

@@ -1,10 +1,7 @@
 """Flags and small batches of a live classifier, and a start without torch."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +13,9 @@ from fastcell.live.protocol import UNSURE_FLAG, AnswerStatus
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, TypeError, OSError])
-def test_cells_that_fail_do_not_fail_the_others(error: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+def test_cells_that_fail_do_not_fail_the_others(error, caplog):
     class Picky(FixedNetwork):
-        def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def run(self, images):
             if (images > 30).any():
                 raise error("too bright")
             return super().run(images)
@@ -39,7 +36,7 @@ def test_cells_that_fail_do_not_fail_the_others(error: type[Exception], caplog: 
     np.testing.assert_array_equal(np.delete(found.probabilities, 2, 0), np.delete(expected.probabilities, 2, 0))
 
 
-def test_unsure_cells_keep_their_class() -> None:
+def test_unsure_cells_keep_their_class():
     cells = some_cells(40)
     expected = fixed_classifier().predict(cells)
     found = LiveClassifier(fixed_classifier(), min_confidence=0.7).answer(cells, None)
@@ -47,7 +44,7 @@ def test_unsure_cells_keep_their_class() -> None:
     assert found.classes.tolist() == expected.class_numbers.tolist()
 
 
-def test_a_run_answers_as_predict_does(trained_run: Path) -> None:
+def test_a_run_answers_as_predict_does(trained_run):
     from fastcell.inference.open_classifier import load
 
     live, limits = open_live(str(trained_run), threads=1, min_confidence=0.5)
@@ -64,9 +61,7 @@ def test_a_run_answers_as_predict_does(trained_run: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "precision"), [("openvino", "int8"), ("onnxruntime", "int8")])
-def test_prepared_backends_start_without_torch_and_answer_as_predict(
-    prepared_run: Path, backend: str, precision: str
-) -> None:
+def test_prepared_backends_start_without_torch_and_answer_as_predict(prepared_run, backend, precision):
     code = f"""
 import sys, numpy as np
 from fastcell.live.live_classifier import open_live

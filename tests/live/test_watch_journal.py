@@ -1,7 +1,5 @@
 """The journal of a watched source: answers by key and pixels, read again after a kill, torn pieces left out."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,14 +12,14 @@ from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.live.watch_journal import WatchJournal, cell_hash
 
 
-def answers(num: int, seed: int, scored: bool) -> ChunkAnswers:
+def answers(num, seed, scored):
     rng = np.random.default_rng(seed)
     unlike = UnlikeScores(rng.random(num).astype(np.float32), rng.integers(-2, 9, (num, 2)).astype(np.int16))
     return ChunkAnswers(rng.random((num, 3), dtype=np.float32), unlike if scored else None)
 
 
 @pytest.mark.parametrize("scored", [True, False])
-def test_answers_are_read_again_bit_by_bit(tmp_path: Path, scored: bool) -> None:
+def test_answers_are_read_again_bit_by_bit(tmp_path, scored):
     journal = WatchJournal(tmp_path, 3, scored)
     first, second = answers(4, 0, scored), answers(2, 1, scored)
     journal.add(["a", "b/é", "c", "d"], [bytes([n]) * 16 for n in range(4)], first)
@@ -41,7 +39,7 @@ def test_answers_are_read_again_bit_by_bit(tmp_path: Path, scored: bool) -> None
             np.testing.assert_array_equal(found.unlike.off, [first.unlike.off[1], *second.unlike.off])
 
 
-def test_a_torn_piece_counts_as_none_and_its_number_is_free(tmp_path: Path) -> None:
+def test_a_torn_piece_counts_as_none_and_its_number_is_free(tmp_path):
     journal = WatchJournal(tmp_path, 3, True)
     for number in range(3):
         journal.add([str(number)], [bytes(16)], answers(1, number, True))
@@ -53,7 +51,7 @@ def test_a_torn_piece_counts_as_none_and_its_number_is_free(tmp_path: Path) -> N
     assert len(WatchJournal(tmp_path, 3, True)) == 3
 
 
-def test_many_small_pieces_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_small_pieces_become_one(tmp_path, monkeypatch):
     monkeypatch.setattr("fastcell.live.watch_journal._MOST_SMALL", 4)
     monkeypatch.setattr("fastcell.live.watch_journal._LEAST_LARGE", 4)
     journal = WatchJournal(tmp_path, 3, True)
@@ -68,13 +66,13 @@ def test_many_small_pieces_become_one(tmp_path: Path, monkeypatch: pytest.Monkey
         np.testing.assert_array_equal(found.probabilities, np.concatenate([one.probabilities for one in given]))
 
 
-def test_a_kill_while_pieces_become_one_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_while_pieces_become_one_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("fastcell.live.watch_journal._MOST_SMALL", 4)
     journal = WatchJournal(tmp_path, 3, False)
     given = [answers(2, number, False) for number in range(4)]
     unlink = Path.unlink
 
-    def killed(path: Path) -> None:
+    def killed(path):
         unlink(path)
         raise SystemExit
 
@@ -89,7 +87,7 @@ def test_a_kill_while_pieces_become_one_changes_nothing(tmp_path: Path, monkeypa
     np.testing.assert_array_equal(found.probabilities, np.concatenate([one.probabilities for one in given]))
 
 
-def test_the_hash_is_of_all_that_an_answer_depends_on() -> None:
+def test_the_hash_is_of_all_that_an_answer_depends_on():
     cell = some_cells(1)[0]
     assert cell_hash(cell, 0.5, None) == cell_hash(np.asfortranarray(cell), 0.5, None)
     others = [cell.T, cell.astype(np.uint16), cell[:-1], cell ^ (np.arange(cell.size).reshape(cell.shape) == 5)]
