@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from fastcell.errors import invalid
 from fastcell.ops.constants import EPS, MAX_BLUR_SIGMA, mode_number
 from fastcell.ops.cpu.affine import fits_q20, sample_affine, sample_large
-from fastcell.ops.cpu.compiled_loops import FAST, WITHOUT_ARRAYS, entry
+from fastcell.ops.cpu.compiled_loops import FAST, INLINE, WITHOUT_ARRAYS, entry
 from fastcell.ops.cpu.filter import blur, sample_filtered
 from fastcell.ops.cpu.llvm import array_at, in_parts
 from fastcell.ops.cpu.noise import NOISE_RUN, add_noise
@@ -37,6 +38,12 @@ _PIXEL_TYPES: dict[np.dtype, tuple[np.dtype, np.dtype]] = {
 
 # Largest cell, in pixels per output pixel, that is rearranged for a rotation; beyond it the rearrangement dominates.
 PAIRS_PER_OUTPUT = 8
+
+# The kind of a cell is a sum of: it has a grey level outside; it needs more than an axis-aligned map (rotation, shear,
+# blur or noise). Each kind has compiled code of its own, which may sum in another order: the same code treats a cell
+# whatever lies beside it in the batch, so that its bits are the same in every batch.
+_FILLED, _VARIED = 1, 2
+_KINDS = (0, _FILLED, _VARIED, _FILLED | _VARIED)
 
 # Numbers of the rules for the columns of a cell, as returned by `find_bad_cell`.
 ADDRESS, HEIGHT, WIDTH, MATRIX, FILL, BLUR_SIGMA, NOISE_STD = range(7)
@@ -69,16 +76,16 @@ _SCRATCH = threading.local()
 
 
 def _scratch(
-    size: int, pixel: np.dtype, is_varied: bool
+    size: int, pixel: np.dtype, is_varied: int
 ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None]:
     """Return the scratch arrays of this thread for `transform_range`; the last ones are kept.
 
     The compiled loop does not create them: a call would be compiled for every type and number of axes.
     """
-    key = size, pixel, is_varied
-    if getattr(_SCRATCH, "key", None) != key:
-        pair, quad = _PIXEL_TYPES[pixel]
-        plain = (
+    pair, quad = _PIXEL_TYPES[pixel]
+    if getattr(_SCRATCH, "key", None) != (size, pixel):
+        _SCRATCH.key, _SCRATCH.varied = (size, pixel), None
+        _SCRATCH.plain = (
             np.empty(0, pixel),
             np.empty((4, size), np.uint32),
             np.empty((6, size), np.float32),
@@ -86,21 +93,18 @@ def _scratch(
             np.empty((2 * size, size), np.float32),
             np.empty(2 * size, np.float32),
         )
-        varied = None
-        if is_varied:
-            quarter = (size + 3) // 4
-            normals = (4, max(NOISE_RUN // quarter, 1) * quarter)
-            varied = (
-                np.empty(max(PAIRS_PER_OUTPUT * size, 1) * size, pair),
-                np.empty(size, quad),
-                np.empty((2, size), np.int32),
-                np.empty(size, np.int32),
-                np.empty(normals, np.float32),
-                np.empty(normals, np.float32),
-            )
-        _SCRATCH.key, _SCRATCH.arrays = key, (plain, varied)
-    arrays: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None] = _SCRATCH.arrays
-    return arrays
+    if is_varied and _SCRATCH.varied is None:
+        quarter = (size + 3) // 4
+        normals = (4, max(NOISE_RUN // quarter, 1) * quarter)
+        _SCRATCH.varied = (
+            np.empty(max(PAIRS_PER_OUTPUT * size, 1) * size, pair),
+            np.empty(size, quad),
+            np.empty((2, size), np.int32),
+            np.empty(size, np.int32),
+            np.empty(normals, np.float32),
+            np.empty(normals, np.float32),
+        )
+    return _SCRATCH.plain, _SCRATCH.varied if is_varied else None
 
 
 def _check_column(name: str, value: object, dtype: type, shape: tuple[int, ...]) -> None:
@@ -215,18 +219,20 @@ def transform_cells(
     }
     cells = [column for _, column in columns_of_rules.values()]
     pixel = np.dtype(dtype)
-    bad, rule, is_varied, is_filled = find_bad_cell(*cells, size, pixel.itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
+    bad, rule, kinds = find_bad_cell(*cells, size, pixel.itemsize, _MAX_COORDINATE, MAX_BLUR_SIGMA)
     if bad >= 0:
         (name, column), (good, way_out) = columns_of_rules[rule], _CELL_RULES[rule]
         raise invalid(f"{name}[{bad}]", good, column[bad].tolist(), way_out)
     cells.append(_plain(noise_seed))
     images, flat_images = out.reshape(count, size, size), out.reshape(count, size * size)
-    finish = is_varied or antialias or number == STANDARDIZE
-    variant = [True if needed else None for needed in (antialias, is_filled, finish)]
 
     def run(begin: int, end: int) -> None:
-        scratch = _scratch(size, pixel, is_varied)
-        transform_range(*cells, images, flat_images, number, *variant, *scratch, float(eps), begin, end)
+        for kind in _KINDS:
+            if kinds >> kind & 1:
+                finish = kind & _VARIED or antialias or number == STANDARDIZE
+                variant = [True if needed else None for needed in (antialias, kind & _FILLED, finish)]
+                scratch = _scratch(size, pixel, kind & _VARIED)
+                transform_range(*cells, images, flat_images, number, kind, *variant, *scratch, float(eps), begin, end)
 
     if threads == 1 or count == 1:
         run(0, count)
@@ -288,38 +294,43 @@ def transform_pool(
     return transform_cells(*cells, out, mode, threads, antialias, eps, pixels.dtype)
 
 
+@njit(**INLINE)
+def _kind_of(matrix, fill, blur_sigma, noise_std):  # type: ignore[no-untyped-def]
+    """Return the kind of a cell; see `_KINDS`."""
+    kind = 0 if math.isnan(fill) else _FILLED
+    if matrix[0, 1] != 0.0 or matrix[1, 0] != 0.0 or blur_sigma > 0 or noise_std > 0:
+        kind |= _VARIED
+    return kind
+
+
 @entry(**WITHOUT_ARRAYS, **FAST)
 def find_bad_cell(  # type: ignore[no-untyped-def]
     addresses, heights, widths, matrices, fill, blur_sigma, noise_std, size, alignment, most_coordinate, most_blur
 ):
     """Return the row of the first cell that breaks a rule and the number of the rule; -1 and 0 if all are good.
 
-    The third value tells whether any cell needs more than an axis-aligned map: rotation, shear, blur or noise. The
-    fourth tells whether any cell has a `fill`.
+    Bit K of the third value tells whether any cell is of kind K.
     """
-    is_varied, is_filled = False, False
+    kinds = 0
     for b in range(addresses.shape[0]):
         if addresses[b] == 0 or addresses[b] % alignment != 0:
-            return b, ADDRESS, is_varied, is_filled
+            return b, ADDRESS, kinds
         if heights[b] < 1:
-            return b, HEIGHT, is_varied, is_filled
+            return b, HEIGHT, kinds
         if widths[b] < 1:
-            return b, WIDTH, is_varied, is_filled
+            return b, WIDTH, kinds
         for axis in range(2):
             row = matrices[b, axis]
             if not (abs(row[0]) + abs(row[1])) * size + abs(row[2]) < most_coordinate:
-                return b, MATRIX, is_varied, is_filled
+                return b, MATRIX, kinds
         if math.isinf(fill[b]):
-            return b, FILL, is_varied, is_filled
+            return b, FILL, kinds
         if not 0 <= blur_sigma[b] <= most_blur:
-            return b, BLUR_SIGMA, is_varied, is_filled
+            return b, BLUR_SIGMA, kinds
         if not 0 <= noise_std[b] < math.inf:
-            return b, NOISE_STD, is_varied, is_filled
-        if matrices[b, 0, 1] != 0.0 or matrices[b, 1, 0] != 0.0 or blur_sigma[b] > 0 or noise_std[b] > 0:
-            is_varied = True
-        if not math.isnan(fill[b]):
-            is_filled = True
-    return -1, 0, is_varied, is_filled
+            return b, NOISE_STD, kinds
+        kinds |= 1 << _kind_of(matrices[b], fill[b], blur_sigma[b], noise_std[b])
+    return -1, 0, kinds
 
 
 @entry(**WITHOUT_ARRAYS, **FAST)
@@ -335,6 +346,7 @@ def transform_range(  # type: ignore[no-untyped-def]
     out,
     flat_out,
     mode,
+    kind,
     antialias,
     filled,
     finish,
@@ -344,7 +356,7 @@ def transform_range(  # type: ignore[no-untyped-def]
     begin,
     end,
 ):
-    """Transform cells begin..end of a batch; arguments as in `transform_cells`, none checked.
+    """Transform the cells of one kind among begin..end of a batch; arguments as in `transform_cells`, none checked.
 
     out is float32 (B, S, S); flat_out is the same memory as (B, S * S). scratch and varied are the arrays of
     `_scratch`. antialias, filled and finish are True or None; numba removes the branches that None excludes, so that no
@@ -354,6 +366,8 @@ def transform_range(  # type: ignore[no-untyped-def]
     size = out.shape[1]
     pixel, tap, weight, words, lines, sums = scratch
     for b in range(begin, end):
+        if _kind_of(matrices[b], fill[b], blur_sigma[b], noise_std[b]) != kind:
+            continue
         height, width = np.int64(heights[b]), np.int64(widths[b])
         source = array_at(addresses[b], height * width, pixel)
         matrix, image, flat = matrices[b], out[b], flat_out[b]

@@ -324,8 +324,8 @@ def test_result_does_not_depend_on_threads_or_batch(count):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("mode", ["divide", "subtract", "standardize"])
-def test_a_cell_has_the_same_bits_beside_a_rotated_one(mode, antialias, dtype):
-    """Batches without rotation, blur and noise have compiled code of their own."""
+def test_a_cell_has_the_same_bits_beside_other_kinds(mode, antialias, dtype):
+    """Cells with and without rotation, blur, noise and a grey level outside have compiled code of their own."""
     for size in (24, 64, 65):
         for fill in (NAN, 30.0):
             cells = [random_cell(*shape, seed=n, dtype=dtype) for n, shape in enumerate(SHAPES)] * 2
@@ -335,11 +335,30 @@ def test_a_cell_has_the_same_bits_beside_a_rotated_one(mode, antialias, dtype):
             others = [turned(9, 9, size, 30), turned(*cells[-1].shape, size, 5)]
             sigma, std = np.zeros(len(cells) + 2), np.zeros(len(cells) + 2)
             sigma[-2], std[-2] = 1.5, 3.0
+            fills = [fill] * (len(cells) + 1) + [30.0 if np.isnan(fill) else NAN]
             beside = transform(
-                [*cells, random_cell(9, 9, dtype=dtype), cells[-1]], [*maps, *others], size, mode, fill, sigma, std,
+                [*cells, random_cell(9, 9, dtype=dtype), cells[-1]], [*maps, *others], size, mode, fills, sigma, std,
                 antialias=antialias,
             )  # fmt: skip
-            assert alone.tobytes() == beside[:-2].tobytes()
+            assert np.array_equal(alone, beside[:-2])
+
+
+def test_code_of_a_cell_depends_on_the_cell_alone(monkeypatch):
+    """Each cell is written by the code of its kind, never by that of its batch."""
+    written = []
+
+    def recorded(*arguments):
+        before = np.isnan(arguments[8][:, 0, 0])
+        transform_range(*arguments)
+        rows = np.flatnonzero(before & ~np.isnan(arguments[8][:, 0, 0]))
+        written.append((rows.tolist(), [value is not None for value in arguments[13:15]], arguments[16] is not None))
+
+    monkeypatch.setattr("fastcell.ops.cpu.transform.transform_range", recorded)
+    cells, axis_aligned, rotated = [random_cell(9, 9)] * 6, stretch(9, 9, 24), turned(9, 9, 24, 30)
+    maps = [axis_aligned, rotated, axis_aligned, rotated, axis_aligned, axis_aligned]
+    transform(cells, maps, 24, fill=[NAN, NAN, 30, 30, NAN, NAN], sigma=[0, 0, 0, 0, 1, 0], std=[0, 0, 0, 0, 0, 2])
+    plain, filled, varied = ([False, False], False), ([True, False], False), ([False, True], True)
+    assert written == [([0], *plain), ([2], *filled), ([1, 4, 5], *varied), ([3], [True, True], True)]
 
 
 def test_empty_batch():
