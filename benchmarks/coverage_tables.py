@@ -78,7 +78,7 @@ def _against_target(rows):
         below = "no setting is" if not low else f"{len(low)} of {len(covered)} settings are"
         lines += ["", f"Least coverage: {least['coverage']:.3f} ({where}). Below {bound}: {below}."]
         if low:
-            lines[-1] += f" By score: {'; '.join(_shares_below(covered, low))}."
+            lines[-1] += f" These settings by score: {'; '.join(_shares_below(covered, low))}."
     false = [row["coverage"] for row in ours if row["score"].startswith("false verdicts")]
     if false:
         said = f"Most false verdicts: {max(false):.3f}, in {len(false)} settings; at most {MOST_FALSE} is the target."

@@ -44,7 +44,7 @@ from fastcell.system.worker_processes import check_jobs
 
 MOST_CELLS = 20_000
 _LEAST_DISAGREEMENT = 0.01
-"""Share of confident disagreement beyond chance from which on it is a warning."""
+"""Share of cells with confident disagreement, above chance, at and above which the finding is a warning."""
 _DRIFTING = ("level", "noise_x", "slope_x", "slope_y")
 
 _Say = Callable[[str], object]
@@ -237,7 +237,7 @@ def _noise_finding(noise: LabelNoise | None) -> Finding:
         )
     alarm = (
         f"That share of labels disagrees however sure the classifier is ({quality}); {num:,} candidates in "
-        "label_noise.csv. It is no share of wrong labels: cells that look like another class count as well."
+        "label_noise.csv. This is not the share of wrong labels: cells that look like another class count as well."
     )
     effect = max(0.0, noise.result.number - noise.result.chance_high)
     beside = beside_chance(noise.result.p, effect, _LEAST_DISAGREEMENT)

@@ -231,7 +231,7 @@ def _file(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
     kinds = f"{len(names)} ways of writing files" if len(names) > 1 else "one way of writing files"
     written = "the files of classes were written differently."
     if len(names) == 1:
-        written = "files were written differently with the same settings, or the texture of the cells needs the bytes."
+        written = "files of one setting were written differently, or the texture of the cells takes more bytes."
     alarm = f"{alone}, also after correction for the pixels ({kinds}): {written}"
     return Finding(
         key, title, unit="bytes beyond the pixels' need, settings: balanced accuracy", result=result,

@@ -136,7 +136,7 @@ def find_drift(
 
 
 _LEAST_DRIFT = 0.02
-"""Share of the variance from which on a drift is named."""
+"""Smallest share of the variance at which a drift is reported."""
 
 
 def drift_finding(key: str, title: str, drift: Drift, what: str) -> Finding:

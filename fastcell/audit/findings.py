@@ -14,7 +14,7 @@ from fastcell.system.text import printable
 
 ALPHA = 0.05
 NOTEWORTHY = 0.1
-"""Effect from which on a number that is above chance among all tests raises an alarm."""
+"""Smallest effect that raises an alarm, if the number is above chance after correction for all tests."""
 FINDING_VERDICTS = ("problem", "warning", "cannot tell", "ok", "skipped")
 """Verdicts in descending order of severity. ``warning`` and ``problem`` are alarms."""
 ALARMS = ("problem", "warning")
@@ -97,23 +97,23 @@ def beside_chance(p: float, effect: float, noteworthy: float = NOTEWORTHY) -> st
     Args:
         p: p of its test, not adjusted.
         effect: the effect.
-        noteworthy: effect from which on there is an alarm, if the number is above chance among all tests.
+        noteworthy: smallest effect that raises an alarm, if the number is above chance after correction for all tests.
     """
     if not p <= ALPHA:
         return "Not above chance"
-    return "Small, but above chance" if effect < noteworthy else "Above chance alone, but not among all tests"
+    return "Small, but above chance" if effect < noteworthy else "Above chance, but not after correction for all tests"
 
 
 def describe_result(result: Outcome, p_adjusted: float = float("nan")) -> str:
     """Return the result as text.
 
-    For example ``0.620, chance 0.250 (95 % of permutations below 0.270), p 0.002, 0.018 among all tests``.
+    For example ``0.620, chance 0.250 (95 % of permutations below 0.270), p 0.002, 0.018 corrected for all tests``.
     """
     text = f"{result.number:.3f}"
     if not math.isnan(result.chance):
         text += f", chance {result.chance:.3f} (95 % of permutations below {result.chance_high:.3f}), p {result.p:.3f}"
     if not math.isnan(p_adjusted):
-        text += f", {p_adjusted:.3f} among all tests"
+        text += f", {p_adjusted:.3f} corrected for all tests"
     return text
 
 

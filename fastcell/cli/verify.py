@@ -24,8 +24,8 @@ def verify(
 ) -> int:
     """Check a data set: its tables, its shards, and the stored bytes of every cell against their hash in the manifest.
 
-    Exit status: 0 if the data set is intact; 1 if damage is found; 2 for an error, such as a folder that is no data
-    set or a manifest that cannot be read or contradicts itself.
+    Exit status: 0 if the data set is intact; 1 if damage is found; 2 for an error, such as a folder that is not a data
+    set, or a manifest that cannot be read or contradicts itself.
 
     Args:
         data: folder made by pack, index or synth

@@ -146,7 +146,7 @@ def draw_bars(
     """Draw test accuracy of each method as one bar per scheme, with 95 % intervals and a line at chance level.
 
     Args:
-        entries: Entries of the test subset, of one volume.
+        entries: entries of the test subset at one data volume.
         names: Display name of each method.
         schemes: Display text of each scheme by name, in the order of the bars.
         chance: Accuracy of a classifier that always predicts the largest class.

@@ -155,7 +155,7 @@ def frame_words(differences: Sequence[PairedDifference], frame: str | None) -> l
         elif listed:
             words.append(f"the frame alone is not significantly worse than {listed}")
     text = (
-        f"**On these test cells, {'; '.join(words)}: such a score is no evidence of information in the cell. fastcell "
+        f"**On these test cells, {'; '.join(words)}: such a score is no sign of information in the cell. fastcell "
         "audit shows how well the border of the images predicts the classes.**"
     )
     return [text]

@@ -124,7 +124,7 @@ def _dictionaries(schema: pa.Schema, num_rows: int) -> list[str]:
 def _readable(path: Path, hint: str) -> Iterator[None]:
     """Turn errors of Arrow about a damaged file into `DataError`."""
     if not path.is_file():
-        raise DataError(f"{path} is missing or no file. {hint}.")
+        raise DataError(f"{path} is missing or is not a file. {hint}.")
     try:
         yield
     except PermissionError:

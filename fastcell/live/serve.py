@@ -37,10 +37,10 @@ class ServeOptions(NamedTuple):
     """Options of a server.
 
     Attributes:
-        socket_path: path of a unix socket; None for none.
+        socket_path: path of a unix socket; None for no socket.
         host: address of the TCP ports.
-        port: TCP port of the stream protocol, 0 for a free one; None for none.
-        http_port: port of HTTP, 0 for a free one; None for none.
+        port: TCP port of the stream protocol, 0 for a free one; None for no port.
+        http_port: port of HTTP, 0 for a free one; None for no port.
         stdin: serve frames on standard input, with answers on standard output.
         token: secret of clients; None for a new one if other machines can reach the ports, else for none.
         max_latency_ms: target for the time from arrival to answer.
@@ -134,8 +134,8 @@ class _Addresses(NamedTuple):
 
     Attributes:
         streams: listening sockets of the stream protocol.
-        http: listening socket of HTTP; None for none.
-        token: secret of the clients; None for none.
+        http: listening socket of HTTP; None without HTTP.
+        token: secret of the clients; None for no token.
         lines: the addresses of the stream protocol for the user.
     """
 

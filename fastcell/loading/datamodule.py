@@ -75,7 +75,7 @@ class CellDataModule(StoredSubsets):
         augment: apply random changes to training cells.
         augmentation: strength of each random change; 0 disables it.
         batch_augmentation: user-defined augmentation after the built-in one, on the device of the batch: a function
-            from `Batch` to `Batch`, or its class path; None for none.
+            from `Batch` to `Batch`, or its class path; None for no augmentation.
         balance: treatment of rare classes. Values: none, oversample (repeat their cells in training), weights (give
             them larger weights in the loss), auto (oversample if the largest class has more than 10 times as many
             training cells as the smallest).

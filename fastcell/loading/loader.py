@@ -56,7 +56,7 @@ class BatchLoader(ABC):
 
     Attributes:
         batch_size: cells of a batch on this rank.
-        augment: user-defined function, applied to each batch when it is consumed; None for none.
+        augment: user-defined function, applied to each batch when it is consumed; None for no augmentation.
         pads: whether a batch has its full size, with padding of weight 0; else it holds only the cells that count.
     """
 

@@ -41,7 +41,7 @@ class ReplayedSteps:
         images: makes the images of a batch. The memory that it reads must not move.
         loss: computes the loss.
         optimizer: fused optimizer of torch. Its learning rates are those given to `run`, not those of its groups.
-        average: running average of the network, and the network; None for none.
+        average: running average of the network, and the network; None without an average.
 
     Attributes:
         images: as given.
@@ -183,7 +183,7 @@ def _without_cache(device_type: str) -> Any:
 
 @contextmanager
 def _learning_rates(optimizer: torch.optim.Optimizer, rates: torch.Tensor) -> Any:
-    """Give an optimizer learning rates (G,) on the device; afterwards its groups have their numbers again."""
+    """Give an optimizer the learning rates (G,) as device tensors, and restore the numbers at the end."""
     groups = optimizer.param_groups
     before = [(group["lr"], group["capturable"]) for group in groups]
     try:

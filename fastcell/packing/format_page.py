@@ -69,7 +69,7 @@ def format_page() -> str:
             *(f"| `{_flag(name)}` | {acts} |" for name, acts in PACK_OPTIONS.items()),
             "",
             _TABLES,
-            "| meaning | names of the column, in any case |\n|---|---|",
+            "| meaning | names of the column, in capital or small letters |\n|---|---|",
             *named,
             "",
         ]

@@ -171,8 +171,8 @@ def pack(
 
     Raises:
         ArgumentError: If an argument is invalid or has no effect on these cells, `out` exists already, there are 16-bit
-            cells and no window, or there are too few groups for the split, or its scores could not be meaningful (see
-            `fastcell.splits.obstacles`).
+            cells and no window, there are too few groups for the split, or the scores of the split would be meaningless
+            (see `fastcell.splits.obstacles`).
         BusyError: If another run is writing `out`.
         DataError: If no cell is usable, `out` cannot be written, or a worker process was killed.
         StrictError: If `strict` is set and any cell is unusable; `out` is not created then.

@@ -17,7 +17,7 @@ from fastcell.dataset.image_headers import MAX_PIXELS
 from fastcell.packing.records import Record
 
 FEWEST_CELLS = 16_000
-"""Cells of a process from which on the compiled loops save more time than it takes to load them (0.5 s)."""
+"""Smallest number of cells of a process for which compiled loops save more time than loading them takes (0.5 s)."""
 
 _FRAME = b"\xff\xc0\x00\x0b\x08"  # baseline frame of one component of 8 bits; height and width follow
 _END = b"\xff\xd9"

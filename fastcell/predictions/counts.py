@@ -216,5 +216,5 @@ def describe_counts(counts: Counts, confusion: Confusion, left_out: list[str]) -
         by = f"{cells:,} test cell{'s' * (cells != 1)} and an assumed difference between recordings"
     else:
         by = f"how the {num:,} test recordings differ"
-    lines.append(f"intervals: 95 %, prediction of a new recording, from its cells and {by}")
+    lines.append(f"intervals: 95 %, for a new recording; computed from its cells and {by}")
     return join_lines([*lines, *(f"warning: {text}" for text in confusion.warnings())])

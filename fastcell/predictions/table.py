@@ -119,7 +119,7 @@ def read_predictions(path: Path) -> Predictions:
     if path.suffix not in (".csv", ".parquet"):
         raise invalid("PREDICTIONS", "a .csv or .parquet file", str(path), _HINT)
     if not path.is_file():
-        raise DataError(f"{path} is missing or no file. {_HINT}.")
+        raise DataError(f"{path} is missing or is not a file. {_HINT}.")
     try:
         names = prediction_columns(path)
         classes = [name[len(PROBABILITY_PREFIX) :] for name in names if name.startswith(PROBABILITY_PREFIX)]

@@ -93,7 +93,7 @@ class RemotePlace:
         except ImportError as error:
             raise _missing(self.address, error) from None
         except (ValueError, TypeError) as error:
-            raise ArgumentError(f"{self.address} is no address of its scheme ({_reason(error)}). Correct it.") from None
+            raise ArgumentError(f"{self.address} is not a valid address ({_reason(error)}). Correct it.") from None
         return system, path
 
     def __getstate__(self) -> dict[str, str]:

@@ -46,8 +46,8 @@ def write_page(folders: list[Path], out: Path | None = None, options: PageOption
         section, values = study_section(folder, number)
         if values.get("cautions") and not options.allow_absent:
             raise ArgumentError(
-                f"{folder} must be a comparison whose scores can answer, got this: {' '.join(values['cautions'])} "
-                "Compare on another split; --allow-absent writes the page in spite of it."
+                f"{folder} must be a comparison with meaningful scores, got cautions: {' '.join(values['cautions'])} "
+                "Compare on another split; --allow-absent writes the page nevertheless."
             )
         page.cautions += [line for line in values.get("cautions", []) if line not in page.cautions]
         page.sections.insert(page.place_of_studies + number - 1, section)

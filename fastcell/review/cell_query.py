@@ -10,8 +10,8 @@ term is one of::
     {"tag": "doubtful"}                            cells with a tag
     {"key": "run1/"}                               cells whose key contains a text, case ignored
 
-Each may have ``"not": true``. On the command line terms are words: ``class=A|B quality>=0.2 quality<=0.8 cells=0-5,9
-tag=doubtful key~run1/ sort=-quality``.
+Each may have ``"not": true``. On the command line each term is one word: ``class=A|B quality>=0.2 quality<=0.8
+cells=0-5,9 tag=doubtful key~run1/ sort=-quality``.
 """
 
 from __future__ import annotations

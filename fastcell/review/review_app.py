@@ -277,7 +277,7 @@ async def _asked(request: Request) -> dict[str, Any]:
     """Return the JSON object of a request.
 
     Raises:
-        ArgumentError: the request is no JSON object, or does not say that it is one.
+        ArgumentError: the request is not a JSON object, or its header does not declare JSON.
     """
     kind = request.headers.get("content-type", "").partition(";")[0]
     try:

@@ -174,7 +174,7 @@ def _check_archive(path: Path) -> None:
 
 def _check_classes(classes: Any) -> None:
     if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
-        raise ValueError("its classes are no list of names")
+        raise ValueError("its classes are not a list of names")
     if len(set(classes)) != len(classes):
         raise ValueError("it names a class twice")
 

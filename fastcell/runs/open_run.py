@@ -195,7 +195,7 @@ def read_data_settings(folder: Path) -> dict[str, Any]:
     """Return the section `data` of a run's config.yaml.
 
     Raises:
-        ArgumentError: `folder` is no run folder.
+        ArgumentError: `folder` is not a run folder.
         DataError: the file is damaged, or a newer version wrote the run.
     """
     path = local_path("RUN", folder) / CONFIG_FILE

@@ -161,7 +161,7 @@ def read_shared_model(path: Path) -> dict[str, Any]:
 def _check_kinds(config: Mapping[str, Any], path: Path) -> None:
     known = all(isinstance(config.get(name), dict) for name in ("model", "beside", "scores"))
     if not known or set(config["model"]) - set(OPTIONAL_ARGUMENTS) != set(MODEL_ARGUMENTS):
-        raise DataError(f"{path} must describe a model of fastcell, got another content. Export the run anew.")
+        raise DataError(f"{path} must describe a model of fastcell, got other content. Export the run again.")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def load_cells(path: str | os.PathLike[str], part: str | None = None, window: Wi
     """Read a packed data set, or a folder of images, into memory.
 
     Args:
-        path: folder made by ``fastcell pack``, or folder of images: ``CLASS/NAME``, or only files, which have no
-            classes.
+        path: folder made by ``fastcell pack``, or folder of images: ``CLASS/NAME`` if they have classes, or files
+            directly in the folder if not.
         part: for packed data, subset of the split ``default`` from which the labelled cells are read; None for all
             cells.
         window: grey levels (low, high) of 16-bit image files that become black and white.

@@ -164,7 +164,7 @@ def _contents(path: str) -> Contents:
     """List the images of a TIFF.
 
     Raises:
-        BadCell: If the file is damaged, or is of a kind that is not read.
+        BadCell: If the file is damaged, or is of an unsupported kind.
         OSError: If the file cannot be read.
     """
     from fastcell.dataset.tiff.contents import read_contents

@@ -92,7 +92,7 @@ def resplit(
 
     Raises:
         ArgumentError: an argument is invalid, a split of this name exists, there are too few groups, in total or of a
-            class, or the scores of the split could not be meaningful (see `fastcell.splits.obstacles`).
+            class, or the scores of the split would be meaningless (see `fastcell.splits.obstacles`).
         DataError: the folder holds no data set, the data set is damaged, or the file with groups is damaged.
     """
     options, say = options or SplitOptions(), printer(verbose)

@@ -46,13 +46,13 @@ def proportion(hits: npt.ArrayLike, cells: npt.ArrayLike, grouped: bool = True) 
 def f_score(hits: npt.ArrayLike, support: npt.ArrayLike, called: npt.ArrayLike, grouped: bool = True) -> IntervalArrays:
     """Compute F = 2 TP / (2 TP + FP + FN) of a class.
 
-    F is 2 J / (1 + J) with J = TP / (TP + FP + FN), a share among the cells that are of the class or predicted as it. F
-    increases with J, so the limits of J give those of F exactly.
+    F is 2 J / (1 + J) with J = TP / (TP + FP + FN), a share among the cells that belong to the class or are predicted
+    as this class. F increases with J, so the limits of J give those of F exactly.
 
     Args:
-        hits: (..., G) cells of the class that are predicted as it (TP).
-        support: (..., G) cells of the class.
-        called: (..., G) cells predicted as the class.
+        hits: (..., G) number of cells of the class that are predicted as this class (TP).
+        support: (..., G) number of cells of the class.
+        called: (..., G) number of cells predicted as the class.
         grouped: whether the last axis holds groups.
     """
     x = np.asarray(hits, np.float64)

@@ -74,7 +74,7 @@ def check_format(name: str, found: object, path: Path | str, made_by: object = N
 
     Raises:
         NewerFormatError: the number is newer than what this version reads.
-        DataError: the number is older than what this version reads, or is no number.
+        DataError: the number is older than what this version reads, or is not a number.
     """
     known, number = FORMATS[name], 1 if found is None else found
     rule = f"{path}: {name} format must be {_numbers(known)}, got {str(found)[:100]}."

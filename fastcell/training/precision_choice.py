@@ -56,7 +56,8 @@ class PrecisionTiming(NamedTuple):
         else:
             faster = f"only {ratio:.2f} times as fast" if ratio >= 1 else f"{1 / ratio:.2f} times as slow"
             why, then = f"{FAST} is {faster} here", ""
-        return f"precision {self.choice}: {why}, by steps of {self.num_cells} cells (--trainer.precision auto){then}"
+        measured = f"measured in steps of {self.num_cells} cells"
+        return f"precision {self.choice}: {why}, {measured} (--trainer.precision auto){then}"
 
 
 def time_precisions(model: CellModule, batch_size: int) -> PrecisionTiming:

@@ -101,7 +101,7 @@ def rule_of(name: str) -> str:
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name, without those that are no argument of ``fit``."""
+    """Return nested settings by dotted name, without those that are not arguments of ``fit``."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"

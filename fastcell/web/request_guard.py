@@ -46,7 +46,7 @@ class RequestGuard:
     Args:
         app: the application.
         any_host: accept every ``Host``. For a server on another address than loopback, which must have a token.
-        token: secret that a request must contain; None for none. A program sends it in the header ``Authorization:
+        token: secret that a request must contain; None for no token. A program sends it in the header ``Authorization:
             Bearer TOKEN``, a browser opens a link with ``?token=TOKEN`` and gets a cookie.
         once: the link works in one browser only, and the header is refused.
         most_body_bytes: bodies with more bytes are refused with 413.

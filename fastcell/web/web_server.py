@@ -33,7 +33,7 @@ class WebServer:
     Args:
         app: ASGI application, such as one of Starlette; it may have a lifespan.
         listener: listening socket, from `fastcell.web.listener.open_listener`; closed at the end.
-        token: secret that requests must contain; None for none.
+        token: secret that requests must contain; None for no token.
         once: the link with the token works in one browser only.
         most_body_bytes: limit of the size of a request.
 

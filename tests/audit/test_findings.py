@@ -17,7 +17,7 @@ def outcome_of(number, p, chance_high=0.55):
 @pytest.mark.parametrize(
     ("p", "effect", "words"),
     [
-        (0.01, 0.3, "Above chance alone, but not among all tests"),
+        (0.01, 0.3, "Above chance, but not after correction for all tests"),
         (0.017, 0.05, "Small, but above chance"),
         (0.06, 0.3, "Not above chance"),
         (math.nan, 0.3, "Not above chance"),
@@ -50,7 +50,7 @@ def test_verdicts_take_both_significance_and_size():
 
 def test_result_in_words():
     text = describe_result(outcome_of(0.9, 0.002), 0.018)
-    assert text == "0.900, chance 0.500 (95 % of permutations below 0.550), p 0.002, 0.018 among all tests"
+    assert text == "0.900, chance 0.500 (95 % of permutations below 0.550), p 0.002, 0.018 corrected for all tests"
     untested = Outcome(0.25, float("nan"), float("nan"), float("nan"), 1.0, 0)
     assert describe_result(untested) == "0.250"
 

@@ -88,6 +88,6 @@ def test_the_finding_is_a_warning_at_most_and_speaks_of_no_wrong_labels():
     (judged,) = judge([_noise_finding(made)])
     assert judged.verdict == "warning"
     assert judged.unit == "share of confident disagreement"
-    assert "no share of wrong labels" in judged.says["warning"]
+    assert "not the share of wrong labels" in judged.says["warning"]
     unfit = _noise_finding(dataclasses.replace(made, p_fit=0.001))
     assert (unfit.verdict, unfit.result) == ("cannot tell", None)

@@ -75,7 +75,7 @@ def test_what_falls_below_the_target_is_counted(program):
     *_, covered, _, verdicts = program("coverage_tables").coverages(rows)
     assert covered == (
         "Least coverage: 0.900 (F, 3 groups, cells: 5, deviation 1, truth 0.8). Below 0.93 less two standard errors "
-        "(0.919): 2 of 4 settings are. By score: F, 2 of 3."
+        "(0.919): 2 of 4 settings are. These settings by score: F, 2 of 3."
     )
     assert verdicts == "Most false verdicts: 0.031, in 1 settings; at most 0.06 is the target."
 

@@ -83,7 +83,7 @@ def test_a_pipe_and_a_folder_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "a.parquet")
     (tmp_path / "b.parquet").mkdir()
     for name in ("a", "b", "c"):
-        with pytest.raises(DataError, match=rf"{name}\.parquet is missing or no file"):
+        with pytest.raises(DataError, match=rf"{name}\.parquet is missing or is not a file"):
             read_parquet(tmp_path / f"{name}.parquet", SCHEMA)
 
 

@@ -97,7 +97,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         ({"hyper_parameters": 5}, "has no hyper_parameters"),
         ({"fastcell_format": [1]}, "checkpoint format must be 1 to 3, got"),
         ({"hyper_parameters": {"classes": ["x", "y"], 5: 1}}, "does not fit this version"),
-        ({"hyper_parameters": {"classes": "xy"}}, "its classes are no list of names"),
+        ({"hyper_parameters": {"classes": "xy"}}, "its classes are not a list of names"),
         ({"hyper_parameters": {"classes": ["x", "x"]}}, "it names a class twice"),
         ({"hyper_parameters": {"classes": ["x"], "network": ["gao"]}}, "does not fit this version"),
         ({"hyper_parameters": {"classes": ["x"], "betas": 1}}, "does not fit this version"),

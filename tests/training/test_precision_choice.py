@@ -10,9 +10,14 @@ from fastcell.training.precision_choice import PrecisionTiming, time_precisions
 @pytest.mark.parametrize(
     ("safe", "fast", "choice", "said"),
     [
-        (2.0, 1.0, "bf16-mixed", "precision bf16-mixed: 2.00 times as fast as 32-true, by steps of 32 cells"),
+        (2.0, 1.0, "bf16-mixed", "precision bf16-mixed: 2.00 times as fast as 32-true, measured in steps of 32 cells"),
         (1.1, 1.0, "bf16-mixed", "other weights from the same seed"),
-        (1.05, 1.0, "32-true", "precision 32-true: bf16-mixed is only 1.05 times as fast here, by steps of 32 cells"),
+        (
+            1.05,
+            1.0,
+            "32-true",
+            "precision 32-true: bf16-mixed is only 1.05 times as fast here, measured in steps of 32 cells",
+        ),
         (1.0, 10.0, "32-true", "bf16-mixed is 10.00 times as slow here"),
     ],
 )

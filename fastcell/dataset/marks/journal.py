@@ -269,7 +269,7 @@ def _parse(line: bytes, num_cells: int) -> Mark:
     """
     values = json.loads(line)
     if not isinstance(values, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     unknown = set(values) - set(Mark._fields)
     if unknown:
         raise ValueError(f"unknown field {min(unknown)[:60]!r}")

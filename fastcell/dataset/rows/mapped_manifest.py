@@ -4,7 +4,7 @@ Columns of numbers are NumPy files, of which every column is one array; columns 
 batches. All processes of a machine that open the data set share the pages of these files, and a page that nobody reads
 takes no memory. The files are in the user's cache folder, never in the data set: rows of a data set from an untrusted
 source are only trusted after this machine has checked them. They are made again if ``manifest.parquet`` or
-``dataset.json`` has another content::
+``dataset.json`` has changed::
 
     cache folder/manifests/HASH OF THE PATH/facts.json     what the files were made from; written last
                                             NAME/*.npy     columns of numbers; classes, encodings, groups as numbers
@@ -91,7 +91,7 @@ def map_rows(path: Path, info: Any, finish: Callable[[pa.Table], object]) -> Map
 
 
 def _find(entry: Path, path: Path, info: Any) -> MappedRows | None:
-    """Return the rows of finished files; None if there are none, or of another content."""
+    """Return the rows of finished files; None if there are none, or if they were made from other content."""
     facts = read_json_file(entry / "facts.json")
     if not isinstance(facts, dict) or facts.get("format") != _FORMAT or facts.get("info") != _info_hash(info):
         return None

@@ -13,7 +13,7 @@ from fastcell.dataset.rows.mapped_manifest import MappedRows, map_rows
 from fastcell.dataset.schema import BLOCKS_SCHEMA, SCHEMA
 
 FEWEST_MAPPED_ROWS = 1_000_000
-"""Rows from which on a manifest is mapped. A smaller one is read in less than a second."""
+"""Smallest number of rows of a manifest that is mapped. A smaller manifest is read in less than a second."""
 
 
 def read_manifest_rows(folder: Path, info: DatasetInfo) -> tuple[pa.Table, MappedRows | None]:

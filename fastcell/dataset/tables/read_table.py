@@ -119,7 +119,8 @@ def read_table(path: Path, text_columns: Collection[str], hint: str = "Save it a
         hint: hint for the error message, without a full stop.
 
     Raises:
-        DataError: The file does not exist, is not UTF-8 or UTF-16 text, is no table, or claims more than it can hold.
+        DataError: The file does not exist, is not UTF-8 or UTF-16 text, is not a table, or claims more than it can
+            hold.
     """
     shown = storable(str(path))
     if not path.is_file():

@@ -189,7 +189,7 @@ def load_image(file: OpenTiff, place: Place) -> np.ndarray:
         (H, W) uint8 or uint16, in the orientation that the file states.
 
     Raises:
-        BadCell: the image is damaged or of a kind that is not read.
+        BadCell: the image is damaged, or is of an unsupported kind.
         OSError: the file cannot be read.
     """
     samples, page = file.samples(place.directory, place.number)
@@ -212,7 +212,7 @@ def read_single(source: bytes | str, channel: Channel = None) -> tuple[np.ndarra
 
     Raises:
         NeedsChannel: there are several channels and `channel` is None.
-        BadCell: the file is damaged, of a kind that is not read, or holds several images of the channel.
+        BadCell: the file is damaged, is of an unsupported kind, or holds several images of the channel.
         OSError: the file cannot be read.
     """
     file = OpenTiff(source)

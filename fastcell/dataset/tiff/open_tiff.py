@@ -85,7 +85,7 @@ class OpenTiff:
         Pages that are decoded in the same way, of this file or of other small ones, share one such object.
 
         Raises:
-            BadCell: the directory is damaged, or of a kind that is not read.
+            BadCell: the directory is damaged, or is of an unsupported kind.
         """
         if not directory.is_inline:
             return self._parse(directory)
@@ -139,7 +139,7 @@ class OpenTiff:
             (H, W, S) uint8 or uint16 samples as they are stored, and a `tifffile.TiffPage` that describes them.
 
         Raises:
-            BadCell: the page is damaged, or of a kind that is not read.
+            BadCell: the page is damaged, or is of an unsupported kind.
             OSError: the file cannot be read.
         """
         directory = self._last

@@ -131,7 +131,7 @@ def _checked(saved: dict[str, Any]) -> TrainingCells:
     width, numbers = len(IMAGE_FEATURES), dict[str, Any]()
     for name in ("num_training", "num_held_out"):
         if not isinstance(saved[name], int) or isinstance(saved[name], bool) or saved[name] < 0:
-            raise ValueError(f"{name} is no number of cells")
+            raise ValueError(f"{name} is not a number of cells")
         numbers[name] = saved[name]
     arrays: dict[str, Any] = {name: np.asarray(saved[name]).astype(np.float64) for name in _SHAPES}
     units, classes = len(arrays["network_whitening"]), len(arrays["means"])

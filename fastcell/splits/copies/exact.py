@@ -255,7 +255,7 @@ def read_duplicates(manifest: Manifest) -> Duplicates | None:
             bounds = (float(near["correlation"]), float(near["detail"]))
             near = NearFacts(int(near["num_plain"]), int(near["num_pairs"]), *bounds, recall)
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no list of duplicates ({error!r}). Remove it and search again.") from None
+        raise DataError(f"{path} is not a list of duplicates ({error!r}). Remove it and search again.") from None
     ids, sets = (table.column(name).to_numpy() for name in ("cell_id", "set"))
     right = len(ids) == 0 or bool(
         (np.diff(sets) >= 0).all()
