@@ -1,4 +1,4 @@
-"""Everything that a GPU machine is wanted for, in one command: benchmarks in order of worth, then the GPU tests.
+"""Everything that a GPU machine is wanted for, in one command: benchmarks in order of importance, then the GPU tests.
 
 Each part runs in its own process with a time limit. Its log, its results and a line in ``gpu_all/state.json`` are in
 the folder ``--work`` as soon as it ends, and then all of it in one file, ``gpu_all.tar.gz`` in ``--out``: a run that is

@@ -1,4 +1,4 @@
-"""Parts of `gpu_all`: which programs it runs, in order of worth, in two sizes with a time limit each."""
+"""Parts of `gpu_all`: which programs it runs, in order of importance, in two sizes with a time limit each."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ def _noise_finding(noise: LabelNoise | None) -> Finding:
             key, title, verdict="cannot tell", says={"else": says}, advice={"cannot tell": way}, details=details
         )
     alarm = (
-        f"That share of labels disagrees however sure the classifier is ({quality}); {num:,} candidates in "
+        f"That share of labels disagrees whatever the confidence of the classifier ({quality}); {num:,} candidates in "
         "label_noise.csv. This is not the share of wrong labels: cells that look like another class count as well."
     )
     effect = max(0.0, noise.result.number - noise.result.chance_high)

@@ -31,8 +31,8 @@ class Finding:
         unit: meaning of the number.
         result: result of the test; None if nothing was tested.
         effect: lower bound of the effect, 0 none to 1 complete; None takes the skill of the result.
-        thresholds: effects from which the verdict is a warning and a problem, given a p of at most 0.05 after Holm's
-            adjustment; inf for never.
+        thresholds: smallest effects at which the verdict is a warning and a problem, given a p of at most 0.05 after
+            Holm's adjustment; inf for never.
         says: meaning of the number, by verdict; ``else`` for verdicts not listed.
         advice: recommended action, by verdict.
         verdict: fixed verdict, if it does not depend on a test.

@@ -10,8 +10,8 @@ disagreement, is the share of labels that no margin explains, like the lapse rat
 and Hill, doi 10.3758/BF03194544). Its chance level comes from labels simulated with r = 0, to which the model is fitted
 again. The odds of the two parts order the disagreements.
 
-Wrong labels raise r, but so do cells that look like another class to a classifier that is too sure of itself: r is no
-share of wrong labels, and raises a warning at most. Where the model does not describe the disagreement, no share is
+Wrong labels raise r, but so do cells that look like another class to a classifier that is too sure of itself: r is not
+the share of wrong labels, and raises a warning at most. Where the model does not describe the disagreement, no share is
 given: its deviance is compared with that of labels simulated from the model, to which it is fitted again.
 ``benchmarks/answers.py`` plants swapped labels between overlapping and between distinct classes of real cells.
 """

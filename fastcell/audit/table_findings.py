@@ -69,7 +69,7 @@ def table_finding(
         made = Finding(key, title, result=found.result, verdict="ok", says={"else": says}, advice={"ok": way}, **base)
         return made, found
     way = (
-        f"record every class in every {what} alike (`--data.balance` evens classes out, not {what}s), and report "
+        f"record every class in every {what} in equal proportions (`--data.balance` does so for classes only), report "
         f"scores by {what}"
     )
     made = Finding(

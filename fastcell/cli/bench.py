@@ -49,8 +49,8 @@ def bench(
         instrument_rate: acquisition rate of your instrument, to compare with [cells/s]
         preset: settings of the network to time
         run: run folder or checkpoint whose network is timed instead of that of --preset
-        latency: with --run, measure instead how long a cell waits for its prediction in each backend, and the rate from
-            which cells are dropped
+        latency: with --run, measure instead how long a cell waits for its prediction in each backend, and the rate at
+            which cells begin to be dropped
         cells: minimum number of cells in the sample
         threads: loading threads; 0 for one per CPU
         out: JSON file to write, with the results and a description of the machine

@@ -25,7 +25,7 @@ _PLAIN: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
 def arguments_of_class(module: str, name: str) -> dict[str, Argument]:
     """Return the arguments of the constructor of a class, by name.
 
-    A type that this module cannot interpret becomes ``object``; a default that is no literal becomes `REQUIRED`.
+    A type that this module cannot interpret becomes ``object``; a default that is not a literal becomes `REQUIRED`.
 
     Args:
         module: module of the class, e.g. ``fastcell.loading.datamodule``.

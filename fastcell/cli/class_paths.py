@@ -90,7 +90,7 @@ def check_parts_of_run(config: Path, words: Sequence[str], trust: Sequence[str])
         known = path.startswith(_OURS) or any(path.startswith(f"{name}.") for name in trust)
         if not known and not any(path in word for word in words):
             raise ArgumentError(
-                f"{config} names code that is not of fastcell ({path}), which is not imported unasked. If you "
+                f"{config} names code from outside fastcell ({path}), which is not imported without permission. If you "
                 f"trust it, name its package: --trust {package}."
             )
 

@@ -155,7 +155,7 @@ class FastcellLightningParser(LightningArgumentParser):
     def _check_settings(self, path: Path) -> None:
         """Raise ArgumentError for a file that is not YAML or contains an unknown setting."""
         if not path.is_file():
-            raise ArgumentError(f"--config must be a file that is there, got {str(path)!r}. Check the path.")
+            raise ArgumentError(f"--config must be an existing file, got {str(path)!r}. Check the path.")
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:

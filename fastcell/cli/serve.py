@@ -44,7 +44,7 @@ def serve(
         http: HTTP port, with a page, /classify, /health and /metrics; 0 for a free one, -1 for none [default: 7301, or
             none with --stdin]
         stdin: read the stream protocol from standard input and write predictions to standard output
-        host: address of the ports; if it is no loopback address, clients need the token that is printed
+        host: address of the ports; if it is not a loopback address, clients need the token that is printed
         max_latency_ms: target for the time from arrival to answer, which limits the size of batches [ms]
         queue: maximum number of waiting cells
         when_full: reaction to a full queue: wait (the sender waits) or drop (new cells are dropped, and the answer says

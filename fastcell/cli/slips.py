@@ -113,7 +113,7 @@ def of_jsonargparse(message: str, usage: str, settings: Mapping[str, Setting]) -
     if found:
         setting = settings.get(found[1], Setting(f"--{found[1]}"))
         if file := re.fullmatch("File does not exist: (.*)", found[2]):
-            return f"{setting.label} must be a file that is there, got {file[1]}."
+            return f"{setting.label} must be an existing file, got {file[1]}."
         if file := re.match("Unable to load config '(.*?)'", found[2]):
             return f"{setting.label} must be a YAML file of settings, got {file[1]!r}."
         problem = re.search(

@@ -114,7 +114,7 @@ def find_schemes(manifest: Manifest, asked: str | None, seed: int = 0) -> list[S
 def scheme_obstacles(manifest: Manifest, schemes: Sequence[Scheme]) -> dict[str, list[Obstacle]]:
     """Return the obstacles of each scheme by name, see `fastcell.splits.obstacles`; its test cells are pooled.
 
-    That ``random`` puts cells of one group into several subsets is no obstacle: its purpose is to show the effect.
+    That ``random`` puts cells of one group into several subsets is not an obstacle: its purpose is to show the effect.
     """
     usable, origins = usable_cells(manifest), origins_of(manifest)
     found = {}

@@ -126,7 +126,7 @@ class ShardFiles:
         return news
 
     def fetch_again(self, shards: np.ndarray) -> bool:
-        """Download shards at an address anew, because bytes of them are wrong, but each one only once.
+        """Download again those shards at an address that have wrong bytes, each at most once.
 
         Args:
             shards: (n,) int64, indices of the shards.

@@ -121,7 +121,7 @@ class View:
 
     @property
     def rows(self) -> np.ndarray:
-        """(n,) int64, cell_ids of all rows; made anew from a set, 8 bytes for each row."""
+        """(n,) int64, cell_ids of all rows; made again from a set, 8 bytes for each row."""
         return self.part(0, len(self))
 
     def part(self, begin: int, stop: int) -> np.ndarray:

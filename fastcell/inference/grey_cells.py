@@ -80,7 +80,7 @@ def cell_arrays(values: Any) -> Sequence[np.ndarray] | np.ndarray:
             sizes, each with or without an axis of one channel.
 
     Raises:
-        ArgumentError: a cell is not grey, has no pixels, has masked pixels, or is no array.
+        ArgumentError: a cell is not grey, has no pixels, has masked pixels, or is not an array.
     """
     values = as_array(values)
     if isinstance(values, np.ndarray) and values.dtype != object:

@@ -225,7 +225,7 @@ def open_cells(
             needed, as for `pack`.
 
     Raises:
-        ArgumentError: an argument breaks its rule or has no effect on these cells, or the path is no source.
+        ArgumentError: an argument breaks its rule or has no effect on these cells, or the path is not a source.
         DataError: the files cannot be read.
     """
     check_levels(window, um_per_px)

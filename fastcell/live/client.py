@@ -155,7 +155,7 @@ class Client:
 
         Raises:
             ServerGone: the server has ended; `unanswered` includes the ids of these cells.
-            ValueError: a cell is no grey image of 8 or 16 bits, or the number of ids differs from that of the cells.
+            ValueError: a cell is not a grey image of 8 or 16 bits, or the number of ids differs from that of the cells.
         """
         num = len(cells)
         numbers = _numbers("ids", np.arange(num) if ids is None else ids, num)

@@ -110,7 +110,7 @@ class BatchLoader(ABC):
         return batches if self.augment is None else self.augment(batches, epoch, first)
 
     def prefetched(self, make: Callable[[], Iterator[Item]]) -> Iterator[Item]:
-        """Return the items of ``make()``, made ahead of their use in a thread, on a GPU on a stream of its own."""
+        """Return the items of ``make()``; a thread makes them ahead of their use, on a GPU on a separate stream."""
         if self.config.device.type != "cuda":
             return Prefetcher(make, self.config.num_ahead)
         if self._stream is None:  # one stream for all iterations: torch keeps freed memory per stream

@@ -11,7 +11,7 @@ Stream (`StreamOrder`). The rows of a rank are cut once from the stored order of
 shards and mixes the rows within spans. Together with the seeded order in which cells are packed, this makes an epoch
 random. A span is read in file order while the previous one is decoded. A rank reads the same cells in every epoch, in
 another order. Spans are computed one after another, so that the order of any number of rows takes the memory of a span;
-a bank keeps its permutation, 4 bytes for each cell of which it holds the pixels.
+a bank keeps its permutation, 4 bytes for each cell in the bank.
 
 Evaluation (`StoredOrder`) uses the rows in stored order.
 """

@@ -78,7 +78,7 @@ class OwnMetrics(nn.Module):
         names: names of the values: the class names in lower case, such as `multiclass_f1_score`.
 
     Raises:
-        ArgumentError: a class cannot be built, or is no metric.
+        ArgumentError: a class cannot be built, or is not a metric.
     """
 
     def __init__(self, metrics: Sequence[PartSpec], num_classes: int) -> None:

@@ -1,6 +1,6 @@
 """Hashes of the modules that define user-defined parts, so that a resumed run uses the same code.
 
-Counted are the module of a part, and the modules of the same package, or beside it in its folder, that it imports.
+The hash covers the module of a part, and those modules that it imports from the same package or folder.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class _Author:
             self.folder = place
 
     def may_have(self, module: str) -> bool:
-        """Return whether a module can be of the author, without an import of packages of others."""
+        """Return whether a module can be the author's own, without importing packages of others."""
         top = module.partition(".")[0]
         if top in _LIBRARIES or top in sys.stdlib_module_names:
             return False

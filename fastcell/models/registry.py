@@ -115,7 +115,7 @@ def may_draw(network: PartSpec, layers: nn.Module) -> bool:
 
 
 def is_network_name(name: str) -> bool:
-    """Return whether `create_network` accepts a name on this machine; timm is imported only for a name of its own."""
+    """Return whether `create_network` accepts a name on this machine; import timm only if the name may be its own."""
     return name in NETWORKS or name in _REGISTERED or name in network_names()
 
 

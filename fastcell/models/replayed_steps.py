@@ -1,4 +1,4 @@
-"""Training steps from the indices of cells to new weights, of which the host sees nothing: replayed as a CUDA graph.
+"""Training steps replayed as a CUDA graph: from the indices of cells to new weights, without any work of the host.
 
 A step makes the images of its cells (one launch), runs the network forward and backward, changes the weights with a
 fused optimizer, and adds to the average of the weights and to the sums of the scores. Everything that differs between

@@ -20,8 +20,8 @@ _WIDTH = 100
 _HEAD = """\
 # Formats that are read
 
-This page is made by `fastcell.packing.format_page.format_page`; a test compares it with the code. What is not read is
-refused or goes to the quarantine with its reason, never read otherwise in silence.
+This page is made by `fastcell.packing.format_page.format_page`; a test compares it with the code. What fastcell does
+not read is refused, or goes to the quarantine with its reason; it is never silently read as something else.
 """
 _TABLES = """\
 ## Tables
@@ -29,9 +29,10 @@ _TABLES = """\
 Labels, groups, verdicts, splits, features and predictions may come from a table. It is CSV, TSV or any text with a
 header, or Parquet. Recognised are UTF-8 and UTF-16 with a byte-order mark (anything else is refused by name), the
 delimiters comma, semicolon, tab, bar and (for `write.table` of R) blank, `sep=`, comments (`#`) and empty lines before
-the header, decimal comma, row names and unnamed index columns, which are no features, and the line of types of EcoTaxa.
-An empty field means unknown; `NA` is a name. `1.0` is the class `1`. Names that differ only in their Unicode form are
-one name. Columns of other names are features where they hold numbers; a note names those that are not read.
+the header, decimal comma, row names and unnamed index columns, which are not features, and the line of types of
+EcoTaxa. An empty field means unknown; `NA` is a name. `1.0` is the class `1`. Names that differ only in their Unicode
+form are one name. Columns with other names become features if they hold numbers; a note names the columns that are not
+read.
 """
 
 

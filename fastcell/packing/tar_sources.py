@@ -102,7 +102,7 @@ class FoundTars:
 
     @property
     def identity(self) -> object:
-        """What tells these tars from others, for a run that goes on after an interrupt; a folder may get more tars."""
+        """Identity of these tars, for a run that continues after an interrupt; tars may be added to a folder."""
         return list(self.commands) or self.address or str(Path(self.place).resolve())
 
     @property
@@ -240,7 +240,7 @@ def _common_address(addresses: Sequence[str]) -> str:
 
 
 def _saved(command: str, number: int, stage: Staging) -> TarSource:
-    """Save the output of a command as a file; one that an interrupted run has saved is taken as it is."""
+    """Save the output of a command as a file; an output that an interrupted run has saved is used unchanged."""
     path = stage.data_dir / f"{number:06d}.tar"
     if not path.exists():
         replace_file(path, lambda file: _save_output(command, file))

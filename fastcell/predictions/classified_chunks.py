@@ -113,7 +113,7 @@ class EngineJob:
         program, precision: the backend.
         settings: chunk, flips and statistics.
         on_bad_cell: ``replace`` or ``error``.
-        key: tells the commands that one worker serves from each other.
+        key: distinguishes the commands that one worker serves.
     """
 
     place: str

@@ -101,7 +101,7 @@ class GrowingTable:
         return self._table
 
     def stop(self) -> None:
-        """Give the table up, unless it is finished; nothing of it stays on disk."""
+        """Discard the table unless it is finished; nothing of it stays on disk."""
         self._items.put(None)
         self._thread.join()
 

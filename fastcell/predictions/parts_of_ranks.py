@@ -18,7 +18,7 @@ from fastcell.predictions.saved_parts import PartStore
 from fastcell.predictions.unlike_scores import BatchScorer
 
 HAND_OVER_CELLS = 1 << 17
-"""Cells whose predictions go from the device to a growing table together; the host waits for the device that often."""
+"""Number of cells whose predictions go from the device to a growing table in one transfer, for which the host waits."""
 
 
 class PredictionParts(pl.Callback):

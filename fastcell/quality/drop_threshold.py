@@ -1,4 +1,4 @@
-"""Drop threshold: the score from which cells are dropped so that few bad cells pass."""
+"""Drop threshold: the score at or above which cells are dropped, so that few bad cells pass."""
 
 from __future__ import annotations
 

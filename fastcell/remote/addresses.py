@@ -15,9 +15,9 @@ HINT_CREDENTIALS = "Leave credentials to the environment or the files of the sto
 
 
 def scheme_of(text: str) -> str | None:
-    """Return the scheme of an address such as ``s3://bucket/cells`` in lower case; None if the text is no address.
+    """Return the scheme of an address such as ``s3://bucket/cells`` in lower case; None if the text is not an address.
 
-    A path of this machine, also one written as ``file:///data``, is no address.
+    A path of this machine, also one written as ``file:///data``, is not an address.
     """
     found = _SCHEME.match(text)
     return None if found is None or found[1].lower() == "file" else found[1].lower()

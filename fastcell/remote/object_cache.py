@@ -43,7 +43,7 @@ _STALE_S = 7 * 24 * 3600.0
 
 
 class Stopped(Exception):  # noqa: N818, an order and no fault
-    """A download ended early because it was told to."""
+    """A download was ended early on request."""
 
 
 @dataclass(frozen=True)

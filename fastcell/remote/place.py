@@ -45,11 +45,11 @@ _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCred
 
 
 class Version(NamedTuple):
-    """What tells one version of an object from another.
+    """Size and stamp that distinguish one version of an object from another.
 
     Attributes:
         size: bytes; None if the server does not tell.
-        stamp: hash, entity tag or time of the object as text; empty if the server tells none.
+        stamp: hash, entity tag or time of the object as text; empty if the server gives none.
     """
 
     size: int | None

@@ -68,7 +68,7 @@ class Picture:
 
     @property
     def around_cells(self) -> str:
-        """CSS path of everything but the places: the whole, and each place as a hole in it; empty without places."""
+        """CSS path of the whole picture, with each place as a hole in it; empty without places."""
         if not self.places:
             return ""
         corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]

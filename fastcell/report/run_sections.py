@@ -199,7 +199,8 @@ def explanation_pictures(folder: Path, summary: Mapping[str, Any], names: tuple[
 
 
 def learnt_from(environment: Mapping[str, Any], hparams: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each thing beside its cells that a network has learnt from, or that held it back.
+    """Return a sentence for each setting, apart from the data, from which a network has learnt or which restricted its
+    training.
 
     Args:
         environment: Contents of environment.json.

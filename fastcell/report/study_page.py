@@ -80,7 +80,7 @@ def study_look(values: Mapping[str, Any], manifest: Manifest) -> TrainingLook | 
 
 
 def _study_splits(values: Mapping[str, Any], manifest: Manifest, split_name: str) -> Section:
-    """Return the section on the splits of a comparison: that of the data set, or what it says of its own."""
+    """Return the section on the splits of a comparison: splits of the data set, or splits that it made itself."""
     section = splits_section(manifest, split_name)
     if split_name not in manifest.split_names():
         told = [

@@ -55,7 +55,7 @@ def parse_query(text: str) -> dict[str, Any]:
     for word in words:
         found = _WORD.fullmatch(word)
         if found is None:
-            hint = "Write for example 'class=A|B quality>=0.5 sort=-quality', or name a file that is there"
+            hint = "Write for example 'class=A|B quality>=0.5 sort=-quality', or name an existing file"
             raise ArgumentError(f"--select must be a file or a query of words, got {word[:100]!r}. {hint}.")
         name, op, value = found["name"], found["op"], found["value"]
         if name == "sort" and op == "=":

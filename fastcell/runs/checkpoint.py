@@ -83,7 +83,7 @@ def _warn_of_changed_code(content: Mapping[str, Any], path: str | Path) -> None:
     parts = {f"model.{name}": content["hyper_parameters"].get(name) for name in ("network", "loss", "metrics")}
     for title in changed_parts(saved, parts):
         logger.warning(
-            "the code of %s has changed since %s was trained: its answers may be others. Restore the code, or train "
+            "the code of %s has changed since %s was trained: its answers may differ. Restore the code, or train "
             "again.",
             title.removeprefix("--model."),
             path,
@@ -95,7 +95,7 @@ def _check_registered(network: Any, path: str | Path) -> None:
     known = own_part(network, "network") is not None or not isinstance(network, str) or is_network_name(network)
     if not known:
         raise ArgumentError(
-            f"checkpoint {path} has the network {network!r}, which is neither of fastcell nor of timm here. Install "
+            f"checkpoint {path} has the network {network!r}, which neither fastcell nor timm has here. Install "
             "timm, or name the package that registers it: --trust PACKAGE, in Python trust=[PACKAGE]."
         )
 

@@ -110,7 +110,7 @@ def read_shared_config(path: Path) -> dict[str, Any]:
     try:
         expected = weights["blake2b"]  # type: ignore[index]
         if path.stat().st_size != weights["bytes"] or _digest(path) != expected:  # type: ignore[index]
-            raise ValueError("its content is not that of which config.json has the hash")
+            raise ValueError("its content does not match the hash in config.json")
         with safe_open(str(path), framework="numpy") as file:
             kept = json.loads((file.metadata() or {})[_METADATA])
     except PermissionError:

@@ -20,7 +20,7 @@ from fastcell.errors import DataError
 from fastcell.runs.shared_model import SHARED_CONFIG_FILE, has_shared_config, is_shared_model
 
 _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Entries under which training programs keep the state dict, the first one that is there; source: timm's `_helpers`."""
+"""Entries under which training programs keep the state dict (the first existing one). Source: timm's `_helpers`."""
 
 _WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")  # of torch.compile and DistributedDataParallel, in either order
 _MOST_CONFIG_BYTES = 1 << 20

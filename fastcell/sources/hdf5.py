@@ -36,8 +36,9 @@ _RUN_BYTES = 1 << 20
 _MOST_TEXT = 256
 _WRITTEN = "already open for write"
 _TRIES = 28
-"""Readings of metadata that another process is writing, until the checksum fits. The library waits 1 ns after the first
-one and then twice as long each time, 0.3 s in all; by its default of 100 readings a damaged file is read for ever.
+"""Maximum number of readings of metadata that another process is writing, until the checksum fits. The library waits 1
+ns after the first one and then twice as long each time, 0.3 s in all; by its default of 100 readings a damaged file is
+read for ever.
 """
 _TEXT_LIMIT_S = 60.0
 _TEXT_READER = """

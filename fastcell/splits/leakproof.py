@@ -89,7 +89,7 @@ def make_leakproof_splits(
             raise ArgumentError(f"{error} {' '.join(notes)}") from None
         splits, num = _make_without_ties(labels, groups, options, tying)
         notes.append(
-            f"Linked, too few groups remain for the split: they are not linked, and {num:,} copies are in no subset."
+            f"They are not linked, as too few groups would remain for the split: {num:,} copies are in no subset."
         )
     num_blank = 0
     for name, subsets in splits.items():

@@ -26,7 +26,7 @@ from fastcell.dataset.schema import SPLITS
 from fastcell.errors import ArgumentError
 
 FEWEST_SPLIT_CELLS = 10
-"""Fewer labelled cells than this are packed whatever their split, because scores of so few have no precision."""
+"""Number of labelled cells below which any split is accepted, because scores of so few cells have no precision."""
 STRAYS = 0.05
 """Largest share of a class in other recordings, and of other classes in its recording, that is not counted."""
 _MOST_NAMES = 6

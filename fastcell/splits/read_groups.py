@@ -54,7 +54,9 @@ def read_grouping(manifest: Manifest, by: str | None) -> Grouping:
     if by is None:
         by = "none" if manifest.groups is None else "group"
         if by == "none":
-            why = "No cell has a group: cells are split singly, and cells of one donor or run may be in two subsets."
+            why = (
+                "No cell has a group: cells are split one by one, and cells of one donor or run may be in two subsets."
+            )
             return Grouping(None, "none", "cell", (f"{why} Name the groups with --group-by.",))
     if by == "none":
         return Grouping(None, "none", "cell", _torn_groups(manifest, None))
@@ -70,7 +72,7 @@ def read_grouping(manifest: Manifest, by: str | None) -> Grouping:
     notes = _torn_groups(manifest, groups) if by != "group" else ()
     num_loose = int((groups.codes < 0).sum())
     if num_loose:
-        notes += (f"Cells without a group by {by} are split singly: {num_loose:,}.",)
+        notes += (f"Cells without a group by {by} are split one by one: {num_loose:,}.",)
     return Grouping(groups, by, short, notes)
 
 

@@ -25,7 +25,7 @@ LEAST_RECORDINGS = 5
 ASSUMED_CONFUSION_SD = 0.7
 """Assumed standard deviation between recordings of the log odds of each entry of a confusion matrix."""
 MOST_WIDENED = 1.1
-"""Largest width of an interval with the upper end found again, relative to its width before."""
+"""Largest width of an interval whose upper end was computed again, relative to its width before."""
 MOST_CONDITION = 10.0
 """Condition number of P above which P is reported as near-singular: errors of predicted shares grow by this factor."""
 _ITERATIONS = 5_000

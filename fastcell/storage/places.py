@@ -26,7 +26,7 @@ _NO_PATHS = (
     "--trust",
     "--channel",
 )
-"""Beginnings of the options whose value is no path, so that an address in it is mere text."""
+"""Beginnings of the options whose value is not a path, so that an address in it is only text."""
 _OF_DATA = ("--data", "--apply", "--tta")
 """Starts of the options that a data set at an address may follow: as their value, or behind a flag."""
 _OF_A_SET = (
@@ -97,7 +97,7 @@ def local_words(
         if "\0" in value:
             raise invalid(option or "argument", "a text", value, "It contains a zero byte")
         if option and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise invalid(option, "a text in UTF-8", value, "Its bytes are no letters: write it in UTF-8")
+            raise invalid(option, "a text in UTF-8", value, "Its bytes are not text: write it in UTF-8")
         may_be_address = (
             (reads_addresses and (not option or option.startswith(_OF_DATA)))
             or (writes_addresses and option in ("-o", "--out"))

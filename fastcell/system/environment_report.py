@@ -192,7 +192,7 @@ def _conflicts(packages: dict[str, str], cuda: tuple[int, int] | None) -> list[s
     if cuda is not None and cuda[0] == 12:
         warnings.extend(
             f"{name} needs a driver for CUDA 13, this one serves {cuda[0]}.{cuda[1]}. "
-            "Update the driver, or have a CUDA 12 build of torch, and then: " + install_command(extra="cu12")
+            "Update the driver, or install a CUDA 12 build of torch, and then: " + install_command(extra="cu12")
             for name in ("nvidia-dali-cuda130", "cupy-cuda13x")
             if name in packages
         )

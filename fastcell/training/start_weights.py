@@ -108,7 +108,7 @@ def _take(
             taken[name] = found[[(classes or []).index(each) for each in model.classes]] if in_head else found
         elif (grey := _summed_over_colours(found, value.shape)) is not None:
             taken[name] = grey
-            cautions = [*cautions, f"{name} is summed over the three colours there: cells are grey"]
+            cautions = [*cautions, f"{name} was summed over the three colours, because cells are grey"]
         else:
             anew[name] = "of another shape"
     _check_enough(model, path, source, taken, head, weights_alone=classes is None)
@@ -146,7 +146,7 @@ def _check_enough(
         hint = f"config.json there names {named}" if named else "Give --model.network NAME of the file's network"
         raise ArgumentError(
             f"--start_from {path} must be weights of {model.network_name}, but {found} of its {len(body)} tensors "
-            f"before the last layer are there by name and shape. {hint}."
+            f"before the last layer match by name and shape. {hint}."
         )
 
 

@@ -61,7 +61,7 @@ def test_code_in_the_settings_of_a_run(text, named, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(text)
     if named is not None:
-        with pytest.raises(ArgumentError, match=f"names code that is not of fastcell \\({named}\\)"):
+        with pytest.raises(ArgumentError, match=f"names code from outside fastcell \\({named}\\)"):
             check_parts_of_run(config, ["--resume", "x"], [])
         check_parts_of_run(config, ["--resume", "x", f"--model.network={named}"], [])
     check_parts_of_run(config, ["--resume", "x"], ["my"])

@@ -246,7 +246,7 @@ def test_a_run_goes_on_with_its_code_named_again(own_run, tmp_path, capsys):
     forget()
     status, _, err = run_command(["fit", f"--resume={run}"], capsys)
     assert status == 2
-    assert "config.yaml names code that is not of fastcell (own_parts." in err
+    assert "config.yaml names code from outside fastcell (own_parts." in err
     assert "own_parts" not in sys.modules
     assert main(["fit", f"--resume={run}", "--trust=own_parts"]) == 0
     assert (run / "metrics.json").is_file()
@@ -264,7 +264,7 @@ def test_a_registered_name_is_known_where_its_package_is_named(code, trained_dat
     forget()
     status, _, err = run_command(["test", str(run)], capsys)
     assert status == 2
-    assert "has the network 'small-16', which is neither of fastcell nor of timm here" in err
+    assert "has the network 'small-16', which neither fastcell nor timm has here" in err
     assert main(["test", str(run), "--trust", "own_parts"]) == 0
 
 

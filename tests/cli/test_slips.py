@@ -131,7 +131,7 @@ def test_messages_of_jsonargparse():
     other = f"{made}Group 'x' does not accept option 'y.z'\n    - Expected a <class 'bool'>\n  Given value: x"
     assert of_jsonargparse(other, "", {}) == "--log Kind has no argument y.z. Leave it out."
     file = 'Parser key "config": File does not exist: x.yaml'
-    assert of_jsonargparse(file, "", {}) == "--config must be a file that is there, got x.yaml."
+    assert of_jsonargparse(file, "", {}) == "--config must be an existing file, got x.yaml."
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_column_of_a_file(make_dataset, tmp_path, kind, by):
     grouping = read_grouping(manifest, f"{path}:donor")
     assert grouping.groups[:].tolist() == ["", "", "d2", "", "", "", "", "d7", "", ""]
     assert grouping.short == "donor"
-    assert grouping.notes == (f"Cells without a group by {path}:donor are split singly: 8.",)
+    assert grouping.notes == (f"Cells without a group by {path}:donor are split one by one: 8.",)
 
 
 def test_numbers_as_groups_are_names(make_dataset, tmp_path):

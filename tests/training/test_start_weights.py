@@ -185,7 +185,7 @@ def test_a_file_of_weights_for_colour_images(tmp_path):
     expected = torch.nn.functional.conv2d(images.expand(-1, 3, -1, -1), colours)
     assert torch.allclose(torch.nn.functional.conv2d(images, found["features.0.weight"]), expected, atol=1e-5)
     lines = started.describe()
-    assert lines[-1] == "  features.0.weight is summed over the three colours there: cells are grey"
+    assert lines[-1] == "  features.0.weight was summed over the three colours, because cells are grey"
 
 
 def test_a_stem_that_makes_channels_of_pixels():

@@ -65,11 +65,12 @@ def corrected_column(recorded: pa.ChunkedArray, marked: MarkedCells) -> pa.Chunk
 def note_labels(marked: MarkedCells | None) -> str:
     """Return a line that says that labels by hand are used; empty if there are none."""
     num = 0 if marked is None else int(marked.labelled.sum())
-    return f"{num:,} label{'s' * (num != 1)} by hand ({MARKS_FILE}) hold instead of those recorded" if num else ""
+    return f"{num:,} label{'s' * (num != 1)} by hand ({MARKS_FILE}) replace those recorded" if num else ""
 
 
 def describe_labels(marked: MarkedCells | None, recorded: pa.ChunkedArray) -> list[str]:
-    """Return a line on the labels by hand of a data set and a line on its other marks, as far as there are any.
+    """Return a line on the labels by hand of a data set and a line on its other marks, each only if there are such
+    marks.
 
     Args:
         marked: marks of the cells; None without marks.
@@ -90,7 +91,7 @@ def describe_labels(marked: MarkedCells | None, recorded: pa.ChunkedArray) -> li
         lines.append(
             f"labels by hand: {len(rows):,} cells ({new:,} had none, {changed:,} changed, "
             f"{len(rows) - new - changed:,} confirmed), by {people}, last {printable(last.at[:16])}; "
-            f"they hold instead of those recorded"
+            f"they replace those recorded"
         )
     others = [f"unsure {int(marked.unsure.sum()):,}"] if marked.unsure.any() else []
     others += [f"{printable(name)} {int(has.sum()):,}" for name, has in marked.tags.items() if has.any()]

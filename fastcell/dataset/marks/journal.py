@@ -108,7 +108,7 @@ def checked_name(what: str, name: object) -> str:
     """Return the name of a class, tag or person in the stored form: Unicode form NFC, without surrounding spaces.
 
     Raises:
-        ValueError: the name is no text, is empty, has more than `MOST_NAME` letters, or has invisible letters.
+        ValueError: the name is not text, is empty, has more than `MOST_NAME` letters, or has invisible letters.
     """
     text = one_name(name.strip()) if isinstance(name, str) else ""
     if not text or len(text) > MOST_NAME or not text.isprintable():
@@ -139,7 +139,7 @@ def read_marks(folder: Path, table: pa.Table, start: int = 0) -> JournalPart:
         start: position of the first line to read [bytes], from the result of an earlier call.
 
     Raises:
-        DataError: the file is no journal, belongs to other cells, or has a line that cannot be read.
+        DataError: the file is not a journal, belongs to other cells, or has a line that cannot be read.
     """
     path = folder / MARKS_FILE
     try:
@@ -179,7 +179,7 @@ def append_marks(
         then: function to call once the marks are on disk, while no other process can append.
 
     Raises:
-        DataError: the file is no journal, or belongs to other cells.
+        DataError: the file is not a journal, or belongs to other cells.
         OSError: the file cannot be written.
     """
     path = folder / MARKS_FILE

@@ -1,10 +1,10 @@
 """A large manifest as files that are mapped into memory: read from Parquet and checked once, then shared.
 
-Columns of numbers are NumPy files, of which every column is one array; columns of text are an Arrow file of many
-batches. All processes of a machine that open the data set share the pages of these files, and a page that nobody reads
-takes no memory. The files are in the user's cache folder, never in the data set: rows of a data set from an untrusted
-source are only trusted after this machine has checked them. They are made again if ``manifest.parquet`` or
-``dataset.json`` has changed::
+Each column of numbers is one array in a NumPy file; columns of text are in one Arrow file of many batches. All
+processes of a machine that open the data set share the pages of these files, and a page that nobody reads takes no
+memory. The files are in the user's cache folder, never in the data set: rows of a data set from an untrusted source are
+only trusted after this machine has checked them. They are made again if ``manifest.parquet`` or ``dataset.json`` has
+changed::
 
     cache folder/manifests/HASH OF THE PATH/facts.json     what the files were made from; written last
                                             NAME/*.npy     columns of numbers; classes, encodings, groups as numbers
@@ -70,7 +70,7 @@ def map_rows(path: Path, info: Any, finish: Callable[[pa.Table], object]) -> Map
     Args:
         path: ``manifest.parquet``.
         info: `DatasetInfo`, checked.
-        finish: called with the rows when they were read anew, to check other files of the data set against them.
+        finish: called with the rows after they were read again, to check other files of the data set against them.
 
     Returns:
         The rows; None if the cache folder cannot hold them, or if the file is missing.

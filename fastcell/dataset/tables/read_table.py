@@ -142,7 +142,7 @@ def read_table(path: Path, text_columns: Collection[str], hint: str = "Save it a
 
 
 def read_text_columns(path: Path, wanted: Sequence[str], hint: str = "Save it as CSV with a header") -> pa.Table:
-    """Read the wanted columns of a table as texts, without those that it lacks; an empty field is null.
+    """Read those of the wanted columns that a table has, as texts; an empty field is null.
 
     Args:
         path: path of a CSV or Parquet file.

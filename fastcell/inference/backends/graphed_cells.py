@@ -20,7 +20,7 @@ from fastcell.ops.constants import GPU_IMAGE_SIZES
 from fastcell.ops.transform import CellPool, make_clock, transform
 
 BATCHES = (1, 16, 256)
-"""Numbers of cells that there is a graph for."""
+"""Batch sizes for which there is a graph."""
 _PIXELS_OF_ONE = 1 << 16
 _PIXELS_OF_EACH = 1 << 14
 _WARM_UP = 3

@@ -234,7 +234,7 @@ def _data(facts: CardFacts) -> list[str]:
         return [*lines, "The data set of the training was not at hand when this card was written."]
     if data.is_that_of_training is False:
         lines += [
-            "Its training cells are not those of the training: it has changed since, or is another data set.",
+            "Its training cells differ from those of the run: the data set has changed since, or is a different one.",
             "",
         ]
     rows = [
