@@ -137,7 +137,8 @@ def shifts(rows):
     for row in rows:
         if row.get("never"):
             counts = ", ".join(f"{name} {num:,}" for name, num in row["never"].items())
-            lines += ["", f"Not found by any seed of {row['trial']}, shift {row['decision_shift']:g}: {counts}."]
+            text = f"Cells that no seed of {row['trial']} classifies correctly at shift {row['decision_shift']:g}"
+            lines += ["", f"{text}: {counts}."]
     return lines
 
 
