@@ -210,12 +210,12 @@ def _binds(rate: dict[str, float], task: str, whole: float, where: str) -> str:
     if network <= batches:
         step = "the network" if task == "classify" else "the training step"
         return (
-            f"{step} binds: {whole:,.0f} cells/s on {where}, {network:,.0f} with batches that are already there; "
+            f"{step} is the limit: {whole:,.0f} cells/s on {where}, {network:,.0f} with batches already there; "
             f"the {loader} could give {batches:,.0f}."
         )
     if loader == "bank":
         return (
-            f"making batches binds: {whole:,.0f} cells/s on {where}, {batches:,.0f} from the bank alone; "
+            f"making batches is the limit: {whole:,.0f} cells/s on {where}, {batches:,.0f} from the bank alone; "
             f"the network could take {network:,.0f}."
         )
     share = {
@@ -224,7 +224,7 @@ def _binds(rate: dict[str, float], task: str, whole: float, where: str) -> str:
         "resizing": 1 / batches - 1 / rate["decoded"],
     }
     slowest = max(share, key=lambda name: share[name])
-    text = f"{slowest} binds: {whole:,.0f} cells/s on {where}; the network could take {network:,.0f}"
+    text = f"{slowest} is the limit: {whole:,.0f} cells/s on {where}; the network could take {network:,.0f}"
     blocks = rate.get("batches, stream of blocks")
     if blocks is not None and slowest != "resizing":
         text += f", and `pack --layout block` would give batches at {blocks:,.0f}"

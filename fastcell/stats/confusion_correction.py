@@ -4,8 +4,8 @@ Confusions differ between recordings. The variance S is estimated from the error
 confusions of each test recording instead of their mean. The variance of the estimate for a new recording is (1 + 1 / G)
 S plus the sampling variance of its cells; the interval uses Student's t. With few test recordings, S is averaged with
 an assumed variance, as in `fastcell.stats.intervals.moderated_variance`; with a single one, the assumed variance alone
-is used. At the upper end a class is more frequent than estimated and S is larger there, so the upper end is found again
-with the S there; this makes the interval at most a tenth wider.
+is used. At the upper end a class is more frequent than estimated and S is larger there, so the upper end is computed a
+second time, with S at the first upper end; this makes the interval at most a tenth wider.
 """
 
 from __future__ import annotations

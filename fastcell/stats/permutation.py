@@ -81,8 +81,8 @@ class Outcome:
         least_p: smallest p that the test could give.
         num_permutations: R.
         most: value of the statistic for perfect predictions.
-        best: largest difference over the labels between recall and false-positive rate, minus the 95 % point of the
-            same under permutation; -inf if not computed. With two labels it equals 2 * (number - chance_high).
+        best: largest difference over the labels between recall and false-positive rate, minus the 95 % point of this
+            difference under permutation; -inf if not computed. With two labels it equals 2 * (number - chance_high).
         best_label: label with that largest difference; -1 for none.
     """
 

@@ -46,7 +46,7 @@ def local_path(name: str, value: str | os.PathLike[str]) -> Path:
 
     Raises:
         ArgumentError: the value is an address such as ``s3://bucket/cells``, or contains a zero byte or bytes that are
-            no UTF-8, which are not allowed in the paths of tables and figures.
+            not UTF-8, which are not allowed in the paths of tables and figures.
     """
     text = os.fspath(value)
     if "\0" in text:

@@ -54,25 +54,25 @@ def test_a_single_step_counts_itself():
         (
             (400_000, 16_000, 15_000, 61_000, 50_000, 2_800, 2_300, 900, 850),
             (
-                "the network binds: 2,300 cells/s on 2 cores, 2,800 with batches that are already there; "
+                "the network is the limit: 2,300 cells/s on 2 cores, 2,800 with batches already there; "
                 "the stream could give 15,000."
             ),
         ),
         (
             (400_000, 16_000, 14_100, 61_000, 50_000, 900_000, 14_000, 900, 850),
             (
-                "decoding binds: 14,000 cells/s on 2 cores; the network could take 900,000, and "
+                "decoding is the limit: 14,000 cells/s on 2 cores; the network could take 900,000, and "
                 "`pack --layout block` would give batches at 61,000."
             ),
         ),
         (
             (400_000, 300_000, 20_000, 61_000, 50_000, 900_000, 14_000, 900, 850),
-            "resizing binds: 14,000 cells/s on 2 cores; the network could take 900,000.",
+            "resizing is the limit: 14,000 cells/s on 2 cores; the network could take 900,000.",
         ),
         (
             (9_000, 8_900, 8_800, 61_000, 50_000, 900_000, 8_700, 900, 850),
             (
-                "reading binds: 8,700 cells/s on 2 cores; the network could take 900,000, and "
+                "reading is the limit: 8,700 cells/s on 2 cores; the network could take 900,000, and "
                 "`pack --layout block` would give batches at 61,000."
             ),
         ),
@@ -85,7 +85,7 @@ def test_what_binds_is_the_slowest_part(rates, classifying):
 def test_what_binds_training():
     fast_network = (400_000, 16_000, 15_000, 61_000, 50_000, 2_800, 2_300, 900_000, 40_000)
     assert conclude(rows(*fast_network), "2 cores")[1] == (
-        "Training: making batches binds: 40,000 cells/s on 2 cores, 50,000 from the bank alone; "
+        "Training: making batches is the limit: 40,000 cells/s on 2 cores, 50,000 from the bank alone; "
         "the network could take 900,000."
     )
 
