@@ -35,7 +35,7 @@ GROWTH_SHOWN = {
     "order, stream": "order of an epoch of the stream",
     "memory, libraries": "memory of a process alone after the imports",
     "memory, start": "memory of a process alone at the first batch, in addition",
-    "two ranks, alone": "the same, of each of two ranks",
+    "two ranks, alone": "of each of two ranks, with pages of mapped files that the other has not read",
     "predictions": "table of predictions of all cells",
     "manifest": "manifest.parquet",
     "mapped files": "mapped files",

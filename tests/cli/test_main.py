@@ -307,6 +307,9 @@ TAKE_ADDRESSES = [
     "index",
     "pack",
     "synth",
+    "split",
+    "compare",
+    "distill",
 ]  # the store is not there
 
 
