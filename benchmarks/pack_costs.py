@@ -1,7 +1,7 @@
 """What `pack` of a folder of JPEG files takes: CPU time and memory of a cell.
 
 CPU time is that of packing 20,000 simulated cells with one process, listing, split and search for copies included, in a
-process that has packed a few cells before (so compiled loops are there). `--before DIR`, a checkout of an earlier
+process that has packed them once before (so compiled loops are there). `--before DIR`, a checkout of an earlier
 version, takes turns with this one.
 
 Memory is what each further cell adds to the peak of a fresh process: the slope between packing 20,000 and 80,000
@@ -29,7 +29,6 @@ from fastcell.dataset.single_cells import read_cells
 from fastcell.simulator.synth import synthesize
 
 NUM_TIMED, NUM_LARGE = 20_000, 80_000
-_FEW = 500
 PACK = """
 import json, shutil, sys, time
 import cv2
@@ -37,8 +36,8 @@ from fastcell.packing.pack import pack
 from fastcell.system import library_settings
 library_settings.quiet()
 cv2.setNumThreads(1)
-few, cells, out = sys.argv[1:]
-for folder in (few, cells):
+*folders, out = sys.argv[1:]
+for folder in folders:
     began = time.process_time()
     num = len(pack(folder, out, jobs=1, shard_cells=2_500))
     spent = time.process_time() - began
@@ -61,34 +60,37 @@ class Cost:
     num_rounds: int
 
 
-def write_images(folder, num, few):
-    """Write `num` different JPEG files in a folder for each class, and the first ones once more as ``few``.
+def write_images(folder, num):
+    """Write `num` different JPEG files in a folder for each class.
 
     The cells of `NUM_TIMED` simulated ones are shifted by as many columns as they were used before.
     """
     base = synthesize(folder / "simulated", NUM_TIMED, 0, jobs=1)
-    places = {name: folder / f"cells-{size}" for name, size in (("few", few), ("timed", NUM_TIMED), ("large", num))}
+    timed, large = (folder / f"cells-{size}" for size in (NUM_TIMED, num))
     names, shifts = base.info.classes, range(-(-num // NUM_TIMED))
-    for place in places.values():
+    for place in (timed, large):
         for name in names:
             (place / name).mkdir(parents=True)
     for row, cell in enumerate(read_cells(base, range(NUM_TIMED))):
         for shift in shifts[: 1 + (num - 1 - row) // NUM_TIMED]:
             image = np.ascontiguousarray(np.roll(cell, shift, axis=1))
             name = f"{names[base.labels[row]]}/{row + shift * NUM_TIMED:06d}.jpg"
-            cv2.imwrite(str(places["large"] / name), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-            for other, size in (("few", few), ("timed", NUM_TIMED)):
-                if shift == 0 and row < size:
-                    os.link(places["large"] / name, places[other] / name)
+            cv2.imwrite(str(large / name), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+            if shift == 0:
+                os.link(large / name, timed / name)
 
 
-def pack_once(folder, cells, checkout):
-    """CPU time of a cell [us] and peak memory [bytes] of packing in a fresh process, by the package of a checkout."""
+def pack_in_turn(folder, cells, checkout):
+    """Pack folders one after the other in a fresh process, by the package of a checkout.
+
+    Returns:
+        CPU time of a cell of the last one [us], and peak memory [bytes].
+    """
     environment = {**os.environ, "PYTHONPATH": str(checkout), "FASTCELL_CACHE_DIR": str(folder / "cache")}
-    command = [sys.executable, "-c", PACK, folder / f"cells-{_FEW}", folder / cells, folder / "packed"]
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", PACK, *(str(folder / name) for name in cells), str(folder / "packed")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"pack of {cells} by {checkout} ended with status {done.returncode}: {done.stderr[-2000:]}")
+        raise SystemExit(f"pack of {cells[-1]} by {checkout} ended with {done.returncode}: {done.stderr[-2000:]}")
     num, spent, peak = json.loads(done.stdout.splitlines()[-1])
     return spent / num * 1e6, peak
 
@@ -97,15 +99,15 @@ def measure(folder, rounds, before):
     """Measure in turns."""
     here = Path(__file__).resolve().parents[1]
     versions = {"": here} if before is None else {"": here, ", before": before}
-    times = {name: [] for name in versions}
-    slopes = {name: [] for name in versions}
+    times, slopes = ({name: [] for name in versions} for _ in range(2))
+    few, many = f"cells-{NUM_TIMED}", f"cells-{NUM_LARGE}"
     for turn in range(rounds):
         for name, checkout in versions.items():
-            time, small = pack_once(folder, f"cells-{NUM_TIMED}", checkout)
-            _, large = pack_once(folder, f"cells-{NUM_LARGE}", checkout)
-            times[name].append(time)
+            spent, small = pack_in_turn(folder, [few, few], checkout)
+            _, large = pack_in_turn(folder, [few, many], checkout)
+            times[name].append(spent)
             slopes[name].append((large - small) / (NUM_LARGE - NUM_TIMED))
-            print(f"  round {turn + 1}{name}: {time:.1f} us, {slopes[name][-1]:.0f} bytes a cell", flush=True)
+            print(f"  round {turn + 1}{name}: {spent:.1f} us, {slopes[name][-1]:.0f} bytes a cell", flush=True)
     rows = []
     for name in versions:
         rows.append(_cost(f"CPU time{name}", f"a cell of {NUM_TIMED:,} JPEG files, one process", "us", times[name]))
@@ -128,7 +130,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.data or Path(scratch)
         if not (folder / "whole").exists():
-            write_images(folder, NUM_LARGE, _FEW)
+            write_images(folder, NUM_LARGE)
             (folder / "whole").touch()
         rows = measure(folder, options.rounds, options.before)
     for row in rows:
