@@ -1,4 +1,4 @@
-"""How fast do stored blocks become a table, but for the network? What `fastcell predict` on a GPU does on its CPU.
+"""How fast do stored blocks become a table, without the network? What `fastcell predict` on a GPU does on its CPU.
 
 Cells are read and compared with their hashes; their pixels stay where the file was read to, and the GPU gets an offset
 for each (`take_stored_as_pool`; the memory is pinned there, and plain here). Made-up answers grow into a Parquet file.

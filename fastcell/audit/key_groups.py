@@ -28,7 +28,8 @@ class KeyParts:
         place: ``start`` or ``end`` of the key.
         names: the G parts.
         table: (K, G) int64, labelled cells by class and part.
-        determines: whether every part holds cells of one class, but for `STRAYS` of its cells and of the class.
+        determines: whether every part holds cells of one class, except for a share `STRAYS` of its cells and of the
+            class.
     """
 
     place: str
@@ -42,7 +43,7 @@ def find_key_parts(keys: Sequence[str], labels: np.ndarray, classes: Sequence[st
 
     A key is divided into tokens at ``/ _ - .`` and spaces; its ending and tokens that are the name of its own class are
     left out. A part is the first one to four tokens, or else the last, never all of them. It must be shared by 5 cells
-    or more, but for a fifth of the cells.
+    or more, except for a fifth of the cells.
 
     Args:
         keys: N keys.

@@ -12,8 +12,9 @@ again. The odds of the two parts order the disagreements.
 
 Wrong labels raise r, but so do cells that look like another class to a classifier that is too sure of itself: r is not
 the share of wrong labels, and raises a warning at most. Where the model does not describe the disagreement, no share is
-given: its deviance is compared with that of labels simulated from the model, to which it is fitted again.
-``benchmarks/answers.py`` plants swapped labels between overlapping and between distinct classes of real cells.
+given. To test this, the deviance is compared with those of labels that are simulated from the model and to which the
+model is fitted again. ``benchmarks/answers.py`` plants swapped labels between overlapping and between distinct classes
+of real cells.
 """
 
 from __future__ import annotations

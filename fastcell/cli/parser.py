@@ -149,7 +149,7 @@ def _spell_out(argument: Argument, values: list[str]) -> list[str]:
     """Return an option in the form of the parser.
 
     Raises:
-        ArgumentError: the number of values is wrong, or an entry of a list is none of its choices.
+        ArgumentError: the number of values is wrong, or an entry of a list is not among its choices.
     """
     if len(values) != argument.num_values:
         count = "a value" if argument.num_values == 1 else f"{argument.num_values} values"

@@ -134,7 +134,7 @@ def _cache(values: dict[str, str]) -> ObjectCache:
 
 
 def _number(text: str | None) -> float | None:
-    """Return a text as a number; None if it is none."""
+    """Return a text as a number; None if it is not a number."""
     try:
         return None if text is None else float(text)
     except ValueError:

@@ -48,7 +48,7 @@ def _last_part(option: str) -> str:
 
 
 def outside_choices(name: str, choices: Iterable[str], got: str) -> str:
-    """Return the message for a value of `name` that is none of its choices."""
+    """Return the message for a value of `name` that is not among its choices."""
     names = list(choices)
     hint = did_you_mean(got, names)
     return f"{name} must be one of {', '.join(names)}, got {got!r}." + (f" {hint}" if hint else "")

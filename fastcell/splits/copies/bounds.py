@@ -20,7 +20,7 @@ MIN_CORRELATION, MIN_DETAIL = 0.99, 0.97
 LENIENT_CORRELATION = 0.98
 MIN_CELL_SHARE = 0.5
 FALSE_PAIRS = 0.1
-"""Number of pairs of different cells that are expected above the lenient bounds in one search."""
+"""Expected number of pairs of different cells above the lenient bounds in one search."""
 
 _REGISTERED, _FEWEST_COPIES, _SLACK = 0.97, 50, 1.5
 _FEWEST_PAIRS, _TAIL, _ROUNDS = 300, 0.1, 10
