@@ -65,7 +65,7 @@ def test_the_command_times_every_part(images, tmp_path, capsys, layout, pattern)
         (["--seconds", "-1"], "--seconds must be above 0 and at most 86,400"),
         (["--seconds", "1e30"], "--seconds must be above 0 and at most 86,400"),
         (["--cells", "0"], "--cells must be a number above 0"),
-        (["--threads", "-1"], "--threads must be 0 or more"),
+        (["--threads", "-1"], "--threads must be from 0 to 1024"),
         (["--preset", "slow"], "--preset must be one of demo, paper, fast, thorough"),
         (["--ckpt_path", "none.ckpt"], "checkpoint must be a file"),
         (["--out", "nowhere/x.json"], "--out must be a file in an existing folder"),
