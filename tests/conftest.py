@@ -1,5 +1,6 @@
 """Fixtures of all tests: real data beside the checkout, a private cache folder, small data sets, a run, and the GPU."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def gpu():
 def _gpu_marker(request):
     if request.node.get_closest_marker("gpu") is not None:
         request.getfixturevalue("gpu")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """Leave the log as it was: a command that runs in this process shows remarks itself and keeps them from pytest."""
+    log = logging.getLogger("fastcell")
+    before = log.level, log.propagate, list(log.handlers)
+    yield
+    log.level, log.propagate, log.handlers[:] = before
 
 
 @pytest.fixture(scope="session")

@@ -163,9 +163,13 @@ def test_the_front_page_is_short():
 
 
 def paragraphs(page):
-    """Return the paragraphs of prose of a page that are longer than a sentence or two."""
+    """Return the paragraphs of prose of a page that are longer than a sentence or two, without the origin of tables."""
     blocks = FENCE.sub("", text_of(page)).split("\n\n")
-    return {" ".join(block.split()) for block in blocks if len(block) > 200 and "|" not in block}
+    return {
+        " ".join(block.split())
+        for block in blocks
+        if len(block) > 200 and "|" not in block and "[result](" not in block
+    }
 
 
 def test_no_page_repeats_another():

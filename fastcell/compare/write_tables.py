@@ -124,7 +124,7 @@ def difference_table(differences: Sequence[PairedDifference]) -> list[str]:
         lines += ["", f"Intervals and exact sign-flip tests over {' or '.join(sorted(units))}."]
         if any(ALTHOUGH in one.verdict for one in differences):
             lines[-1] += (
-                "  The verdict is that of the test. If only the interval excludes 0, this rests on more assumptions: "
+                " The verdict is that of the test. If only the interval excludes 0, this rests on more assumptions: "
                 f"with fewer than {FEW_GROUPS} groups, on an assumed spread between groups."
             )
     return lines

@@ -53,7 +53,7 @@ def test_rows_and_table(monkeypatch, study):
     assert honest.protocol == "honest"
     assert honest.invented == {"value": 0.1, "low": 0.05, "high": 0.15}
     assert (leaky.rare_recall["value"], honest.rare_recall["value"], honest.num_images) == (0.6, 0.3, 40)
-    lines = load(monkeypatch, "table")._leaks([vars(row) for row in rows])
+    lines = load(monkeypatch, "score_tables").leaks([vars(row) for row in rows])
     assert lines[3].split("|")[1:-1] == [
         f" {text} " for text in ("CNN", "planted", "honest", "0.800 (0.700..0.900)", "+0.100 (+0.050..+0.150)")
     ] + [" 0.300 (0.200..0.400) "]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import Literal, NamedTuple, Optional
+from typing import Annotated, Literal, NamedTuple, Optional
 
 import pytest
 
 from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
 from fastcell.cli.main import COMMANDS
-from fastcell.cli.signature import REQUIRED, choices_of, parts_of, read_command
+from fastcell.cli.signature import REQUIRED, Spelled, choices_of, parts_of, read_command
 
 TYPED = [name for name in COMMANDS if name not in LIGHTNING_COMMANDS]
 
@@ -27,7 +27,16 @@ class Shape(NamedTuple):
     kind: Literal["flat", "deep"] | None = None
 
 
-def probe(src, out, *more, pair=None, list_=None, strict=False, hidden=1.5, shape):
+def probe(
+    src: str,
+    out: Annotated[str, Spelled("OUT", also=("-o", "--out"))],
+    *more: str,
+    pair: Annotated[tuple[float, float] | None, Spelled("LO HI", former=("--range",))] = None,
+    list_: list[Literal["a", "b"]] | None = None,
+    strict: bool = False,
+    hidden: Annotated[float, Spelled(shown=False)] = 1.5,
+    shape: Shape,
+) -> int:
     """Probe a source
     thoroughly.
 
@@ -85,7 +94,7 @@ def test_a_function_describes_its_command():
 
 
 def test_values_reach_the_function():
-    def repeated(*more, strict=False, shape):
+    def repeated(*more: str, strict: bool = False, shape: Shape) -> int:
         """Probe.
 
         Args:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastcell.dataset.parquet import read_parquet, write_parquet
+from fastcell.dataset.parquet import group_rows, read_parquet, write_parquet
 from fastcell.errors import DataError
 
 SCHEMA = pa.schema([("cell_id", pa.int64()), ("key", pa.string())])
@@ -121,3 +121,8 @@ def test_memory_that_ran_out_is_no_damage(error, tmp_path, monkeypatch):
     monkeypatch.setattr(pq, "read_table", fail)
     with pytest.raises(MemoryError):
         read_parquet(tmp_path / "x.parquet", pa.schema([("x", pa.int64())]))
+
+
+def test_row_groups_are_an_eighth_of_a_table():
+    nums = (0, 1, 16_384, 80_000, 1_000_000, 8_000_000, 100_000_000)
+    assert [group_rows(num) for num in nums] == [1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 17, 1 << 20, 1 << 20]

@@ -94,7 +94,9 @@ def test_files_of_two_models_do_not_mix(tmp_path):
         (tmp_path / name).mkdir()
         write(tmp_path / name, classes=classes)
     (tmp_path / "two" / SHARED_CONFIG_FILE).replace(tmp_path / "one" / SHARED_CONFIG_FILE)
-    with pytest.raises(DataError, match=r"model.safetensors is damaged, or of another model \(its content is not that"):
+    with pytest.raises(
+        DataError, match=r"model.safetensors is damaged, or of another model \(its content does not match"
+    ):
         load_classifier(find_checkpoint(tmp_path / "one"))
 
 

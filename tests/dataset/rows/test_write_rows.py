@@ -16,7 +16,7 @@ Make = Callable[..., Manifest]
 def test_row_groups_and_the_description(make_dataset, tmp_path, monkeypatch):
     made, out = make_dataset(40), tmp_path / "out"
     out.mkdir()
-    monkeypatch.setattr(write_rows, "GROUP_ROWS", 16)
+    monkeypatch.setattr(write_rows, "group_rows", lambda num: 16)
     write_manifest(out, made.table, made.info)
     assert pq.read_metadata(out / "manifest.parquet").num_row_groups == 3
     assert Manifest.open(out).table.equals(made.table)

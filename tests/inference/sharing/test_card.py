@@ -80,7 +80,7 @@ def test_what_is_not_known_is_said():
     ):
         assert sentence in text
     changed = replace(facts("x"), data=replace(facts("x").data, is_that_of_training=False))
-    assert "Its training cells are not those of the training" in write_card(changed)
+    assert "Its training cells differ from those of the run" in write_card(changed)
     assert "revision" not in write_card(changed).split("---\n")[1]
     own = write_card(replace(facts("x"), package="my_package"))
     assert "fastcell.load('model', trust=['my_package'])" in own
