@@ -63,7 +63,8 @@ class Cost:
 def write_images(folder, num):
     """Write `num` different JPEG files in a folder for each class.
 
-    The cells of `NUM_TIMED` simulated ones are shifted by as many columns as they were used before.
+    The cells of `NUM_TIMED` simulated ones are shifted by as many columns, and are as many grey levels brighter, as
+    they were used before: cells of one size, mean and border would be read again in the search for copies.
     """
     base = synthesize(folder / "simulated", NUM_TIMED, 0, jobs=1)
     timed, large = (folder / f"cells-{size}" for size in (NUM_TIMED, num))
@@ -73,7 +74,7 @@ def write_images(folder, num):
             (place / name).mkdir(parents=True)
     for row, cell in enumerate(read_cells(base, range(NUM_TIMED))):
         for shift in shifts[: 1 + (num - 1 - row) // NUM_TIMED]:
-            image = np.ascontiguousarray(np.roll(cell, shift, axis=1))
+            image = cv2.add(np.ascontiguousarray(np.roll(cell, shift, axis=1)), float(shift))
             name = f"{names[base.labels[row]]}/{row + shift * NUM_TIMED:06d}.jpg"
             cv2.imwrite(str(large / name), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
             if shift == 0:

@@ -18,7 +18,7 @@ _HINT = "Pack or index the data again"
 PART_ROWS = 1 << 16
 """Rows of a part of a large table: some megabytes."""
 GROUP_ROWS = 1 << 20
-"""Rows of a row group of the files that are written."""
+"""Largest number of rows of a row group of the files that are written."""
 _FREE_BYTES = 1 << 26  # a table up to this size is always accepted
 _FREE_ROWS = 1 << 20
 _MOST_ROWS = 16  # rows per byte of the file: ascending keys take 0.7 bytes each, hashes 16
@@ -54,9 +54,11 @@ def read_parquet(path: Path, schema: pa.Schema, most_rows: int | None = None, hi
 
 
 def read_parquet_parts(
-    path: Path, schema: pa.Schema, most_rows: int | None = None, hint: str = _HINT, part_rows: int = PART_ROWS
+    path: Path, schema: pa.Schema, most_rows: int | None = None, hint: str = _HINT, part_rows: int | None = None
 ) -> Iterator[pa.Table]:
     """Read the columns of `schema` as `read_parquet` does, but yield the rows in parts of at most `part_rows`.
+
+    Without `part_rows`, parts have a sixteenth of the rows, at least 2**13 and at most `PART_ROWS`.
 
     Raises:
         DataError: the file is missing or damaged, has other columns, or claims more than it can hold.
@@ -64,7 +66,8 @@ def read_parquet_parts(
     with _readable(path, hint):
         size, dictionaries = _look_at(path, schema, most_rows, hint)
         opened = pq.ParquetFile(path, read_dictionary=dictionaries, page_checksum_verification=True, pre_buffer=False)
-        parts = opened.iter_batches(part_rows, columns=schema.names, use_threads=False)
+        step = part_rows or min(max(opened.metadata.num_rows // 16, 1 << 13), PART_ROWS)
+        parts = opened.iter_batches(step, columns=schema.names, use_threads=False)
     with opened:
         while True:
             with _readable(path, hint):
@@ -74,6 +77,14 @@ def read_parquet_parts(
                     return
                 table = _checked(pa.Table.from_batches([batch]), path, size, schema, hint)
             yield table
+
+
+def group_rows(num_rows: int) -> int:
+    """Return the rows of a row group of a table: about an eighth, at least 2**14 and at most `GROUP_ROWS`.
+
+    A row group is held in memory as it is encoded, which takes several times the memory of its rows.
+    """
+    return min(max(1 << (num_rows // 8).bit_length(), 1 << 14), GROUP_ROWS)
 
 
 def join_parts(parts: list[pa.Table], schema: pa.Schema) -> pa.Table:

@@ -29,7 +29,7 @@ from fastcell.storage.staging import put_in_place
 def finish_dataset(
     tmp_dir: Path,
     out_dir: str | os.PathLike[str],
-    results: Sequence[ShardResult],
+    results: list[ShardResult],
     info: DatasetInfo,
     splits: Mapping[str, np.ndarray | Mapping[str, str]] | None = None,
     quarantine: pa.Table | None = None,
@@ -41,7 +41,8 @@ def finish_dataset(
         tmp_dir: folder made by `staging(out_dir)`. It holds the shards of `results`, and everything in it is kept.
         out_dir: the same path that was given to `staging`.
         results: one result per shard, in the order of writing; the cell_ids count through them in this order. Shards
-            without a cell are dropped.
+            without a cell are dropped. The list is emptied when its rows are written, so that memory does not hold them
+            beside the rows that are returned.
         info: name, classes, layout and so on. This function fills in shards and counts, and `um_per_px` if all cells
             share one value.
         splits: for each split name the subsets, in the order of cell_id as (N,) str or as (N,) int8 from
@@ -57,10 +58,12 @@ def finish_dataset(
         DataError: If no cell is usable.
     """
     bad = pa.concat_tables([result.quarantine for result in results] + ([] if quarantine is None else [quarantine]))
-    results = _drop_empty_shards(tmp_dir, results)
-    if not results:
+    full = _drop_empty_shards(tmp_dir, results)
+    if not full:
         raise DataError(f"no usable cell: {describe_reasons(bad)}. Check the source folder and its pattern.")
-    write_sidecars(tmp_dir, results, info, splits, bad, features)
+    write_sidecars(tmp_dir, full, info, splits, bad, features)
+    results.clear()
+    del full, bad
     return Manifest.open(put_in_place(tmp_dir, Path(out_dir).resolve()))
 
 

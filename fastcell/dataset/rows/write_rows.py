@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from fastcell.dataset.dataset_info import DatasetInfo
-from fastcell.dataset.parquet import GROUP_ROWS, write_parquet
+from fastcell.dataset.parquet import group_rows, write_parquet
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, SCHEMA
 from fastcell.storage.whole_files import replace_file
 
@@ -18,8 +18,9 @@ def write_manifest(path: Path, table: pa.Table, info: DatasetInfo) -> None:
     ``dataset.json`` is written last because a folder without it does not count as a data set.
     """
     table = table.cast(SCHEMA)
-    starts = range(0, max(table.num_rows, 1), GROUP_ROWS)
-    parts = (table.slice(start, GROUP_ROWS).combine_chunks() for start in starts)
+    step = group_rows(table.num_rows)
+    starts = range(0, max(table.num_rows, 1), step)
+    parts = (table.slice(start, step).combine_chunks() for start in starts)
     write_parquet(path / "manifest.parquet", parts)
     replace_file(path / "dataset.json", lambda file: file.write_text(info.to_json(), encoding="utf-8"))
 
