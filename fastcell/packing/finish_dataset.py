@@ -82,6 +82,7 @@ def write_sidecars(
     Raises:
         ArgumentError: If a cell has a class that is not in `info.classes`, or a split has another number of cells.
     """
+    pa.default_memory_pool().release_unused()  # of the shards; a row group takes it again
     table, blocks = number_cells(results)
     unknown = set(table.column("class").unique().to_pylist()) - {None, *info.classes}
     if unknown:

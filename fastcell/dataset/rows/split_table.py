@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fastcell.dataset.parquet import GROUP_ROWS, read_parquet_parts, write_parquet
+from fastcell.dataset.parquet import GROUP_ROWS, group_rows, read_parquet_parts, write_parquet
 from fastcell.dataset.rows.manifest_checks import check_split_part
 from fastcell.dataset.rows.subset_codes import SubsetCodes
 from fastcell.dataset.schema import SPLIT_SCHEMA, SPLITS
@@ -53,11 +53,11 @@ def write_split(path: Path, name: str, subsets: np.ndarray) -> None:
     """
     codes = subsets if subsets.dtype == np.int8 else subset_codes(subsets)
     (path / "splits").mkdir(exist_ok=True)
-    names = pa.array(SPLITS)
+    names, step = pa.array(SPLITS), group_rows(len(codes))
 
     def parts() -> Iterator[pa.Table]:
-        for begin in range(0, max(len(codes), 1), GROUP_ROWS):
-            places = np.flatnonzero(codes[begin : begin + GROUP_ROWS] >= 0)
+        for begin in range(0, max(len(codes), 1), step):
+            places = np.flatnonzero(codes[begin : begin + step] >= 0)
             ids = pa.array(places + begin, pa.int64())
             yield pa.table([ids, names.take(pa.array(codes[begin + places]))], schema=SPLIT_SCHEMA)
 

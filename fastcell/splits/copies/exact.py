@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from fastcell.dataset.cell_hashes import hash_pixels
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import read_parquet, write_parquet
+from fastcell.dataset.rows.byte_values import byte_values, distinct_values
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import DataError
 from fastcell.splits.linked_groups import Ids
@@ -204,8 +205,7 @@ def exact_sets(manifest: Manifest, rows: npt.ArrayLike | None = None, jobs: int 
     table = manifest.table.select(["pixel_hash", "mean_intensity", "border_median", "height", "width"])
     table = table if len(ids) == len(manifest) else table.take(ids)
     kind = _codes(table)
-    same = pc.dictionary_encode(table.column("pixel_hash").combine_chunks()).indices.to_numpy()
-    _, first, image = np.unique(same, return_index=True, return_inverse=True)  # first: one cell of each distinct image
+    first, image = distinct_values(byte_values(table.column("pixel_hash")))  # first: a cell of each distinct image
     collides = np.bincount(kind[first], minlength=int(kind.max()) + 1)[kind[first]] > 1
     turned = np.arange(len(first))
     todo = np.flatnonzero(collides)
@@ -213,7 +213,7 @@ def exact_sets(manifest: Manifest, rows: npt.ArrayLike | None = None, jobs: int 
     seen: dict[bytes, int] = {}
     for place, form in zip(todo.tolist(), forms, strict=True):
         turned[place] = seen.setdefault(form, place)
-    return _group(manifest, ids, turned[image.reshape(-1)], len(todo))
+    return _group(manifest, ids, turned[image], len(todo))
 
 
 def canonical(pixels: np.ndarray) -> bytes:

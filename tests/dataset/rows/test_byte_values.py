@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fastcell.dataset.rows.byte_values import byte_values
+from fastcell.dataset.rows.byte_values import byte_values, distinct_values
 
 VALUES = [bytes(range(number, number + 4)) for number in range(7)]
 
@@ -25,3 +25,15 @@ def test_no_rows_and_no_copy():
     assert byte_values(pa.chunked_array([], pa.binary(16))).shape == (0, 16)
     column = pa.chunked_array([pa.array(VALUES, pa.binary(4))])
     assert not byte_values(column).flags.owndata
+
+
+@pytest.mark.parametrize("num", [0, 1, 300])
+def test_distinct_values(num):
+    """Against a dictionary, with values that differ in one half only."""
+    rng = np.random.default_rng(0)
+    values = np.zeros((num, 16), np.uint8)
+    values[:, [0, 12]] = rng.integers(0, 9, (num, 2))
+    first, number = distinct_values(values)
+    seen = {}
+    assert number.tolist() == [seen.setdefault(row.tobytes(), len(seen)) for row in values]
+    assert first.tolist() == [number.tolist().index(k) for k in range(len(seen))]

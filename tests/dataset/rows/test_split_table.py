@@ -14,6 +14,7 @@ from fastcell.errors import ArgumentError, DataError
 def test_parts_give_the_split(tmp_path, num_cells, monkeypatch):
     codes = np.random.default_rng(0).integers(-1, 3, num_cells).astype(np.int8)
     monkeypatch.setattr(split_table, "GROUP_ROWS", 7)
+    monkeypatch.setattr(split_table, "group_rows", lambda num: 7)
     monkeypatch.setattr(
         split_table,
         "read_parquet_parts",
