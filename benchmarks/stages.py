@@ -2,11 +2,10 @@
 
 The command itself runs in this process with one thread for each chunk, and the processor time of each of its stages is
 added up by thread. The lowest of the rounds counts, because other work on the machine only adds. ``--clock`` also
-measures by the clock, with two threads; that needs a machine without other work. ``--rows N`` repeats the cells of a
-smaller DATA, which must be one shard of blocks (``fastcell pack CELLS DATA --layout block``), in at least N rows,
-because opening files costs a small data set more than its cells.
+measures by the clock, with two threads; that needs a machine without other work, and some ten thousand cells, because
+the start of the command costs a small data set more than its cells.
 
-    python benchmarks/stages.py NAME=RUN=DATA=PROGRAM=PRECISION ... [--rows 60000] [--clock]
+    python benchmarks/stages.py NAME=RUN=DATA=PROGRAM=PRECISION ... [--clock]
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from harness import Result
-from linked_rows import write_rows
 
 from fastcell.cli.main import main as fastcell
 from fastcell.dataset import shard_reader
@@ -102,15 +100,12 @@ class Stopwatch:
         setattr(owner, name, timed)
 
 
-def measure(case, rounds, watch, num_rows, clock):
+def measure(case, rounds, watch, clock):
     """Return the rows of one case."""
     name, run, data, program, precision = case.split("=")
     backend = ["--backend", program, "--precision", precision]
     best = {}
     with scratch_folder() as scratch:
-        base = Manifest.open(data)
-        if num_rows > len(base):
-            data = str(write_rows(base, scratch / "rows", -(-num_rows // len(base)) * len(base), len(base)))
         num = len(Manifest.open(data))
         for turn in range(rounds + 1):
             watch.seconds.clear()
@@ -141,7 +136,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="+", metavar="NAME=RUN=DATA=PROGRAM=PRECISION")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=0, help="repeat the cells of DATA in at least this many rows")
     parser.add_argument("--clock", action="store_true", help="measure by the clock, too")
     arguments = parser.parse_args()
     watch = Stopwatch()
@@ -149,7 +143,7 @@ def main():
         watch.watch(owner, name, stage)
     rows = []
     for case in arguments.cases:
-        rows += measure(case, arguments.rounds, watch, arguments.rows, arguments.clock)
+        rows += measure(case, arguments.rounds, watch, arguments.clock)
         for row in rows:
             print(f"{row.cells}: {row.stage} {row.stage_us:.2f} us, {row.two_cores:,.0f} cells/s")
     settings = {"threads": 1, "rounds": arguments.rounds, "load": round(os.getloadavg()[0], 1), "cores": num_cpus()}

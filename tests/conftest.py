@@ -78,11 +78,11 @@ def _gpu_marker(request):
 
 @pytest.fixture(autouse=True)
 def _own_logging():
-    """Leave the log as it was: a command that runs in this process shows remarks itself and keeps them from pytest."""
+    """Begin with the log as it is in a new process: a command that ran in this one showed its remarks itself."""
     log = logging.getLogger("fastcell")
-    before = log.level, log.propagate, list(log.handlers)
-    yield
-    log.level, log.propagate, log.handlers[:] = before
+    log.propagate = True
+    log.setLevel(logging.NOTSET)
+    log.handlers.clear()
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ def compile_loops() -> None:
     pixels = _decode()
     for blur, fill in itertools.product((0.0, 1.0), (np.nan, 99.0)):  # each of them is code of its own
         images = _transform(pixels, blur, fill)
+    _transform(pixels, 0.0, np.nan, "standardize")  # normalised after the map
     copy_cells(np.full(1, pixels.ctypes.data, np.int64), np.ones(1, np.int64), np.empty(1, np.uint8))
     change_words(0, 0, np.arange(2))
     _score(images)
@@ -41,12 +42,12 @@ def _decode() -> np.ndarray:
     return pixels
 
 
-def _transform(pixels: np.ndarray, blur: float, border: float) -> np.ndarray:
+def _transform(pixels: np.ndarray, blur: float, border: float, mode: str = "divide") -> np.ndarray:
     side = np.full(1, _SIDE, np.int32)
     matrix, fill = np.eye(3)[None, :2].copy(), np.full(1, border, np.float32)
     some, none = np.full(1, blur, np.float32), np.zeros(1, np.float32)
     first, seed, out = np.zeros(1, np.int64), np.zeros(1, np.uint64), np.empty((1, 1, _SIDE, _SIDE), np.float32)
-    return transform_pool(pixels, first, side, side, matrix, fill, some, none, seed, out)
+    return transform_pool(pixels, first, side, side, matrix, fill, some, none, seed, out, mode)
 
 
 def _score(images: np.ndarray) -> None:

@@ -48,7 +48,7 @@ class Quantiser:
     def __init__(self, network: Path, images: np.ndarray) -> None:
         os.environ.setdefault("NNCF_CI", "1")  # switches off its usage statistics
         self._nncf, self._openvino = require("nncf", "openvino"), require("openvino", "openvino")
-        self._nncf.set_log_level(logging.ERROR)
+        logging.getLogger("nncf").setLevel(logging.ERROR)  # its set_log_level changes handlers of others, too
         self._core, self._network, self._images = self._openvino.Core(), network, images
         self._size = images.shape[-1]
         self._batch = min(batch_size(self._size), len(images))
