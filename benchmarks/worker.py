@@ -58,7 +58,7 @@ class Worker:
                 text=True,
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
-                env={**os.environ, **(variables or {})},
+                env={**os.environ, "TMPDIR": str(log.parent), **(variables or {})},  # peers leave files there
             )
         self.packages = {}
         try:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -39,6 +40,15 @@ pytest_plugins = [
 ]
 
 REPO_DIR = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_files(tmp_path_factory):
+    """Let libraries leave their temporary files in the folder of the tests, which is removed at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("t", numbered=False)))
+        patch.setattr(tempfile, "tempdir", None)  # which is read from it at the next use
+        yield
 
 
 @pytest.fixture(scope="session")

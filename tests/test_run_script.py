@@ -208,6 +208,28 @@ def test_another_extra_never_joins_the_first(dev, run, checkout):
     assert log(checkout) == []
 
 
+DF = """#!/bin/sh
+echo "Filesystem 1024-blocks Used Available Capacity Mounted on"
+echo "/dev/vda1 263174212 53478272 {} 51% /some place"
+"""
+
+
+def test_a_disk_that_is_too_full_is_named_before_anything_is_installed(run, checkout, bin_dir):
+    add_program(bin_dir, "df", DF.format(4_000_000))
+    done = run("test")
+    assert done.returncode == 2
+    assert "about 5 GB of disk space, 4 GB free" in done.stderr
+    assert "the installation needs about 5 GB of disk space, got 4 GB in" in done.stderr
+    assert (log(checkout), (checkout / ".venv").exists()) == ([], False)
+    done = run("fit")
+    assert (done.returncode, "about 3 GB of disk space, 4 GB free" in done.stderr) == (5, True)
+    add_program(bin_dir, "df", DF.format(1_000_000))
+    (checkout / "pyproject.toml").open("a").write("# changed")
+    assert run("fit").returncode == 5  # an update
+    done = run("test")
+    assert (done.returncode, "about 2 GB of disk space, got 1 GB in" in done.stderr) == (2, True)
+
+
 SMI = "#!/bin/sh\necho '| NVIDIA-SMI 580.65.06   Driver Version: 580.65.06   CUDA Version: {}     |'\n"
 
 

@@ -21,7 +21,7 @@ from fastcell.audit.background import BACKGROUND_FEATURES
 from fastcell.audit.confidence_drift import find_confidence_drift, read_run
 from fastcell.audit.confounds import class_findings, image_features, recording_finding
 from fastcell.audit.drift import Drift, drift_finding, find_drift
-from fastcell.audit.findings import ALARMS, Finding, beside_chance, judge
+from fastcell.audit.findings import Finding, beside_chance, judge
 from fastcell.audit.key_groups import key_finding
 from fastcell.audit.label_noise import (
     LEAST_FIT_P,
@@ -79,10 +79,6 @@ class Audit:
     def of(self, verdict: str) -> list[Finding]:
         """Return the findings with that verdict."""
         return [finding for finding in self.findings if finding.verdict == verdict]
-
-    @property
-    def num_alarms(self) -> int:
-        return sum(finding.verdict in ALARMS for finding in self.findings)
 
 
 def audit(

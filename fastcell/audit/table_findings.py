@@ -14,8 +14,6 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.splits.copies.exact import Duplicates
 from fastcell.stats.association import Association, associate
 
-_PURE = 0.999
-
 
 def table_finding(
     manifest: Manifest, column: str, what: str, permutations: int, rng: np.random.Generator

@@ -51,7 +51,6 @@ from fastcell.stats.scores import MEASURES
 from fastcell.storage.staging import staging
 from fastcell.training.recipe import Recipe
 
-DEFAULT_COPIES = 1.3  # images per cell of the largest class; the paper has 1.3 and 1.4 for its two largest classes
 AUGMENT_FIRST, SPLIT_FIRST, GROUPS_FIRST = "augment-first", "split-first", "groups-first"
 _SOURCES = pa.schema([("cell_id", pa.int64()), ("source", pa.int64()), ("copy", pa.int32())])
 _SHARD_IMAGES = 20_000

@@ -21,7 +21,6 @@ from fastcell.compare.write_tables import write_csv
 from fastcell.storage.whole_files import replace_file
 
 COMPARED_LOSSES = {"softmax cross entropy": "cross_entropy", "squared error": "mse", "sigmoid cross entropy": "sigmoid"}
-DEFAULT_STEPS = 600  # last iteration of the paper's figure
 NUM_POINTS = 30
 CURVE_MEASURES = ("valid_accuracy", "train_accuracy")
 

@@ -15,8 +15,6 @@ from fastcell.compare.volume_study import describe_entries, make_tables, make_ta
 from fastcell.compare.write_tables import accuracy_text, write_rows
 from fastcell.errors import invalid
 
-DEFAULT_SIZES = (16, 32, 64, 128)
-
 
 def check_sizes(text: str) -> list[int]:
     """Parse the image sizes of ``--sizes`` and return them [px] in increasing order.

@@ -257,18 +257,6 @@ class RemotePlace:
         raise AssertionError
 
 
-def is_readable_address(text: str) -> bool:
-    """Return whether a text is an address whose scheme fsspec knows; the package for it need not be installed."""
-    scheme = scheme_of(text)
-    if scheme is None:
-        return False
-    try:
-        import fsspec
-    except ModuleNotFoundError:
-        return scheme in ("s3", "http", "https", "gs", "az", "hf")
-    return scheme in (*fsspec.available_protocols(), *fsspec.registry)
-
-
 def digest_of(*texts: str) -> str:
     """Return a hash of texts as 32 hexadecimal digits, for names of files."""
     return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()

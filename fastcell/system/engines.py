@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -57,8 +58,10 @@ def _dask_client(scheduler: str | None, jobs: int | None) -> Iterator[Any]:
     distributed = require("distributed", "dask")
     if scheduler is None:
         workers = None if jobs in (None, -1) else jobs
+        options = {"threads_per_worker": 1, "dashboard_address": None}
         with (
-            distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,  # the default folder would stay
+            distributed.LocalCluster(n_workers=workers, local_directory=scratch, **options) as cluster,
             distributed.Client(cluster) as client,
         ):
             yield client

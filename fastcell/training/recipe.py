@@ -20,7 +20,6 @@ from fastcell.errors import did_you_mean, invalid
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.ops.augmentation import Augmentation
 
-SELECTS = ("best", "last")
 # Settings that a study sets itself or does not use.
 _TAKEN = {"path", "split_name", "subsample", "seed", "predict_split", "steps_per_call", "classes", "preprocessing"}
 _TRAINER = ("max_epochs", "max_steps", "precision", "gradient_clip_val")

@@ -71,22 +71,6 @@ def check_info(values: Mapping[str, Any], path: Path) -> None:
             raise DataError(f"{path}: {name} must be {rule}, got {_short(values[name])}. {_HINT}.")
 
 
-def check_manifest_rows(table: pa.Table, info: Any, path: Path) -> None:
-    """Check the rows of manifest.parquet for consistency with each other and with dataset.json.
-
-    Args:
-        table: rows of `SCHEMA`.
-        info: `DatasetInfo`, checked.
-        path: path of the file, for the message.
-
-    Raises:
-        DataError: a row violates a rule; the message names the first violated rule, with row and value.
-    """
-    checks = ManifestChecks(info, path)
-    checks.add(table)
-    checks.finish()
-
-
 class ManifestChecks:
     """Check the rows of manifest.parquet, some at a time, in their order.
 

@@ -41,11 +41,6 @@ class RowSet:
         made._bits, made._ends = np.concatenate(bits), np.cumsum(np.concatenate([*sums, [0]]))  # type: ignore[arg-type]
         return made
 
-    @property
-    def num_table_rows(self) -> int:
-        """Number of rows of the table, N."""
-        return self._num_rows
-
     def __len__(self) -> int:
         return int(self._ends[-1])
 

@@ -218,28 +218,6 @@ def choose(preparation: Preparation, program: str = "auto", precision: str = "au
     return choice
 
 
-def agreement_of(preparation: Preparation, program: str, precision: str) -> Agreement | None:
-    """Return the agreement of one backend with torch from the record; if it is missing there, measure and record it.
-
-    None if the run, its data set or its validation cells are missing.
-    """
-    if (program, precision) == ("torch", "fp32"):
-        return None
-    choice = read_choice(preparation.files) or Choice(None, [])
-    known = choice.find(program, precision)
-    if known is not None and known.agreement is not None:
-        return known.agreement
-    try:
-        found = preparation.agreement(program, precision)
-    except FastcellError:
-        return None
-    if found is not None:
-        speed = known.us_per_cell if known is not None else preparation.measure([(program, precision)])[0].us_per_cell
-        if preparation.files.is_writable():
-            write_choice(preparation.files, choice.with_compared(Compared(program, precision, speed, found)))
-    return found
-
-
 def _is_useful(program: str, precision: str) -> bool:
     if precision == "bf16" and not any(name in cpu_features() for name in HAS_BF16):
         return False

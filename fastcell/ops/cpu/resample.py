@@ -112,7 +112,7 @@ def sample_axis_aligned(  # type: ignore[no-untyped-def]
     """Sample a cell bilinearly under an axis-aligned map; normalise while writing if `mode` is divide or subtract.
 
     Scratch arrays: tap uint32 (4, S), weight float32 (6, S), pairs of pixels (S,), lines float32 (2 S, S), sums float32
-    (2 S,). `filled` is None if no cell of the batch has a `fill`, else True. Only source rows that an output row needs
+    (2 S,). `filled` is True if the cell has a `fill`, else None. Only source rows that an output row needs
     are resampled; neighbouring output rows share them.
     """
     size = image.shape[0]

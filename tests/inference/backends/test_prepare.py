@@ -8,7 +8,7 @@ from fastcell.inference.backends import prepare as module
 from fastcell.inference.backends.agreement import Agreement
 from fastcell.inference.backends.choice import Compared, read_choice
 from fastcell.inference.backends.network_files import CHOICE_FILE
-from fastcell.inference.backends.prepare import Preparation, agreement_of, choose
+from fastcell.inference.backends.prepare import Preparation, choose
 
 
 @pytest.fixture
@@ -29,12 +29,9 @@ def test_what_is_prepared_is_not_written_again(preparation):
 
 
 def test_the_agreement_in_32_bits_is_whole(preparation):
-    found = agreement_of(preparation, "openvino", "fp32")
+    found = preparation.agreement("openvino", "fp32")
     assert found.num_cells == len(preparation.run.rows("valid")) == found.num_same
     assert found.largest < 1e-4
-    assert read_choice(preparation.files).find("openvino", "fp32").agreement == found
-    assert read_choice(preparation.files).chosen is None
-    assert agreement_of(preparation, "torch", "fp32") is None
 
 
 def test_too_few_validation_cells_leave_torch(preparation):
