@@ -6,7 +6,6 @@ more than `MOST_BYTES` is compressed; ``xzcat`` shows it. Machine and versions o
 in a file of their own, ``environment-HASH.json.xz`` beside the results that name its hash.
 """
 
-import gzip
 import hashlib
 import json
 import lzma
@@ -41,7 +40,7 @@ def write_result(path, result):
     columns = ",\n".join(f"{_dump(name)}: {_dump([row[name] for row in rows])}" for name in names)
     text = ",\n".join([*head, f'"columns": {{\n{columns}\n}}'])
     content = f"{{\n{text}\n}}\n".encode()
-    path = path.with_name(path.name.removesuffix(".gz").removesuffix(".xz"))
+    path = path.with_name(path.name.removesuffix(".xz"))
     if len(content) > MOST_BYTES:
         content, path = lzma.compress(content, preset=9), path.with_name(f"{path.name}.xz")
     _write(path, content)
@@ -83,12 +82,12 @@ def read_result(path):
 
 def _read(path):
     content = path.read_bytes()
-    return json.loads({".xz": lzma.decompress, ".gz": gzip.decompress}.get(path.suffix, bytes)(content))
+    return json.loads(lzma.decompress(content) if path.suffix == ".xz" else content)
 
 
 def result_paths(folder, pattern="*"):
     """Return the result files of a folder whose names without ``.json`` match `pattern`, sorted by name."""
-    paths = (path for end in (".json", ".json.xz", ".json.gz") for path in folder.glob(pattern + end))
+    paths = (path for end in (".json", ".json.xz") for path in folder.glob(pattern + end))
     return sorted(path for path in paths if not path.name.startswith("environment-"))
 
 

@@ -1,12 +1,6 @@
 """The result of a comparison is what its tables say at the largest volume."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
-
-BENCHMARKS_DIR = Path(__file__).parents[2] / "benchmarks"
 
 ACCURACY = """\
 scheme,method,volume,part,accuracy,std,low,high,balanced_accuracy,balanced_low,balanced_high,fit_s,predict_us,num_cells,num_seeds
@@ -24,13 +18,8 @@ schemes,"CNN, random","CNN, folds",1,0.03,0.01,0.05,100,cannot tell with 4 group
 
 
 @pytest.fixture
-def compare(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS_DIR))
-    spec = importlib.util.spec_from_file_location("benchmark_compare", BENCHMARKS_DIR / "compare.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "benchmark_compare", module)
-    spec.loader.exec_module(module)
-    return module
+def compare(program):
+    return program("compare")
 
 
 def test_scores_of_the_largest_volume(compare, tmp_path):

@@ -1,24 +1,10 @@
 """The result of the leakage study says what its tables say, order by order."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-BENCHMARKS_DIR = Path(__file__).parents[2] / "benchmarks"
-
-
-def load(monkeypatch, name):
-    monkeypatch.syspath_prepend(str(BENCHMARKS_DIR))
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS_DIR / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, f"benchmark_{name}", module)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -45,15 +31,15 @@ def study(tmp_path):
     return tmp_path
 
 
-def test_rows_and_table(monkeypatch, study):
+def test_rows_and_table(program, study):
     manifest = SimpleNamespace(labels=np.array([0, 1, 1]), info=SimpleNamespace(classes=["MB231", "MCF7"]))
-    rows = load(monkeypatch, "leakage").read_protocols(study, "planted", manifest)
+    rows = program("leakage").read_protocols(study, "planted", manifest)
     leaky, honest = rows
     assert (leaky.method, leaky.protocol, leaky.invented) == ("CNN", "leaky", None)
     assert honest.protocol == "honest"
     assert honest.invented == {"value": 0.1, "low": 0.05, "high": 0.15}
     assert (leaky.rare_recall["value"], honest.rare_recall["value"], honest.num_images) == (0.6, 0.3, 40)
-    lines = load(monkeypatch, "score_tables").leaks([vars(row) for row in rows])
+    lines = program("score_tables").leaks([vars(row) for row in rows])
     assert lines[3].split("|")[1:-1] == [
         f" {text} " for text in ("CNN", "planted", "honest", "0.800 (0.700..0.900)", "+0.100 (+0.050..+0.150)")
     ] + [" 0.300 (0.200..0.400) "]

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from fastcell.dataset.single_cells import read_cells
 from fastcell.simulator.synth import synthesize
 
 
@@ -32,17 +31,6 @@ def test_every_step_is_measured(scale, linked_rows, tmp_path):
         sum(found[name][0] for name in ("open", "select", "loader", "first batch"))
     )
     assert not (path / "predictions.parquet").exists()
-
-
-def test_rows_over_the_same_tars_are_a_data_set(linked_rows, tmp_path):
-    base = synthesize(tmp_path / "base", 200, 0, shard_cells=100, jobs=1)
-    made = linked_rows.make_rows(base, tmp_path / "rows", 500, 100)
-    assert len(made) == 500
-    assert made.table.column("key")[199].as_py() == f"0001/{base.table.column('key')[199].as_py()}"
-    assert len(set(made.column("pixel_hash"))) == 500
-    assert made.split().tolist() == [*base.split(), *base.split(), *base.split()[:100]]
-    cells = list(read_cells(made, [3, 203, 403]))
-    assert all((cell == cells[0]).all() for cell in cells)
 
 
 def test_exponents_come_from_the_upper_two_decades(scale):

@@ -74,8 +74,3 @@ def test_the_command_times_every_part(images, tmp_path, capsys, layout, pattern)
 def test_bad_arguments_are_messages(data, capsys, arguments, message):
     assert cli.main(["bench", str(data), *arguments]) == 2
     assert message in capsys.readouterr().err
-
-
-def test_a_folder_that_is_no_data_set_is_a_message(tmp_path, capsys):
-    assert cli.main(["bench", str(tmp_path)]) == 2
-    assert "is not a packed data set" in capsys.readouterr().err

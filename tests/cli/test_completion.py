@@ -100,25 +100,6 @@ def test_a_real_shell_completes(shell, line, completed):
     assert shell.typed(line) == completed
 
 
-@pytest.mark.parametrize(
-    ("words", "replies"),
-    [
-        (["fastcell", ""], ["pack", "fit", "completion"]),
-        (["fastcell", "pack", "a", "--"], ["--layout", "--jobs"]),
-        (["fastcell", "pack", "--layout", ""], ["cell", "block"]),
-        (["fastcell", "fit", "--data.fit", "="], ["stretch", "scale"]),
-        (["fastcell", "completion", ""], ["bash", "zsh"]),
-        (["fastcell", "fit", "--layout", ""], []),
-        (["fastcell", "pack", "a"], []),
-    ],
-)
-def test_bash_lists(words, replies, tmp_path):
-    (tmp_path / "script").write_text(bash_script(OPTIONS))
-    code = f'source {tmp_path}/script; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _fastcell; echo ${{COMPREPLY[*]}}'
-    done = subprocess.run(["bash", "-c", code, "bash", *words], capture_output=True, text=True, timeout=20, check=True)
-    assert (done.stdout.split(), done.stderr) == (replies, "")
-
-
 def test_zsh_text():
     script = zsh_script(OPTIONS)
     assert script.startswith("#compdef fastcell\n")

@@ -115,19 +115,6 @@ def test_the_temperature_is_that_of_the_validation_part_and_told_to_others(run, 
     assert told["nll_after"] != told["nll_before"]
 
 
-def test_outputs_are_the_network_s_for_each_cell(run, made):
-    opened = open_run(run)
-    outputs = part_outputs(opened, "test")
-    manifest = opened.manifest
-    assert outputs.cell_ids.tolist() == np.flatnonzero(manifest.split() == "test").tolist()
-    assert [opened.model.classes[label] for label in outputs.labels] == manifest.column("class")[
-        outputs.cell_ids
-    ].tolist()
-    np.testing.assert_allclose(outputs.probabilities.sum(axis=1), 1, rtol=1e-5)
-    one = part_outputs(opened, "test").probabilities
-    assert np.array_equal(one, outputs.probabilities)
-
-
 def test_predictions_of_other_data_are_noticed(run, capsys):
     opened = open_run(run)
     outputs = part_outputs(opened, "test")
@@ -176,48 +163,6 @@ def test_what_a_network_has_not_is_left_out_and_said(run, monkeypatch, capsys):
     told = json.loads((run / "explain" / "explain.json").read_text())
     assert list(told["left_out"]) == ["network", "embedding"]
     assert list(told["captions"]) == ["filters"]
-
-
-def test_no_run(tmp_path):
-    with pytest.raises(ArgumentError, match="RUN must be the folder of a run of fastcell fit, got .*no such folder"):
-        main([str(tmp_path / "nothing")])
-    with pytest.raises(ArgumentError, match="no config.yaml in it"):
-        main([str(tmp_path)])
-
-
-@pytest.mark.parametrize("text", ["", "data: 3", "data: {path: 3}", "[1", "data: !!python/object:os.x {}", "model: {}"])
-def test_a_config_that_nobody_wrote(run, text):
-    (run / "config.yaml").write_text(text)
-    with pytest.raises(DataError, match="config.yaml is not a file written by fastcell fit"):
-        main([str(run)])
-
-
-def test_a_run_without_weights(run):
-    (run / "best.ckpt").unlink()
-    with pytest.raises(DataError, match=r"must have a checkpoint \(best.ckpt or last.ckpt\), got none"):
-        main([str(run)])
-
-
-def test_weights_are_those_that_were_scored(run):
-    shutil.copy(run / "best.ckpt", run / "last.ckpt")
-    (run / "metrics.json").write_text('{"checkpoint": "last.ckpt"}')
-    assert open_run(run).checkpoint == "last.ckpt"
-    (run / "metrics.json").write_text('{"checkpoint": "../run/last.ckpt"}')
-    assert open_run(run).checkpoint == "best.ckpt"
-    (run / "metrics.json").unlink()
-    assert open_run(run).checkpoint == "best.ckpt"
-
-
-def test_the_data_set_is_gone(run, made, tmp_path, capsys):
-    settings = {"data": {"path": str(tmp_path / "gone")}}
-    (run / "config.yaml").write_text(yaml.safe_dump(settings))
-    assert cli.main(["explain", str(run)]) == 2
-    said = capsys.readouterr().err
-    assert "gone" in said
-    assert "--data.path DATA" in said
-    assert main([str(run), "--data.path", str(made / "cells"), "--parts=filters"]) == 0
-    with pytest.raises(DataError, match="is not a packed data set"):
-        main([str(run), "--data.path", str(tmp_path)])
 
 
 def test_a_data_set_of_other_classes(run, tmp_path):

@@ -3,7 +3,6 @@
 import pytest
 
 from fastcell.cli import main as cli
-from fastcell.runs.run_folder import find_checkpoint
 from fastcell.system.optional_packages import install_hint
 
 
@@ -20,15 +19,6 @@ def test_arguments_that_cannot_be(trained_run, tmp_path, capsys, arguments, mess
     assert cli.main(["export", str(trained_run), str(tmp_path / arguments[0]), *arguments[1:]]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_runs_without_a_checkpoint(tmp_path, capsys):
-    assert cli.main(["export", str(tmp_path), str(tmp_path / "m.onnx")]) == 2
-    assert "must be a checkpoint, or a run folder with a checkpoint" in capsys.readouterr().err
-    (tmp_path / "metrics.json").write_text('{"checkpoint": "../../x.ckpt"}')
-    (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
-    assert find_checkpoint(tmp_path) == tmp_path / "last.ckpt"
-    assert cli.main(["export", str(tmp_path), str(tmp_path / "m.onnx")]) == 2
 
 
 def test_a_missing_package_is_named(trained_run, tmp_path, monkeypatch, capsys):

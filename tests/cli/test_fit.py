@@ -245,30 +245,6 @@ def test_refused_data_leave_no_run_folder(unlabelled, tmp_path, capsys):
     assert not any((tmp_path / "runs").glob("*"))
 
 
-def test_bad_checkpoints_end_with_status_2(run_folder, data, tmp_path, capsys):
-    cut = tmp_path / "cut.ckpt"
-    cut.write_bytes((run_folder / "best.ckpt").read_bytes()[:5000])
-    foreign = tmp_path / "foreign.ckpt"
-    torch.save({"state_dict": {}}, foreign)
-    for checkpoint in (cut, foreign, tmp_path / "none.ckpt"):
-        for command, extra in (("predict", [f"--out={tmp_path / 'p.csv'}"]), ("test", []), ("fit", SMALL)):
-            arguments = [command, f"--ckpt_path={checkpoint}", f"--data.path={data}", *extra]
-            assert cli.main(arguments) == 2
-            assert checkpoint.name in capsys.readouterr().err
-    assert not (tmp_path / "p.csv").exists()
-
-
-def test_arguments_that_break_a_rule_end_with_status_2(data, tmp_path, capsys):
-    for flag, text in (
-        ("--model.network=alexnet", "network must be a known name, got 'alexnet'"),
-        ("--data.fit=squeeze", "fit must be one of stretch, contain, scale, got 'squeeze'"),
-        ("--preset=slow", "--preset must be one of demo, paper, fast, thorough, got 'slow'"),
-        ("--trainer.devices=0", "devices"),
-    ):
-        assert cli.main(["fit", f"--data.path={data}", f"--runs={tmp_path}", *SMALL, flag]) == 2
-        assert text in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_parse_and_their_checkpoints_load_safely(name, data, tmp_path):
     small = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.check_val_every_n_epoch=null"]
@@ -278,21 +254,6 @@ def test_presets_parse_and_their_checkpoints_load_safely(name, data, tmp_path):
         content = torch.load(folder / checkpoint, weights_only=True)
         assert content["hyper_parameters"]["classes"] == CLASSES
         assert load_classifier(folder / checkpoint).preprocessing["image_size"] == 16
-
-
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
-def test_help(command, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help_all"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    assert "--trainer.max_epochs" in text
-    assert "--data.path" in text
-    assert ("--model.network" in text) == (command == "fit")
-    assert "--out" in text
-    assert ("--ckpt_path" in text and "--tta" in text) == (command != "fit")
-    assert "Linked arguments" not in text
-    assert "`" not in text
 
 
 def test_commands_keep_openmp_from_spinning(monkeypatch):

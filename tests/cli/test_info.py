@@ -3,7 +3,7 @@
 import pytest
 
 from fastcell.cli.info import main
-from fastcell.errors import ArgumentError, DataError
+from fastcell.errors import ArgumentError
 from fastcell.report.data_summary import describe_contents
 
 
@@ -18,11 +18,6 @@ def test_tables_and_figures(make_dataset, tmp_path, capsys):
     assert sorted(line for line in lines if line.startswith("wrote ")) == [
         f"wrote {path}" for path in sorted(figures.glob("*.png"))
     ]
-
-
-def test_no_data_set(tmp_path):
-    with pytest.raises(DataError, match="fastcell pack SRC"):
-        main([str(tmp_path)])
 
 
 def test_a_seed_below_zero(tmp_path):

@@ -239,15 +239,6 @@ def test_names_are_those_of_the_parts_behind():
     assert run_study.DEFAULT_VOLUMES["volume"] in volumes.text
 
 
-def test_the_formats_are_told_as_the_readers_tell_them():
-    from fastcell.cli.pack import pack
-    from fastcell.sources.registry import FORMATS
-
-    width = max(map(len, FORMATS))
-    listed = "\n".join(f"  {name:<{width}}  {kind.help}" for name, kind in FORMATS.items())
-    assert f"formats:\n{listed}" in read_command(pack).notes
-
-
 @pytest.mark.parametrize("seed", [-1, 2**32, 10**12])
 def test_seeds_out_of_range(seed, tmp_path, capsys):
     for command in ("explain", "report", "audit"):

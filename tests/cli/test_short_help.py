@@ -72,12 +72,3 @@ def test_defaults_are_those_of_the_preset(preset):
         written = str(value).lower() if isinstance(value, bool) else f"{value:g}" if type(value) is float else value
         sentence = first_sentence(plain_text(listed[name].text))
         assert f"{sentence} [default: {written}]" in text, name
-
-
-def test_help_fits_a_screen(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
-    for command in LIGHTNING_COMMANDS:
-        lines = short_help(command, []).splitlines()
-        assert len(lines) <= 60
-        assert max(map(len, lines)) <= 100
-        assert sum(line.startswith(f"  fastcell {command} ") for line in lines) == 2

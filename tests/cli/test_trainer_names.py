@@ -2,7 +2,6 @@
 
 import pytest
 import pytorch_lightning as pl
-from fixtures.golden_files import run_command
 
 from fastcell.cli.completion import options_of_command
 from fastcell.cli.trainer_names import check_trainer_names, trainer_choices
@@ -47,15 +46,3 @@ def test_completion_knows_them():
     for option, names in trainer_choices().items():
         assert choices[f"--{option}"] == names
     assert choices["--data.quality"] == ["true", "false"]
-
-
-@pytest.mark.parametrize(
-    "words",
-    [["--trainer.strategy=dpp"], ["--trainer.devices=foo"], ["--trainer.val_check_interval=foo"]],
-)
-def test_what_the_trainer_refuses_is_one_line_and_leaves_no_folder(words, trained_data, tmp_path, capsys):
-    arguments = ["fit", str(trained_data), "--runs", str(tmp_path), "--trainer.accelerator=cpu", *words]
-    status, _, err = run_command(arguments, capsys)
-    assert (status, err.count("\n")) == (2, 1), err
-    assert err.startswith("fastcell: error: ")
-    assert list(tmp_path.iterdir()) == []

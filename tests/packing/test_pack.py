@@ -252,23 +252,6 @@ def test_no_write_permission_is_said(cells, tmp_path, monkeypatch):
         pack(cells, tmp_path / "out")
 
 
-def test_interrupt_keeps_what_is_finished_hidden(cells, tmp_path, monkeypatch, capsys):
-    def interrupt(*args):
-        raise KeyboardInterrupt
-
-    words = ["pack", str(cells), str(tmp_path / "to" / "out"), "--shard-cells", "30"]
-    with monkeypatch.context() as patch:
-        patch.setattr("fastcell.packing.pack.finish_dataset", interrupt)
-        assert cli.main(words) == 130
-    assert [path.name for path in (tmp_path / "to").iterdir()] == [".out.partial"]
-    kept = "kept 2 finished shards: the same command resumes from there\n"
-    assert capsys.readouterr().err.endswith(f"{kept}fastcell: error: interrupted.\n")
-    assert cli.main(words) == 0
-    assert "resuming: an interrupted run has finished 2 shards" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "to").iterdir()] == ["out"]
-    assert snapshot(tmp_path / "to" / "out") == snapshot(pack(cells, tmp_path / "new", shard_cells=30).path)
-
-
 def test_killed_worker_is_explained(cells, tmp_path, monkeypatch):
     source = open_source(cells)
     killing = SimpleNamespace(

@@ -173,14 +173,6 @@ def test_killed_runs_end_in_the_same_bytes(images, tmp_path, name, num):
         kill_again_and_again(command, tmp_path, seed=1, num=num)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("name", COMMANDS)
-def test_killed_at_many_moments(images, tmp_path, name, seed):
-    with program(name, images, tmp_path) as command:
-        kill_again_and_again(command, tmp_path, seed=100 + seed, num=1 + seed % 3)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_terminated_run_stops_at_once_and_keeps_what_is_finished(images, tmp_path, number):
     with program("pack", images, tmp_path) as command:

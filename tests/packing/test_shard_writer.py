@@ -94,18 +94,6 @@ def test_cell_layout_round_trip(tmp_path):
     assert manifest.info.shards[0]["bytes"] == (manifest.path / "shard-000000.tar").stat().st_size
 
 
-def test_other_tools_read_the_shard(tmp_path):
-    path = tmp_path / "shard.tar"
-    given = records(6)
-    write_cell_shard(path, given, None, CLASSES)
-    samples = list(webdataset.WebDataset(str(path), shardshuffle=False))
-    assert [sample["__key__"] for sample in samples] == ["A/0", "B/1", "A/2", "B/3", "A/4", "B/5"]
-    assert [sample["png"] for sample in samples] == [record.data for record in given]
-    assert [sample["cls"] for sample in samples] == [b"0", b"1"] * 3
-    with tarfile.open(path) as file:
-        assert {(member.mtime, member.uid, member.mode) for member in file.getmembers()} == {(0, 0, 0o644)}
-
-
 def test_same_cells_same_bytes(tmp_path):
     for name in "ab":
         write_cell_shard(tmp_path / name, records(5), None, CLASSES)
@@ -199,17 +187,6 @@ def test_block_layout_applies_the_window(tmp_path):
     assert row["depth"] == 8
 
 
-def test_a_failure_leaves_nothing(tmp_path):
-    def interrupted():
-        with staging(tmp_path / "deep" / "out") as folder:
-            write_cell_shard(folder / "0.tar", records(2), None, CLASSES)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert list((tmp_path / "deep").iterdir()) == []
-
-
 def test_places_that_are_taken(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
@@ -232,20 +209,6 @@ def test_an_empty_folder_is_taken_and_a_mounted_one_filled(tmp_path, monkeypatch
         assert len(Manifest.open(out)) == 2
         assert not list(out.glob(".*"))
         assert not list(tmp_path.glob(".*"))
-
-
-def test_real_cells_pack_unchanged(tmp_path, real_data):
-    paths = sorted((real_data / "atom-samples").glob("*.jpg"))
-    classes = sorted({path.name.partition("_")[0] for path in paths})
-    given = [Record(path.name, path.read_bytes(), "jpg", path.name.partition("_")[0]) for path in paths]
-    with staging(tmp_path / "atom") as folder:
-        result = write_cell_shard(folder / "shard-000000.tar", given, None, classes)
-        manifest = finish_dataset(folder, tmp_path / "atom", [result], DatasetInfo("atom", classes))
-    assert len(manifest) == 30
-    assert np.bincount(manifest.labels).tolist() == [6, 8, 8, 8]
-    for row, record in zip(manifest.table.to_pylist(), given, strict=True):
-        assert stored(manifest, row) == record.data
-        assert (row["height"], row["width"], row["channels"]) == (128, 128, 1)
 
 
 def test_the_second_of_two_runs_leaves_the_first_ones_alone(tmp_path):

@@ -1,10 +1,7 @@
 """Predictions that are killed go on, and end with the same bytes, on any number of ranks."""
 
 import csv
-import random
 import shutil
-import subprocess
-import time
 
 import pytest
 from fixtures.stopped_runs import Killed, fit, launch, main, pack_cells
@@ -100,55 +97,11 @@ def test_a_prediction_tries_corrupt_cells_again(data, checkpoint, tmp_path, monk
     assert all(reason == "the shard is missing" for reason in reasons[44:56])
 
 
-def test_a_prediction_of_something_else_begins_anew(data, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("fastcell.predictions.saved_parts.SAVE_EVERY_S", 0.0)
-    steps, step = iter(range(100)), CellModule.predict_step
-
-    def die_in_time(self, batch, batch_idx):
-        if next(steps) == 5:
-            raise Killed
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(CellModule, "predict_step", die_in_time)
-    with pytest.raises(Killed):
-        main(predict_command(checkpoint, data, tmp_path / "p.csv"))
-    assert main([*predict_command(checkpoint, data, tmp_path / "p.csv"), "--tta=true"]) == 0
-    assert main([*predict_command(checkpoint, data, tmp_path / "flips.csv"), "--tta=true"]) == 0
-    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "flips.csv").read_bytes()
-
-
 def test_two_predictions_of_one_file(data, checkpoint, tmp_path, capsys):
     with open_staging_of(tmp_path / "p.csv"):
         assert cli.main(predict_command(checkpoint, data, tmp_path / "p.csv")) == 2
     assert "which another run" in capsys.readouterr().err
     assert not (tmp_path / "p.csv").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_predictions_killed_at_random_moments(data, checkpoint, tmp_path, ranks):
-    command = [*predict_command(checkpoint, data, tmp_path / "p.csv"), f"--trainer.devices={ranks}"]
-    begun = time.monotonic()
-    whole = [item.replace("p.csv", "whole.csv") for item in command]
-    assert launch(whole).wait(120) == 0
-    longest, rng = time.monotonic() - begun, random.Random(ranks)
-    for _ in range(5):
-        process = launch(command)
-        try:
-            process.wait(rng.uniform(0.3, longest))
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.communicate()
-        wait_until_free(tmp_path)
-        (tmp_path / "p.csv").unlink(missing_ok=True)
-    assert launch(command).wait(120) == 0
-    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "whole.csv"]
-
-
-def wait_until_free(folder):
-    """Rank 1 of a killed run looks after rank 0 once a second."""
-    time.sleep(2.5)
 
 
 @pytest.mark.slow

@@ -45,9 +45,10 @@ def test_what_is_no_run(run_folder, tmp_path):
         (run_folder / name).unlink()
     with pytest.raises(DataError, match="must have a checkpoint"):
         open_run(run_folder)
-    (run_folder / "config.yaml").write_text("data: 3")
-    with pytest.raises(DataError, match="is not a file written by fastcell fit"):
-        open_run(run_folder)
+    for text in ("", "data: 3", "data: {path: 3}", "[1", "data: !!python/object:os.x {}", "model: {}"):
+        (run_folder / "config.yaml").write_text(text)
+        with pytest.raises(DataError, match="config.yaml is not a file written by fastcell fit"):
+            open_run(run_folder)
     (run_folder / "config.yaml").unlink()
     with pytest.raises(ArgumentError, match="no config.yaml in it"):
         open_run(run_folder)
