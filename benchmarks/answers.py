@@ -98,13 +98,19 @@ def labels(folder, jurkat):
             rank[order] = np.arange(len(order))
             rows.append(
                 Answer(
-                    "labels", case, "mean rank of the planted (0 first, 1 last)", float(rank[bad].mean() / len(order))
+                    "labels",
+                    case,
+                    "mean rank of the swapped labels (0 first, 1 last)",
+                    float(rank[bad].mean() / len(order)),
                 )
             )
             first = found.candidates()[: len(planted)]
             rows.append(
                 Answer(
-                    "labels", case, "planted among as many first of the list", float(bad[first].sum() / len(planted))
+                    "labels",
+                    case,
+                    "share of swapped labels in the first n rows, n being their number",
+                    float(bad[first].sum() / len(planted)),
                 )
             )
     return rows

@@ -70,7 +70,7 @@ def run(size, num_rounds):
         of_call = f"{count:,} cell{'s' * (count > 1)} a call"
         reference = f"transform + network, {of_call}"
         ways = {
-            reference: ("compiled loops and torch, cells in a pool", lambda pools=pools: alone(classifier, pools)),
+            reference: ("compiled loops and torch, cells in one array", lambda pools=pools: alone(classifier, pools)),
             f"predict, {of_call}": ("list of arrays in, answers out", lambda cells=cells: classifier.predict(cells)),
             f"predict with unlike cells, {of_call}": ("and their flags", lambda cells=cells: whole.predict(cells)),
         }

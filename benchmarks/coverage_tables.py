@@ -18,7 +18,7 @@ def coverages(rows):
         name = score if method == "interval" else f"*{score}, {method}*"
         texts = [_coverage([row for row in mine if row["groups"] == num]) for num in groups]
         lines.append(f"| {name} | {' | '.join(texts)} |")
-    lines += ["", "\\* rests on an assumed spread."] if few else []
+    lines += ["", "\\* relies on an assumed spread between groups."] if few else []
     return [*lines, *_against_target(rows)]
 
 

@@ -206,7 +206,7 @@ def real(folder, jurkat, tcell):
             for split, sides in made.splits.items():
                 donors = set(manifest.groups[:].tolist())
                 torn = sum(len(set(sides[manifest.groups[:] == donor])) > 1 for donor in donors)
-                rows.append(count(data, f"donors on two sides of {split}", torn, len(donors)))
+                rows.append(count(data, f"donors in two subsets of {split}", torn, len(donors)))
     return rows
 
 

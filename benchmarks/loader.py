@@ -108,7 +108,7 @@ REFERENCES = {
 PARTS = {
     "decode": {
         "loader": {
-            "fastcell, stream + fused": Entry("as `fit` sets it up; one pass behind the decoder", "stream-fused"),
+            "fastcell, stream + fused": Entry("as `fit` sets it up; one pass after the decoder", "stream-fused"),
             "fastcell, stream + fused, DALI decodes": Entry("the same behind DALI's decoder", "stream-fused-dali"),
             "fastcell, stream + fused, threads decode": Entry("the same on the CPU's cores", "stream-fused-threads"),
             "fastcell, stream + dali": Entry("DALI's decoder and operators", "stream-dali"),
@@ -130,16 +130,16 @@ PARTS = {
             "MosaicML Streaming": Entry("StreamingDataLoader, cv2.imdecode, cv2.resize", "mosaic", program=PEERS),
             "torchvision ImageFolder": Entry("DataLoader, Pillow, transforms v2 on tensors", "folder", program=PEERS),
             "threads + simplejpeg": Entry("by hand: memory map, simplejpeg, cv2.resize", "threads", program=PEERS),
-            LIMIT + "read": Entry("the tars' bytes, page cache to process", "limit-read"),
+            LIMIT + "read": Entry("bytes of the tars, from the page cache", "limit-read"),
             LIMIT + "decode": Entry("cv2.imdecode, bytes in memory", "limit-decode"),
-            LIMIT + "decode, own": Entry("the engine's loops for grey JPEG, bytes in memory", "limit-decode-own"),
+            LIMIT + "decode, own": Entry("fastcell's loops for grey JPEG, bytes in memory", "limit-decode-own"),
             LIMIT + "copy": Entry("decoded pixels gathered into a batch", "limit-copy"),
-            LIMIT + "write": Entry("one constant into the float32 batch", "limit-write"),
+            LIMIT + "write": Entry("a constant written into the float32 batch", "limit-write"),
         }
     },
     "tars": {
         "loader-tars": {
-            "fastcell, stream + fused": Entry("as `fit` sets it up; one pass behind the decoder", "stream-fused"),
+            "fastcell, stream + fused": Entry("as `fit` sets it up; one pass after the decoder", "stream-fused"),
             "webdataset + OpenCV": Entry("DataLoader, cv2.imdecode, cv2.resize", "webdataset-opencv"),
             "webshart": Entry("TarDataLoader in stored order, cv2.imdecode, cv2.resize", "webshart", program=PEERS),
         }
@@ -151,7 +151,7 @@ PARTS = {
             ),
             "fastcell, bank + dali": Entry("the same with DALI's operators", "bank-dali", "square", **_EXACT),
             "fastcell, bank + fused, ragged": Entry(
-                "the cells as taken, resized in every epoch", "bank-fused", "block"
+                "cells in their original sizes, resized in every epoch", "bank-fused", "block"
             ),
             "uint8 tensor": Entry("torch: index, float, divide by mean", "tensor", "square", **_EXACT),
             "memory map + DataLoader": Entry("numpy.memmap, batch divided", "memmap", "square", **_EXACT),
@@ -159,7 +159,7 @@ PARTS = {
                 "uint8 NDArrayField, divided while reading (Numba)", "rawfused", "square", FFCV, **_EXACT
             ),
             LIMIT + "copy": Entry("decoded pixels gathered into a batch", "limit-copy", "square"),
-            LIMIT + "write": Entry("one constant into the float32 batch", "limit-write", "square"),
+            LIMIT + "write": Entry("a constant written into the float32 batch", "limit-write", "square"),
         },
         "loader-memory-affine": {
             "fastcell, bank + fused, affine": Entry(
@@ -191,7 +191,7 @@ PARTS = {
             LIMIT + "decode JPEG": Entry("cv2.imdecode, bytes in memory", "limit-decode", "jpeg"),
             LIMIT + "decode PNG": Entry("cv2.imdecode, bytes in memory", "limit-decode", "png"),
             LIMIT + "copy": Entry("decoded pixels gathered into a batch", "limit-copy", "block"),
-            LIMIT + "write": Entry("one constant into the float32 batch", "limit-write", "block"),
+            LIMIT + "write": Entry("a constant written into the float32 batch", "limit-write", "block"),
         }
     },
 }

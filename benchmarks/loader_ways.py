@@ -19,7 +19,7 @@ batch: (B, 1, size, size) float32, the whole cell stretched to the square, divid
     limit-decode        cv2.imdecode of bytes in memory, one thread for each core
     limit-decode-own    the same by `fastcell.ops.jpeg`, a batch in a call
     limit-copy          the cells' decoded pixels gathered into a batch, uint8; on a GPU, that batch to the device
-    limit-write         one constant into the float32 batch
+    limit-write         a constant written into the float32 batch
 """
 
 from concurrent.futures import ThreadPoolExecutor

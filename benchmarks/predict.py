@@ -46,7 +46,7 @@ NETWORK = "network alone"
 WAYS = {
     "cell layout": "a JPEG in each record, decoded",
     "block layout": "blocks of 256 raw cells",
-    "bank": "cells that lie decoded in memory",
+    "bank": "decoded cells in memory",
 }
 
 
@@ -131,7 +131,7 @@ def name_limits(turns):
         loader, network = rows[f"{way}, loader alone"], rows[NETWORK]
         name, least = ("the network", network) if network.cells_per_s <= loader.cells_per_s else ("the loader", loader)
         rest = rows[way].cpu_us_per_cell - loader.cpu_us_per_cell - network.cpu_us_per_cell
-        text = f"{rows[way].what}; {name} binds ({least.cells_per_s:,.0f} alone), the rest takes {rest:.0f} µs"
+        text = f"{rows[way].what}; {name} is the limit ({least.cells_per_s:,.0f} alone), the rest takes {rest:.0f} µs"
         rows[way] = replace(rows[way], what=text)
     return list(rows.values())
 

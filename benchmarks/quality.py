@@ -229,7 +229,7 @@ def stages(folder, num_cells):
         return work
 
     return {
-        DECODE: ("grey JPEG with its checks, no more", decoding),
+        DECODE: ("grey JPEG with its checks, nothing else", decoding),
         "features": (f"{len(FEATURES)} features of decoded cells, {mean}", measuring),
         "command, cell layout": ("read, decode, measure, score, write", whole(sets["cell"].path)),
         "command, block layout": ("read, measure, score, write", whole(sets["block"].path)),

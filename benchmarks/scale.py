@@ -59,7 +59,7 @@ WHAT = {
     "open": "Manifest.open of a set that was opened before",
     "select": "read the split, select the training cells",
     "loader": "choose the store, set up reader and transform of the stream",
-    "first batch": "from asking for it: 256 cells read, hashed, decoded, resized",
+    "first batch": "from the request: 256 cells read, hashed, decoded, resized",
     "start": "all of these: from a path to the first batch, imports not counted",
     "order, stream": "shards permuted and rows mixed, one epoch",
     "order, bank": "order of filling, permutation, indices of every batch, one epoch",

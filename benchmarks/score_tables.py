@@ -26,8 +26,8 @@ def few_groups(intervals):
     if by_group is None or (num := int(by_group[1].replace(",", ""))) >= FEW_GROUPS:
         return []
     text = (
-        f"No difference of {num} groups can be significant (the least p is {2 ** (1 - num):.3g}): where its interval "
-        "excludes 0, it does so by an assumed spread between groups."
+        f"With {num} groups no difference can be significant (the smallest possible p is {2 ** (1 - num):.3g}); an "
+        "interval that excludes 0 does so only by the assumed spread between groups."
     )
     return ["", text]
 

@@ -36,7 +36,7 @@ class Coverage:
         coverage: share of intervals that contain the truth; for verdicts, share of right verdicts.
         width: median width of the intervals.
         without: share of sets without interval (the score is not defined or too few cells).
-        assumed: True if the interval rests on an assumed spread between groups.
+        assumed: True if the interval relies on an assumed spread between groups.
     """
 
     score: str

@@ -117,7 +117,7 @@ def table(bench, results_dir, folder="benchmarks/results"):
         lines = kind(rows)
         if kind in (score_tables.leaks, score_tables.scores):
             lines += score_tables.few_groups(str(result["settings"]["intervals"]))
-    absent = [f"Without {name}: {reason}." for name, reason in result.get("absent", {}).items()]
+    absent = [f"Left out: {name} ({reason})." for name, reason in result.get("absent", {}).items()]
     return "\n".join([*lines, "", " ".join([_origin(result, f"{folder}/{path.name}"), *absent])])
 
 

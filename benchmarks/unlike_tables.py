@@ -34,7 +34,8 @@ def _sets(rows):
     title = (
         "**Cells called unlike, by the training set of the network** (preset `fast` unless named; in parentheses: all "
     )
-    title += "cells resized to the size of the network's own). Test cells had no part in statistics, limits or network."
+    title += "cells resized to the size of the network's own). No test cell was used for the statistics, the limits or "
+    title += "the training of the network."
     found = {
         (row["network"], row["part"], row["case"]): row
         for row in rows

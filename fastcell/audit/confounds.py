@@ -29,6 +29,7 @@ from fastcell.stats.permutation import (
     permuted_rates,
     with_squares,
 )
+from fastcell.system.text import list_names
 
 IMAGE_COMPONENTS = 64
 _BLACK = 3.0  # grey levels
@@ -115,8 +116,8 @@ class _Maker:
         assert design is not None
         notes = [f"{len(design.rows):,} cells of {design.num_classes} classes; {found.describe()}."]
         if found.alone:
-            names = ", ".join(sample.classes[label] for label in found.alone)
-            notes.append(f"Without {names}, which occur in one group only.")
+            names = list_names([sample.classes[label] for label in found.alone])
+            notes.append(f"Left out: {names}, which occur in one group only.")
         if result is not None and design.num_classes > 2 and result.best >= NOTEWORTHY:
             notes.append(f"Recognised best: {sample.classes[found.classes[result.best_label]]}.")
         return tuple(notes)
@@ -234,7 +235,7 @@ def _file(made: _Maker, key: str, title: str, found: ClassDesign) -> Finding:
         written = "files of one setting were written differently, or the texture of the cells takes more bytes."
     alarm = f"{alone}, also after correction for the pixels ({kinds}): {written}"
     return Finding(
-        key, title, unit="bytes beyond the pixels' need, settings: balanced accuracy", result=result,
+        key, title, unit="bytes beyond those that the pixels need, and settings: balanced accuracy", result=result,
         notes=made.notes(found),
         says={"problem": alarm, "warning": alarm, "cannot tell": f"{alone}. {_few(found)}",
               "ok": f"{alone}; the pixels explain it ({kinds})."},

@@ -125,7 +125,7 @@ def draw_backgrounds(grey: np.ndarray, weight: np.ndarray, classes: Sequence[str
             grid[row, column].set_yticks([])
             grid[row, column].set_facecolor("0.8")
     grid[0, 0].set_ylabel("mean background", fontsize=8)
-    grid[1, 0].set_ylabel("less the mean of classes", fontsize=8)
+    grid[1, 0].set_ylabel("minus the mean of the classes", fontsize=8)
     figure.colorbar(above, ax=grid[0], label="grey level", fraction=0.05)
     figure.colorbar(below, ax=grid[1], label="grey levels off", fraction=0.05)
     figure.suptitle(f"{title} (32 x 32, stretched; plain grey: hardly ever background)", fontsize=10)

@@ -169,7 +169,7 @@ def _fit(margins: Floats, disagree: npt.NDArray[np.bool_]) -> tuple[float, Float
 
 
 def _check_fit(margins: Floats, disagree: npt.NDArray[np.bool_], rng: np.random.Generator) -> float:
-    """Return the p of the fitted model's deviance, from labels simulated with the model and fitted again."""
+    """Return the p-value of the deviance of the fitted model, from labels simulated with the model and fitted again."""
     edges, total = _bins(margins)
     wrong = np.bincount(_place(margins, edges), disagree, len(total)).astype(np.float64)
     (rate, a, b), share = _fit_bins(edges, total, wrong)

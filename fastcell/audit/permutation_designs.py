@@ -119,7 +119,7 @@ def _nested(rows: Ints, labels: Ints, code: Ints, table: npt.NDArray[np.int64]) 
     if len(classes) < 2:
         why = "all classes but one" if len(classes) else "every class"
         return ClassDesign(
-            "nested", None, alone=alone, why_not=f"{why} in one group only: class and group are the same thing"
+            "nested", None, alone=alone, why_not=f"{why} in one group only: class and group cannot be separated"
         )
     _, code, first = _codes(code)
     of_group = target[first]

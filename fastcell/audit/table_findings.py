@@ -13,6 +13,7 @@ from fastcell.audit.sample import names_of
 from fastcell.dataset.manifest import Manifest
 from fastcell.splits.copies.exact import Duplicates
 from fastcell.stats.association import Association, associate
+from fastcell.system.text import list_names
 
 
 def table_finding(
@@ -50,9 +51,8 @@ def table_finding(
     }  # fmt: skip
     base: dict[str, Any] = {"unit": "Cramér's V, bias-corrected", "effect": found.result.number, "details": details}
     if single:
-        places = ", ".join(f"{name} only in {found.columns[int(_row(found, name).argmax())]}" for name in single[:6])
-        more = f" and {len(single) - 6} more" if len(single) > 6 else ""
-        says = f"{places}{more}: there, no test can separate class and {what}. {strength}"
+        places = list_names([f"{name} only in {found.columns[int(_row(found, name).argmax())]}" for name in single])
+        says = f"{places}: there, no test can separate class and {what}. {strength}"
         way = (
             f"record these classes in further {what}s; until then a score between them may measure the {what}, and "
             "must be reported as such"
@@ -92,7 +92,7 @@ def split_findings(manifest: Manifest) -> list[Finding]:
         both = sorted(group for group, count in num_subsets.items() if count > 1)
         title = f"groups in two subsets of split {name!r}"
         if both:
-            listed = ", ".join(both[:5]) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
+            listed = list_names(both, 5)
             found.append(
                 Finding(
                     f"split_{name}",

@@ -26,6 +26,7 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint
 from fastcell.runs.run_folder import check_run_format, scored_checkpoint
 from fastcell.stats.excess import above_chance
+from fastcell.system.text import list_names
 from fastcell.system.worker_processes import num_threads
 
 WARNING_SHARE, PROBLEM_SHARE = 0.1, 0.3
@@ -103,8 +104,7 @@ def _finding(known: TrainingCells, cells: MeasuredCells, unlike: np.ndarray, gro
     )
     named = [f"{name} {count:,} of {size:,}" for name, count, size in found if name]
     if named:
-        more = f" and {len(named) - _MOST_SHOWN} more" if len(named) > _MOST_SHOWN else ""
-        says += f" Above chance in {', '.join(named[:_MOST_SHOWN])}{more}."
+        says += f" Above chance in {list_names(named, _MOST_SHOWN)}."
     features = _features(known, cells.image)
     off = _off_in_words(features)
     if off:

@@ -23,6 +23,7 @@ def distill(
     temperature: float = 2.0,
     share: float = 0.7,
     trust: Trust = None,
+    allow_absent: bool = False,
     changes: Changes = (),
 ) -> int:
     """Train a small, fast network (the student) with the class probabilities of a trained one (the teacher), and
@@ -43,6 +44,7 @@ def distill(
         temperature: temperature of the compared probabilities; values above 1 give unlikely classes more weight
         share: weight of the teacher in the loss, above 0 and at most 1; the labels have the rest
         trust: packages whose code the teacher may import, separated by commas
+        allow_absent: train even if a subset lacks a class, or class and recording cannot be told apart
         changes: options of fastcell fit that override the settings
 
     Examples:
@@ -52,7 +54,8 @@ def distill(
     from fastcell.cli.distill_from_python import distill
 
     options = {"budget": budget, "out": out, "preset": preset, "temperature": temperature, "share": share}
-    done = distill(run, data, **options, settings=_settings(changes), trust=packages_of(trust))  # type: ignore[arg-type]
+    further = {"settings": _settings(changes), "trust": packages_of(trust), "allow_absent": allow_absent}
+    done = distill(run, data, **options, **further)  # type: ignore[arg-type]
     program, precision = done.scores.networks[-1].backend.split()
     how = ("--out", "predictions.parquet", "--backend", program, "--precision", precision)
     cells = data_of_run(done.run)

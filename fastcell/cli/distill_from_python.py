@@ -17,6 +17,7 @@ from fastcell.models.soft_losses import SHARE, TEMPERATURE, check_distillation
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.runs.open_run import read_data_settings
 from fastcell.runs.run_folder import CONFIG_FILE, DISTILLATION_FILE, find_checkpoint
+from fastcell.splits.obstacles import refuse_obstacles, split_obstacles
 from fastcell.storage.places import check_output_folder
 from fastcell.storage.whole_files import write_json
 from fastcell.system.messages import print_line
@@ -61,6 +62,7 @@ def distill(
     share: float = SHARE,
     settings: Mapping[str, Any] | None = None,
     trust: Sequence[str] = (),
+    allow_absent: bool = False,
     verbose: bool = True,
 ) -> DistilledRun:
     """Train a small network with the class probabilities of a trained one, like ``fastcell distill``.
@@ -76,6 +78,7 @@ def distill(
         settings: further options of ``fastcell fit`` without dashes, such as ``{"trainer.max_epochs": 5}``;
             ``model.network`` and ``data.image_size`` restrict the choice.
         trust: packages whose code the teacher may import.
+        allow_absent: train even if the scores cannot be meaningful; each score is then printed with a caution.
         verbose: print the output of the command.
 
     Raises:
@@ -94,7 +97,7 @@ def distill(
         options |= {name: of_teacher[name] for name in ("split_name", "quality") if name in of_teacher}
         check_output_folder("--out", out, parents=True)
         if options["path"] is not None:
-            Manifest.open(options["path"])  # raises before the candidates are timed
+            _check_data(Manifest.open(options["path"]), options, allow_absent)  # before the candidates are timed
         given = dict(settings or {})
         timed = time_candidates(preprocessing, len(model.classes), _candidates(given))
         chosen = choose_candidate(timed, allowed)
@@ -105,6 +108,7 @@ def distill(
         words |= {"teacher_share": share, "preset": preset, "runs": os.fspath(out)}
         words |= _length(preset, given)
         words |= {"trust": ",".join(trust)} if trust else {}
+        words |= {"allow_absent": True} if allow_absent else {}
         arguments = [f"--{name}={setting_as_text(value)}" for name, value in {**words, **given}.items()]
         found = run_with_lightning("fit", arguments)
         assert found is not None
@@ -114,6 +118,18 @@ def distill(
         write_json(found / DISTILLATION_FILE, {"teacher": str(checkpoint), **budget_us, **scores.to_json()})
         print_line(f"\n{scores.part} subset, {scores.num_cells:,} cells\n{scores.describe()}")
     return DistilledRun(found, chosen, scores)
+
+
+def _check_data(manifest: Manifest, options: Mapping[str, Any], allow_absent: bool) -> None:
+    """Check the split that the student is trained on, as fit does after the candidates have been timed.
+
+    Raises:
+        ArgumentError: class and recording cannot be told apart, or a subset lacks a class.
+    """
+    split = options.get("split_name", "default")
+    if not allow_absent and split in manifest.split_names():
+        obstacles = split_obstacles(manifest, split, options.get("quality", True))
+        refuse_obstacles(obstacles, f"split {split!r} of {manifest.place}")
 
 
 def _candidates(given: Mapping[str, Any]) -> list[tuple[str, int]]:

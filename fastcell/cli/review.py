@@ -54,7 +54,8 @@ def review(
 
     manifest = Manifest.open(data)
     if manifest.is_at_address:
-        raise invalid("DATA", "a folder of this machine, which keeps the marks", manifest.place, "Copy the data set")
+        rule = "a folder on this machine, in which the marks are stored"
+        raise invalid("DATA", rule, manifest.place, "Copy the data set")
     if split_name != "default":
         manifest.packed_split(split_name)  # an error that names the splits, if there is no such one
     if export is not None:

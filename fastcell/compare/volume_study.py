@@ -28,6 +28,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
 from fastcell.errors import ArgumentError, invalid
 from fastcell.splits.obstacles import usable_cells
+from fastcell.system.text import list_names
 
 MIN_CLASS_CELLS = 5
 """Minimum number of training cells that a volume must leave in every class and split."""
@@ -80,7 +81,7 @@ def leave_out_small_classes(
     small = np.flatnonzero(there & (fewest < MIN_CLASS_CELLS) & ((fewest > 0) | allow_absent))
     if not len(small):
         return list(schemes), []
-    names = ", ".join(f"{classes[label]} ({fewest[label]:,})" for label in small.tolist())
+    names = list_names([f"{classes[label]} ({fewest[label]:,})" for label in small.tolist()])
     if there.sum() - len(small) < 2:
         rule, hint = (
             ("--volumes must leave", "larger --volumes, or")

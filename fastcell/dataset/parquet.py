@@ -18,7 +18,7 @@ _HINT = "Pack or index the data again"
 PART_ROWS = 1 << 16
 """Rows of a part of a large table: some megabytes."""
 GROUP_ROWS = 1 << 20
-"""Largest number of rows of a row group of the files that are written."""
+"""Maximum number of rows in a row group of written files."""
 _FREE_BYTES = 1 << 26  # a table up to this size is always accepted
 _FREE_ROWS = 1 << 20
 _MOST_ROWS = 16  # rows per byte of the file: ascending keys take 0.7 bytes each, hashes 16

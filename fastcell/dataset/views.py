@@ -238,7 +238,7 @@ def _count_classes(codes: np.ndarray, num_classes: int) -> np.ndarray:
 def _subsample(rows: np.ndarray, labels: np.ndarray, amount: int | float, seed: int) -> np.ndarray:
     """Keep a share of every class (at least one cell each), or a number of cells distributed by largest remainder."""
     if not isinstance(amount, float) and amount > len(rows):
-        raise invalid("subsample", f"at most {len(rows)}, the cells there are", amount, "Leave it out for all")
+        raise invalid("subsample", f"at most {len(rows)}, the number of cells", amount, "Leave it out for all")
     names, counts = np.unique(labels, return_counts=True)
     wanted = counts * (amount if isinstance(amount, float) else amount / len(rows))
     if isinstance(amount, float):

@@ -143,7 +143,7 @@ def draw_filters(
         image = axes.imshow(mosaic, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
         maps, inputs, kernel, _ = weights.shape
         largest = float(np.abs(full.numpy()).max())
-        layout = "one tile per map" if inputs == 1 else "columns: maps, rows: the maps they see"
+        layout = "one tile per map" if inputs == 1 else "columns: maps; rows: their input maps"
         axes.set_title(f"{name}: {kernel} x {kernel} px, {layout}; 1 stands for a weight of {largest:.3g}", fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])

@@ -196,7 +196,7 @@ def _plans(layers: list[nn.Module], mask: Mask, device: torch.device) -> list[_P
 
 
 def _plan(mask: Mask, steps: list[tuple[_Windows, np.ndarray]], rows: np.ndarray, device: torch.device) -> _Plan:
-    """Return the plan for the places of some rows, all columns."""
+    """Return the plan for the places in some rows, in all columns."""
     row, column = (places.ravel() for places in np.meshgrid(rows, np.arange(len(mask.begins)), indexing="ij"))
     windows = steps[0][0]
     offset = np.arange(windows.width)

@@ -247,7 +247,7 @@ class CellDataModule(StoredSubsets):
             num = len(known) - len(still_corrupt(self.manifest, known))
             if num:
                 logger.info(
-                    "%d cells that were corrupt before are whole now; this run leaves them out to its end, a new run "
+                    "%d cells that were corrupt before are intact now; this run leaves them out to its end, a new run "
                     "uses them",
                     num,
                 )

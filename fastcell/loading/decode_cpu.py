@@ -118,7 +118,7 @@ class CellDecoder:
 
 def other_sides(height: int, width: int) -> str:
     """Return the reason for a cell whose decoded size differs from the manifest."""
-    return f"is {height} x {width} pixels, which the manifest does not say"
+    return f"is {height} x {width} pixels, but the manifest states another size"
 
 
 class ThreadDecoding:

@@ -57,7 +57,7 @@ class Preprocessing:
         if self.scale_um_per_px is not None and not self.scale_um_per_px > 0:
             raise invalid("scale_um_per_px", "positive", self.scale_um_per_px, "Leave it out for raw pixels")
         if self.depth not in (8, 16) or isinstance(self.depth, bool):
-            raise invalid("depth", "8 or 16", self.depth, "16 keeps what 16-bit images hold, in twice the memory")
+            raise invalid("depth", "8 or 16", self.depth, "16 keeps the levels of 16-bit images, in twice the memory")
         if self.window is not None:
             object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
 

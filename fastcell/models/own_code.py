@@ -118,7 +118,7 @@ class _Author:
             self.folder = place
 
     def may_have(self, module: str) -> bool:
-        """Return whether a module can be the author's own, without importing packages of others."""
+        """Return whether a module may be code of the user, without importing third-party packages."""
         top = module.partition(".")[0]
         if top in _LIBRARIES or top in sys.stdlib_module_names:
             return False

@@ -46,7 +46,8 @@ def change_words(seed: int, epoch: int, positions: npt.ArrayLike) -> npt.NDArray
         raise invalid("epoch", "from 0 to 2**32 - 1", epoch, "Count epochs from 0")
     signed = np.asarray(positions)
     if signed.ndim != 1 or signed.dtype.kind not in "iu" or (signed.size and signed.min() < 0):
-        raise invalid("positions", "one dimension of whole numbers >= 0", signed, "Give the place in the epoch's order")
+        rule = "a one-dimensional array of whole numbers >= 0"
+        raise invalid("positions", rule, signed, "Give the place in the epoch's order")
     words = np.empty((COUNTERS, 4, len(signed)), np.uint64)
     _fill_words(signed.astype(np.uint64), np.uint64(epoch), np.uint64(seed), words)
     return words

@@ -11,7 +11,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.describe import SplitSummary, summarize_split
 from fastcell.splits.obstacles import FEWEST_SPLIT_CELLS, cautions, split_obstacles
-from fastcell.system.text import align_columns, join_lines
+from fastcell.system.text import align_columns, join_lines, largest_rows
 
 _UNLABELLED = "(unlabelled)"
 _MAX_REASONS = 12
@@ -54,9 +54,12 @@ def _class_table(
     shares: Sequence[float] | None,
 ) -> list[str]:
     totals = np.bincount(labels[labels >= 0], minlength=len(classes))
+    table = np.column_stack([split.counts, totals, [bad[name] for name in classes]])
     rows = [["class", *SUBSETS, "cells", "quarantined"]]
-    for name, counts, total in zip(classes, split.counts, totals, strict=True):
-        rows.append([name, *(f"{num:,}" for num in counts), f"{total:,}", f"{bad[name]:,}"])
+    shown, others = largest_rows(totals.tolist())
+    rows += [[classes[row], *(f"{num:,}" for num in table[row])] for row in shown]
+    if others:
+        rows.append([f"{len(others):,} smaller classes", *(f"{num:,}" for num in table[others].sum(axis=0))])
     unlabelled = subsets[labels < 0]
     if len(unlabelled) or (bad[_UNLABELLED] and _UNLABELLED not in classes):
         by_subset = (f"{(unlabelled == number).sum():,}" for number in range(len(SUBSETS)))

@@ -13,7 +13,7 @@ from fastcell.inference.unlike.training_cells import CHANCE, TrainingCells
 from fastcell.predictions.table import Predictions
 from fastcell.runs.prediction_columns import UNSURE
 from fastcell.stats.excess import above_chance
-from fastcell.system.text import printable
+from fastcell.system.text import largest_rows, printable
 
 _MOST_RECORDINGS = 5
 
@@ -96,7 +96,9 @@ def describe_predictions(predictions: Predictions) -> list[str]:
     """Return lines about new predictions: cells of each class, and cells unlike those of training by recording."""
     called = predictions.called()
     counts = np.bincount(called[called >= 0], minlength=len(predictions.classes)).tolist()
-    named = [f"{printable(name)} {count:,}" for name, count in zip(predictions.classes, counts, strict=True)]
+    shown, others = largest_rows(counts)
+    named = [f"{printable(predictions.classes[place])} {counts[place]:,}" for place in shown]
+    named += [f"{len(others):,} other classes {sum(counts[place] for place in others):,}"] if others else []
     num_unsure = int(predictions.unsure.sum())
     lines = ["  ".join([*named, *([f"{UNSURE} {num_unsure:,}"] if num_unsure else [])])]
     if "unlike_training" in predictions.table.column_names:

@@ -21,7 +21,7 @@ from fastcell.runs.prediction_columns import event_numbers
 from fastcell.storage.places import check_output_file, check_output_folder
 from fastcell.storage.staging import put_in_place, staging
 from fastcell.storage.whole_files import replace_file
-from fastcell.system.text import one_name, printable
+from fastcell.system.text import MOST_PRINTED_ROWS, list_names, one_name, printable
 
 NO_PREDICTION = -1.0
 """Value of class and probabilities in an FCS file for a cell without a prediction."""
@@ -81,7 +81,7 @@ def convert(
         ("--model-id", None if model_id == "fastcell" else model_id, as_ifcb, "files of IFCB bins"),
     ):
         if value is not None and not has_effect and len(predictions):
-            raise invalid(name, f"left out: it has an effect on {where} alone", str(value), "Leave it out")
+            raise invalid(name, f"left out: it affects {where} only", str(value), "Leave it out")
     if out.suffix:
         check_output_file("OUT", out, predictions.path)
     else:
@@ -95,7 +95,9 @@ def convert(
     if not len(predictions):
         raise DataError(f"{predictions.path} has no row: there is nothing to write. Classify some cells first.")
     if data is not None:
-        raise ArgumentError("--data goes with .csv, .parquet and .fcs: the others have no place for features.")
+        raise ArgumentError(
+            "--data can be given for .csv, .parquet and .fcs only: other formats have no place for features."
+        )
     if as_rtdc:
         return _write_rtdc(predictions, out, rtdc_source, tags)
     if as_ifcb:
@@ -217,7 +219,7 @@ def _write_ifcb(predictions: Predictions, out: Path, model_id: str) -> list[str]
         if name != label
     ]
     if other:
-        lines.append(f"class labels in ASCII, as pyifcb reads them: {', '.join(other)}")
+        lines.append(f"class labels in ASCII, as pyifcb reads them: {list_names(other, MOST_PRINTED_ROWS)}")
     if num_left_out:
         lines.append(f"{num_left_out:,} without a prediction are left out; left_out_roi_numbers lists them")
     return lines
@@ -252,7 +254,8 @@ def _write_rtdc(predictions: Predictions, out: Path, source: Path | None, tags: 
             num_events += written.num_events
             num_scored += int((~np.isnan(scores[rows]).any(axis=1)).sum())
             placed.setdefault(to_rtdc.describe_flags(written.flags, flags), []).append(name)
-    named = ", ".join(f"ml_score_{tag} {printable(name)}" for tag, name in zip(tags, classes, strict=True))
+    pairs = [f"ml_score_{tag} {printable(name)}" for tag, name in zip(tags, classes, strict=True)]
+    named = list_names(pairs, MOST_PRINTED_ROWS)
     scored = f"{num_scored:,} of {num_events:,} events with scores"
     lines = [f"{printable(out)}: {len(files):,} file{'s' * (len(files) != 1)}, {scored}", named]
     if len(placed) == 1:

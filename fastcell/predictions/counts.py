@@ -28,7 +28,7 @@ from fastcell.errors import DataError
 from fastcell.predictions.table import Predictions, read_predictions
 from fastcell.stats.confusion import called_per_group, confusion_per_group
 from fastcell.stats.confusion_correction import LEAST_RECORDINGS, Confusion, correct_counts
-from fastcell.system.text import join_lines, printable
+from fastcell.system.text import join_lines, list_names, printable
 
 _MOST_CONFUSION_BYTES = 1 << 24
 _MOST_LINES = 60
@@ -118,7 +118,7 @@ def read_confusion(path: Path, classes: list[str]) -> Confusion:
     confusion = _read_matrix(path) if is_matrix else _confusion_of(read_predictions(path))
     if sorted(confusion.classes) != sorted(classes):
         raise DataError(
-            f"{path} must be of the classes {', '.join(classes)}, got {', '.join(confusion.classes)}. "
+            f"{path} must be of the classes {list_names(classes)}, got {list_names(confusion.classes)}. "
             "Take the run that made the predictions."
         )
     order = [confusion.classes.index(name) for name in classes]
@@ -126,7 +126,7 @@ def read_confusion(path: Path, classes: list[str]) -> Confusion:
     empty = [name for name, cells in zip(classes, tables.sum(axis=(0, 2)).tolist(), strict=True) if not cells]
     if empty:
         raise DataError(
-            f"{path}: every class must have test cells, got none of {', '.join(empty)}. "
+            f"{path}: every class must have test cells, got none of {list_names(empty)}. "
             "Evaluate the checkpoint on cells of all classes with fastcell test --out."
         )
     return Confusion(classes, tables)
@@ -154,7 +154,7 @@ def _read_matrix(path: Path) -> Confusion:
         if [row[0] for row in rows] != classes or counts.shape != (len(classes), len(classes)) or counts.min() < 0:
             raise ValueError("rows and columns must be the same classes")
         if counts.max() > 1 << 40 or len(set(classes)) < len(classes):
-            raise ValueError("a class twice, or more cells than can be")
+            raise ValueError("a class occurs twice, or a count is impossibly large")
     except (ValueError, OverflowError, IndexError) as error:
         raise DataError(f"{path} is no confusion matrix ({error}). Give the run's confusion.csv.") from None
     return Confusion(classes, counts[None])

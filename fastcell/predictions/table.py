@@ -30,6 +30,7 @@ from fastcell.runs.prediction_columns import (
 )
 from fastcell.storage.places import check_output_file, local_path
 from fastcell.storage.whole_files import replace_file
+from fastcell.system.text import list_names
 
 OUTPUT_ENDINGS = (".csv", ".parquet", ".fcs")
 _NEEDED = ("key", "class")
@@ -78,7 +79,7 @@ class Predictions:
         strange = pc.and_(pc.and_(pc.is_valid(values), pc.is_null(codes)), pc.not_equal(values, UNSURE))
         if pc.any(strange, min_count=0).as_py():
             got = values.filter(strange)[0].as_py()
-            raise DataError(f"{self.path}: {column} must be one of {', '.join(self.classes)}, got {got!r}. {_HINT}.")
+            raise DataError(f"{self.path}: {column} must be one of {list_names(self.classes)}, got {got!r}. {_HINT}.")
         return codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
 
     @property
@@ -222,7 +223,7 @@ def _without_infinite(table: pa.Table, classes: list[str]) -> pa.Table:
 
 def _check_values(table: pa.Table, path: Path) -> None:
     if table.column("key").null_count or pc.count_distinct(table.column("key")).as_py() < table.num_rows:
-        raise DataError(f"{path}: keys must be there and differ. {_HINT}.")
+        raise DataError(f"{path}: keys must be present and unique. {_HINT}.")
     for name in table.column_names:
         if name.startswith(PROBABILITY_PREFIX) or name in ("confidence", "unlike_score"):
             most, rule = (np.inf, "0 or more") if name == "unlike_score" else (1.0001, "from 0 to 1")

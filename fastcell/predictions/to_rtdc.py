@@ -141,7 +141,7 @@ def write_scores(source: Path, out: Path, answers: EventScores, classes: list[st
     """
     events = answers.events
     if not source.is_file():
-        raise DataError(f"{source} must be the RT-DC file that was packed, got nothing there. Check --rtdc-source.")
+        raise DataError(f"{source} must be the RT-DC file that was packed, got no file. Check --rtdc-source.")
     if out.exists() and out.samefile(source):
         raise DataError(f"{out} must be another file than the one it is a copy of. Choose another place.")
     written: list[WrittenScores] = []

@@ -22,7 +22,7 @@ from fastcell.quality.faults import LEAST_COMPARED_CELLS, outlier_scores
 from fastcell.quality.hand_labels import LEAST_LABELS, HandLabels, can_learn, learn
 from fastcell.quality.simulated_model import GOOD, SimulatedModel, load_model
 from fastcell.stats.proportions import clopper_pearson_interval, describe_share
-from fastcell.system.text import printable
+from fastcell.system.text import MOST_PRINTED_ROWS, printable
 
 UNREADABLE = "unreadable"
 DEFAULT_MOST_PASSED = 0.05
@@ -175,7 +175,7 @@ def _striking_classes(manifest: Manifest, found: Assessment) -> list[str]:
 
     Such a class may resemble a fault by its nature, for example dividing cells.
     """
-    notes = []
+    notes: list[str] = []
     for label, name in enumerate(manifest.info.classes):
         mine = manifest.class_codes == label
         num, dropped, others = int(mine.sum()), int(found.drop[mine].sum()), found.drop[~mine]
@@ -187,7 +187,8 @@ def _striking_classes(manifest: Manifest, found: Assessment) -> list[str]:
             notes.append(
                 f"class {printable(name)}: {share}; it may naturally resemble a fault, check --review before --apply"
             )
-    return notes
+    more = len(notes) - MOST_PRINTED_ROWS
+    return notes[:MOST_PRINTED_ROWS] + ([f"the same holds for {more:,} more classes"] if more > 0 else [])
 
 
 def _held_out(model: SimulatedModel, most_passed: float) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import blake2b
 
@@ -26,7 +26,7 @@ from fastcell.quality.features import FEATURES, measure_cells
 from fastcell.stats.intervals import group_note
 from fastcell.stats.score_intervals import proportion
 from fastcell.system.progress_line import Progress
-from fastcell.system.text import align_columns, join_lines, printable
+from fastcell.system.text import align_columns, join_lines, largest_rows, printable
 from fastcell.system.worker_processes import num_threads, run_tasks
 
 QUALITY_FILE = "quality.parquet"
@@ -181,6 +181,8 @@ def measure_missing(
 def dropped_by_class(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: np.ndarray) -> list[str]:
     """Format a table of cells, dropped cells, their share with its interval and their reasons, by class and collection.
 
+    Of more than `MOST_PRINTED_ROWS` rows, those with the most dropped cells are shown; one row has all others.
+
     Args:
         manifest: data set of N cells.
         drop: (N,) bool.
@@ -189,23 +191,17 @@ def dropped_by_class(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: n
     Returns:
         Lines of the table.
     """
-    classes = [*manifest.info.classes, "(unlabelled)"]
-    collections = CellGroups.of_column(manifest.table.column("collection"))
     units = None if manifest.groups is None else manifest.groups.units()
     in_paper = {*manifest.info.classes} and {*manifest.info.classes} <= set(PAPER_DROPPED)
     rows = [["class", "collection", "cells", "dropped", "share", "95 % interval", *(["paper"] if in_paper else [])]]
     num_groups = 0 if units is None else int(units.max(initial=-1)) + 1
     note = group_note(num_groups)
     texts_of_reasons = [f"intervals by {'group' if num_groups > 1 else 'cell'}" + (f" ({note})" if note else "")]
-    for label, name in enumerate(classes):
-        number = label if label < len(manifest.info.classes) else -1
-        for code, collection in [(-1, "-"), *enumerate(collections.names)]:
-            mine = (manifest.class_codes == number) & (collections.codes == code)
-            if mine.any():
-                paper = [PAPER_DROPPED.get(name, "")] if in_paper else []
-                mine_of = None if units is None else units[mine]
-                rows.append([printable(name), printable(collection), *_shares(drop[mine], mine_of), *paper])
-                texts_of_reasons.append(_reasons(reasons[mine & drop]))
+    for name, collection, mine in _kinds_of_cells(manifest, drop):
+        paper = [PAPER_DROPPED.get(name, "")] if in_paper else []
+        mine_of = None if units is None else units[mine]
+        rows.append([printable(name), printable(collection), *_shares(drop[mine], mine_of), *paper])
+        texts_of_reasons.append(_reasons(reasons[mine & drop]))
     rows.append(["total", "", *_shares(drop, units), *([""] if in_paper else [])])
     texts_of_reasons.append(_reasons(reasons[drop]))
     widths = [max(len(row[place]) for row in rows) for place in range(2)]
@@ -213,6 +209,23 @@ def dropped_by_class(manifest: Manifest, drop: npt.NDArray[np.bool_], reasons: n
     lines = align_columns([[text, *row[2:]] for text, row in zip(texts, rows, strict=True)])
     long = max(map(len, lines))
     return [f"{line:<{long}}  {reason}".rstrip() for line, reason in zip(lines, texts_of_reasons, strict=True)]
+
+
+def _kinds_of_cells(
+    manifest: Manifest, drop: npt.NDArray[np.bool_]
+) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
+    """Return class, collection and cells, (N,) bool, of each row of the table of dropped cells."""
+    classes = [*manifest.info.classes, "(unlabelled)"]
+    collections = CellGroups.of_column(manifest.table.column("collection"))
+    names = ["-", *collections.names]
+    kinds = manifest.class_codes.astype(np.int32) % len(classes) * len(names) + collections.codes + 1
+    counts, dropped = np.bincount(kinds), np.bincount(kinds[drop], minlength=int(kinds.max(initial=0)) + 1)
+    there = np.flatnonzero(counts)
+    shown, others = largest_rows((dropped[there] * (len(drop) + 1) + counts[there]).tolist())
+    for kind in there[shown].tolist():
+        yield classes[kind // len(names)], names[kind % len(names)], kinds == kind
+    if others:
+        yield f"{len(others):,} other rows", "", np.isin(kinds, there[others])
 
 
 def _read_rows(manifest: Manifest, schema: pa.Schema) -> pa.Table:

@@ -39,7 +39,7 @@ _AT_ONCE = 4
 _IN_USE = ".in_use"
 _HELD: dict[Path, int] = {}  # locks of the tables that this process uses
 _STALE_S = 7 * 24 * 3600.0
-"""Age at which the beginning of an object is removed for lack of room."""
+"""Age from which on a partly downloaded object may be removed to make room."""
 
 
 class Stopped(Exception):  # noqa: N818, an order and no fault

@@ -26,7 +26,7 @@ from fastcell.ops.constants import FitName
 from fastcell.ops.matrices import matrices
 from fastcell.plots import figure_files
 from fastcell.storage.places import check_output_folder
-from fastcell.system.text import join_lines, printable
+from fastcell.system.text import join_lines, largest_rows, printable
 
 CONTACT_SHEET_COLUMNS = 8
 MOST_SHEET_CLASSES = 24
@@ -342,6 +342,7 @@ def _counts(manifest: Manifest, subsets: np.ndarray) -> list[str]:
         f"  {name} {int(total.replace(',', '')) / max(1, len(manifest)):.1%}"
         for name, total in zip(rows[0][2:-1], rows[-1][2:-1], strict=True)
     )
+    rows = [rows[0], *_largest(rows[1:-1]), rows[-1]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(text.ljust(widths[i]) if i < 2 else text.rjust(widths[i]) for i, text in enumerate(row)).rstrip()
@@ -349,6 +350,14 @@ def _counts(manifest: Manifest, subsets: np.ndarray) -> list[str]:
     ]
     lines.insert(1, "-" * len(lines[0]))
     return [*lines, f"shares:{shares}"]
+
+
+def _largest(rows: list[list[str]]) -> list[list[str]]:
+    """Return the rows of `count_rows` with the most cells, and one row that adds up the others."""
+    counts = np.array([[int(text.replace(",", "")) for text in row[2:]] for row in rows], np.int64)
+    shown, others = largest_rows(counts[:, -1].tolist() if rows else [])
+    added = [f"{len(others):,} smaller rows", "", *(f"{count:,}" for count in counts[others].sum(axis=0))]
+    return [*(rows[place] for place in shown), *([added] if others else [])]
 
 
 def num_groups_in_several_subsets(manifest: Manifest, subsets: np.ndarray) -> int:
@@ -373,9 +382,11 @@ def _quarantine(manifest: Manifest) -> list[str]:
     counts = count_quarantined(manifest)
     if not counts:
         return ["quarantine: empty"]
+    shown, others = largest_rows(list(counts.values()))
     return [
         f"quarantine: {sum(counts.values()):,} cell{'s' * (sum(counts.values()) != 1)}",
-        *(f"  {name}: {reason}: {count:,}" for (name, reason), count in counts.items()),
+        *(f"  {name}: {reason}: {count:,}" for (name, reason), count in [list(counts.items())[i] for i in shown]),
+        *([f"  and {len(others):,} more combinations of class and reason"] if others else []),
     ]
 
 

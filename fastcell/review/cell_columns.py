@@ -23,7 +23,7 @@ from fastcell.quality.quality_table import QUALITY_FILE, read_quality_columns
 
 NO_YES = ["no", "yes"]
 MARK_COLUMNS = frozenset({"class", "by_hand", "unsure", "verdict", "agrees"})
-"""Columns that change with marks."""
+"""Columns whose values depend on marks."""
 
 _PLAIN_NUMBERS = ("height", "width", "um_per_px", "mean_intensity", "border_median")
 

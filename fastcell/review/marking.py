@@ -200,7 +200,7 @@ def check_said(said: dict[str, Any]) -> dict[str, Any]:
     unknown = set(said) - set(_SAID)
     if unknown or not said:
         raise ArgumentError(
-            f"a mark must say one of {', '.join(_SAID)}, got {', '.join(sorted(unknown)) or 'nothing'}."
+            f"a mark must have one of {', '.join(_SAID)}, got {', '.join(sorted(unknown)) or 'nothing'}."
         )
     checked = dict(said)
     for name in ("label", "tag", "untag"):

@@ -52,7 +52,7 @@ def serve_page(manifest: Manifest, options: ReviewOptions, port: int, classes: S
         threading.Thread(target=app.warm_up, daemon=True).start()  # while the user opens the address
         server = WebServer(app.application(), listener, token=new_token(), once=True)
         say(f"open {server.url}")
-        say("The address is good for one browser of this machine. From another machine, tunnel the port first:")
+        say("The address works in one browser on this machine. From another machine, tunnel the port first:")
         say(f"  ssh -L {number}:localhost:{number} THIS-MACHINE")
         say("Ctrl-C ends the server; every mark is on disk as soon as the page shows it.")
         server.run()

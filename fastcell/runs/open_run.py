@@ -29,6 +29,7 @@ from fastcell.runs.checkpoint import load_classifier
 from fastcell.runs.run_folder import CONFIG_FILE, check_run_format, run_title, scored_checkpoint
 from fastcell.storage.places import local_path
 from fastcell.system import resources
+from fastcell.system.text import list_names
 
 _BATCH = 256
 _MOST_CONFIG_BYTES = 1 << 20
@@ -225,6 +226,6 @@ def check_classes(model: CellModule, data: CellDataModule) -> None:
     unknown = [name for name in data.info.classes if name not in model.classes]
     if unknown:
         raise DataError(
-            f"classes of {data.path} must be among the checkpoint's ({', '.join(model.classes)}), got also "
-            f"{', '.join(unknown)}. Take a checkpoint that was trained on them, or use fastcell predict."
+            f"classes of {data.path} must be among the checkpoint's ({list_names(model.classes)}), got also "
+            f"{list_names(unknown)}. Take a checkpoint that was trained on them, or use fastcell predict."
         )

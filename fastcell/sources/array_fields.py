@@ -266,7 +266,7 @@ def read_label_file(path: Path, num: int, read_npy: Callable[[str, int], np.ndar
     """
     shown = storable(str(path))
     if not path.is_file():
-        raise DataError(f"{shown} must be a file with one label for each cell, got nothing there. Check the path.")
+        raise DataError(f"{shown} must be a file with one label for each cell, got no file. Check the path.")
     groups: list[str | None] | None = None
     if path.suffix.lower() == ".npy":
         values = read_npy(str(path), num)

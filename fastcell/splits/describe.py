@@ -15,7 +15,7 @@ from fastcell.splits.copies.exact import Duplicates
 from fastcell.splits.copies.planting import NOT_PLANTED
 from fastcell.splits.linked_groups import LinkedCells
 from fastcell.splits.read_groups import Grouping
-from fastcell.system.text import align_columns, natural_sorted
+from fastcell.system.text import align_columns, largest_rows, list_names, natural_sorted
 
 LARGE_SHARE = 0.01
 _MOST_SETS = 10
@@ -139,14 +139,17 @@ def describe_splits(
 
 def _class_table(manifest: Manifest, subsets: np.ndarray, shares: Sequence[float]) -> list[str]:
     rows = [["class", *SUBSETS, *(f"{subset} %" for subset in SUBSETS), "no subset"]]
-    names = [*manifest.info.classes, *([_UNLABELLED] if (manifest.class_codes < 0).any() else [])]
-    for number, name in [*enumerate(names), (None, "all")]:
-        label = -1 if name == _UNLABELLED else number
-        mine = subsets if label is None else subsets[manifest.class_codes == label]
-        counts = [int((mine == subset).sum()) for subset in SUBSETS]
+    classes, codes = manifest.info.classes, subset_codes(subsets)
+    table = count_codes((manifest.class_codes, len(classes)), (codes, len(SUBSETS)))  # the last row: unlabelled cells
+    shown, others = largest_rows(table[:-1].sum(axis=1).tolist())
+    counted = [(classes[row], table[row]) for row in shown]
+    counted += [(f"{len(others):,} smaller classes", table[others].sum(axis=0))] if others else []
+    counted += [(_UNLABELLED, table[-1])] if table[-1].any() else []
+    for name, row in [*counted, ("all", table.sum(axis=0))]:
+        *counts, without = row.tolist()
         total = max(sum(counts), 1)
         percent = [f"{100 * count / total:.1f}" for count in counts]
-        rows.append([name, *(f"{count:,}" for count in counts), *percent, f"{(mine == '').sum():,}"])
+        rows.append([name, *(f"{count:,}" for count in counts), *percent, f"{without:,}"])
     rows.append(["asked", "", "", "", *(f"{100 * share:.1f}" for share in shares), ""])
     return align_columns(rows)
 
@@ -201,8 +204,8 @@ def summarize_split(
     for j, subset in enumerate(SUBSETS):
         absent = [name for name, row in zip(classes, counts, strict=True) if row.sum() > 0 and row[j] == 0]
         if asked[j] and totals[j] > 0 and absent:
-            names = ", ".join(absent)
             notes.append(
-                f"The {subset} subset has no cell of class {names}: all cells or groups of it are in other subsets."
+                f"The {subset} subset has no cell of class {list_names(absent)}: all cells or groups of it are in "
+                "other subsets."
             )
     return SplitSummary(counts, (float(achieved[0]), float(achieved[1]), float(achieved[2])), tuple(notes))

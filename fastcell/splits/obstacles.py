@@ -24,12 +24,12 @@ from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.dataset.rows.split_table import subset_codes
 from fastcell.dataset.schema import SPLITS
 from fastcell.errors import ArgumentError
+from fastcell.system.text import list_names
 
 FEWEST_SPLIT_CELLS = 10
 """Number of labelled cells below which any split is accepted, because scores of so few cells have no precision."""
 STRAYS = 0.05
 """Largest share of a class in other recordings, and of other classes in its recording, that is not counted."""
-_MOST_NAMES = 6
 _HINTS = {
     "alike": "Record several classes in a {0}, or each class in several of them, and name them when packing",
     "seen": "Split by {0} (fastcell split DATA --group-by {0}), with several of them for each class",
@@ -197,7 +197,7 @@ def _known_groups(
         answered = (known < (1 - STRAYS) * scored) | (wrong > STRAYS * (scored.sum() - scored))
         few = [label for label in np.flatnonzero((scored > 0) & ~answered).tolist() if label not in skip]
         if few:
-            names = _listed([classes[label] for label in few])
+            names = list_names([classes[label] for label in few])
             by_group[few, few] = 0
             strays = int(by_group[few].sum() + np.delete(by_group, few, axis=0)[:, few].sum())
             text = (
@@ -223,7 +223,7 @@ def _absent(
             lacking[part] = np.any(missing, axis=0)
     found = []
     for name, lacks in lacking.items():
-        names = _listed([classes[label] for label in np.flatnonzero(lacks).tolist()])
+        names = list_names([classes[label] for label in np.flatnonzero(lacks).tolist()])
         text = f"the {name} subset has no cell of class {names}"
         found.append(Obstacle("absent", text, num_subsets=num_subsets))
     return found
@@ -232,7 +232,7 @@ def _absent(
 def _describe_alike(
     alike: Sequence[_Alike], table: _Table, classes: Sequence[str], column: str, names: Sequence[str]
 ) -> Obstacle:
-    pairs = _listed([f"{classes[one.label]} is from {column} {names[one.code]} only" for one in alike])
+    pairs = list_names([f"{classes[one.label]} is from {column} {names[one.code]} only" for one in alike])
     holders = f"this {column} holds" if len(alike) == 1 else f"these {column}s hold"
     labels, codes = np.array(alike).T
     stray = np.isin(table.labels, labels) | np.isin(table.codes, codes)
@@ -245,11 +245,6 @@ def _describe_alike(
 
 def _but_for(strays: int) -> str:
     return f", but for {strays:,} stray cell{'s' * (strays != 1)}" if strays else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def cautions(obstacles: Sequence[Obstacle]) -> list[str]:

@@ -28,6 +28,7 @@ MOST_WIDENED = 1.1
 """Largest width of an interval whose upper end was computed again, relative to its width before."""
 MOST_CONDITION = 10.0
 """Condition number of P above which P is reported as near-singular: errors of predicted shares grow by this factor."""
+_MOST_WARNINGS = 6
 _ITERATIONS = 5_000
 _TOLERANCE = 1e-8
 _NOTHING = 1e-5
@@ -61,11 +62,15 @@ class Confusion:
 
     def warnings(self) -> list[str]:
         """Return the reasons why a correction is uncertain, one sentence each."""
-        found = []
-        for name, support in zip(self.classes, self.counts.sum(axis=1).tolist(), strict=True):
-            if support < LEAST_TEST_CELLS:
-                cells = "test cell" + "s" * (support != 1)
-                found.append(f"class {name} has {support:,} {cells}, too few to estimate its confusions well.")
+        support = self.counts.sum(axis=1).tolist()
+        few = [place for place, cells in enumerate(support) if cells < LEAST_TEST_CELLS]
+        found = [
+            f"class {self.classes[place]} has {support[place]:,} test cell{'s' * (support[place] != 1)}, too few to "
+            "estimate its confusions well."
+            for place in few[:_MOST_WARNINGS]
+        ]
+        if len(few) > _MOST_WARNINGS:
+            found.append(f"{len(few) - _MOST_WARNINGS:,} more classes have too few test cells.")
         condition = float(np.linalg.cond(self.rates))
         if not condition <= MOST_CONDITION:
             near = self.rates @ self.rates.T

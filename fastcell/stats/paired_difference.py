@@ -183,7 +183,9 @@ def compare_paired(
     """
     right = np.stack([np.asarray(first), np.asarray(second)]).astype(np.int64)
     if not right.size or right.min() < 0 or right.max() > trials:
-        raise ArgumentError(f"right calls must be 0 to {trials} for each of 1 or more cells. Check the predictions.")
+        raise ArgumentError(
+            f"numbers of correct predictions must be 0 to {trials} for each of 1 or more cells. Check the predictions."
+        )
     gain = right[0] - right[1]
     units = np.zeros(len(gain), np.int64) if groups is None else unit_numbers(groups)
     cells = np.bincount(units).astype(np.float64)

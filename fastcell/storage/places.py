@@ -28,7 +28,7 @@ _NO_PATHS = (
 )
 """Beginnings of the options whose value is not a path, so that an address in it is only text."""
 _OF_DATA = ("--data", "--apply", "--tta")
-"""Starts of the options that a data set at an address may follow: as their value, or behind a flag."""
+"""Beginnings of the options that may precede the address of a data set, which is their value or follows them."""
 _OF_A_SET = (
     "dataset.json manifest.parquet features.parquet quality.parquet quarantine.parquet duplicates.parquet "
     "blocks.parquet verdicts.csv marks.jsonl"

@@ -15,6 +15,9 @@ from typing import Any
 
 from fastcell.errors import printable as printable
 
+MOST_PRINTED_ROWS = 20
+"""Largest number of rows that a table of classes has on a terminal."""
+
 _NUMBER = re.compile(r"(\d+)")
 
 
@@ -64,6 +67,28 @@ def html_text(text: object) -> str:
 def join_lines(lines: Iterable[object]) -> str:
     """Return lines, each as `printable` returns it, as one text: a line break inside a line is escaped."""
     return "\n".join(map(printable, lines))
+
+
+def list_names(names: Sequence[str], most: int = 6) -> str:
+    """Return the first `most` names, separated by commas, and the number of the others."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def largest_rows(sizes: Sequence[int], most: int = MOST_PRINTED_ROWS) -> tuple[list[int], list[int]]:
+    """Divide the rows of a table into those to print and those to add up in one row.
+
+    Args:
+        sizes: size of each row, e.g. the number of cells of a class.
+        most: largest number of printed rows, including the one that adds up the others.
+
+    Returns:
+        Indices of the largest rows and of the others, each in ascending order; no others if all rows fit.
+    """
+    if len(sizes) <= most:
+        return list(range(len(sizes))), []
+    by_size = sorted(range(len(sizes)), key=lambda row: -sizes[row])
+    return sorted(by_size[: most - 1]), sorted(by_size[most - 1 :])
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:

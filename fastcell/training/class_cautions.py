@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from fastcell.dataset.schema import SUBSET_NAMES
 from fastcell.dataset.views import View
+from fastcell.system.text import list_names
 
 FEW_CELLS = 20
 """Number of training cells below which a caution names a class: whether a network finds such a class depends on the
 seed.
 """
-_MOST_NAMES = 6
 
 
 def training_cautions(
@@ -31,7 +31,7 @@ def training_cautions(
     counts, found = np.asarray(train), []
     few = np.flatnonzero((counts < FEW_CELLS) & (counts > 0))
     if len(few):
-        named = _listed([f"{classes[k]} {counts[k]:,}" for k in sorted(few.tolist(), key=lambda k: counts[k])])
+        named = list_names([f"{classes[k]} {counts[k]:,}" for k in sorted(few.tolist(), key=lambda k: counts[k])])
         found.append(
             f"Caution: classes with fewer than {FEW_CELLS} training cells: {named}. Whether they are found depends on "
             "chance: repeat the run with other seeds (--seed_everything), or add cells."
@@ -39,7 +39,7 @@ def training_cautions(
     none = [classes[k] for k in np.flatnonzero(counts == 0).tolist()]
     if none:
         then = "The network cannot learn to predict them."
-        found.append(f"Caution: classes without training cells: {_listed(none)}. {then}")
+        found.append(f"Caution: classes without training cells: {list_names(none)}. {then}")
     held = np.flatnonzero(np.asarray([] if valid is None else valid))
     if len(held) == 1:
         then = ": the lowest validation loss prefers this class. --select last takes the last weights."
@@ -63,7 +63,7 @@ def call_cautions(classes: Sequence[str], confusion: npt.ArrayLike, part: str) -
     missing = np.flatnonzero((table.sum(axis=0) == 0) & (cells > 0))
     if not len(missing):
         return []
-    named = _listed([f"{classes[k]} ({cells[k]:,} cell{'' if cells[k] == 1 else 's'})" for k in missing.tolist()])
+    named = list_names([f"{classes[k]} ({cells[k]:,} cell{'' if cells[k] == 1 else 's'})" for k in missing.tolist()])
     never = f"Caution: classes that are never predicted on the {SUBSET_NAMES[part]} subset: {named}."
     return [f"{never} Their recall is 0, and their precision is undefined."]
 
@@ -111,8 +111,3 @@ def describe_shift(classes: Sequence[str], counts: npt.ArrayLike, strength: floa
         "for them, and probabilities of rare classes are higher than their frequency. --model.decision_shift 0 turns "
         "this off."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -15,6 +15,7 @@ from fastcell.models.network_parts import head_of, is_in
 from fastcell.runs.checkpoint import read_checkpoint
 from fastcell.runs.run_folder import find_checkpoint
 from fastcell.runs.weight_files import described_network, is_weight_file, read_weight_file
+from fastcell.system.text import list_names
 
 SHARE_OF_EPOCHS = 0.5
 """Length of a run that starts from weights, as a share of the epochs or steps of the preset."""
@@ -48,9 +49,9 @@ class StartWeights(NamedTuple):
         lines = [f"starting from {self.source}: {len(self.taken)} of {total} tensors taken"]
         for reason in dict.fromkeys(self.anew.values()):
             names = [name for name, why in self.anew.items() if why == reason]
-            lines.append(f"  {len(names)} anew, {reason}: {_listed(names)}")
+            lines.append(f"  {len(names)} initialised, {reason}: {list_names(names, _MOST_NAMED)}")
         if self.unused:
-            lines.append(f"  {len(self.unused)} there unused: {_listed(self.unused)}")
+            lines.append(f"  {len(self.unused)} unused tensors of that file: {list_names(self.unused, _MOST_NAMED)}")
         return [*lines, *(f"  {line}" for line in self.cautions)]
 
 
@@ -100,7 +101,7 @@ def _take(
         found = weights.get(name)
         in_head = head is not None and is_in(name, head)
         if in_head and (classes is None or set(classes) != set(model.classes)):
-            names = "are not known there" if classes is None else f"differ ({', '.join(classes)} there)"
+            names = "are not known there" if classes is None else f"differ ({list_names(classes)} there)"
             anew[name] = f"because the classes {names}"
         elif found is None:
             anew[name] = "not there"
@@ -202,10 +203,5 @@ def _network_weights(state: Mapping[str, Any], wrapped: bool) -> dict[str, torch
 def _cautions(model: CellModule, there: Mapping[str, Any]) -> list[str]:
     pairs = [(name, model.preprocessing.get(name), there["preprocessing"].get(name)) for name in _PREPARATIONS]
     pairs.append(("input_norm", model.hparams["input_norm"], there.get("input_norm", False)))
-    return [f"{name} is {here} here and {other} there: the weights fit other images" for name, here, other in pairs
-            if here != other]  # fmt: skip
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    why = "in that of the weights, which were trained on other images"
+    return [f"{name} is {here} in this run and {other} {why}" for name, here, other in pairs if here != other]

@@ -58,7 +58,7 @@ def test_rows_of_counts_and_their_table(parts, program):
     score = "share of a class in a new recording, deviation"
     names = {line.split(" | ")[0].strip("| ") for line in lines[2:6]}
     assert names == {f"{score} 0", f"{score} 0.5", f"*{score} 0.5, percentile bootstrap*", f"{score} 0.8"}
-    assert lines[7] == "\\* rests on an assumed spread."
+    assert lines[7] == "\\* relies on an assumed spread between groups."
     exact = coverages([vars(row) for row in parts.by_cell(0, np.random.default_rng(0))])
     assert exact[0].startswith("| cells | 1 | 2 |")
     assert exact[2].startswith("| interval | 0.9")

@@ -235,7 +235,7 @@ def test_a_run_writes_its_tables(loader, data, monkeypatch, tmp_path):
     assert "| uint8 tensor | 1.00 (1.00..1.00) |" in text
     assert "| limit: write |" in text
     assert "first batch, fresh process" in text
-    assert "Without FFCV, raw in memory: not installed here, and FASTCELL_FFCV_PYTHON names no Python" in text
+    assert "Left out: FFCV, raw in memory (not installed here, and FASTCELL_FFCV_PYTHON names no Python" in text
 
 
 def test_whole_batches_are_taken_from_a_memory_map(loader, tmp_path):

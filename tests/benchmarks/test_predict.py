@@ -61,8 +61,8 @@ def test_the_slower_part_alone_is_what_binds(predict, program):
     cpu = np.array([[30.0 if name in predict.WAYS else 11.0 for name in names]] * 3)
     turns = program("harness").Turns(names, dict.fromkeys(names, "x"), rates, cpu, np.full(len(names), 10))
     what = {row.contestant: row.what for row in predict.name_limits(turns)}
-    assert what["cell layout"] == "x; the loader binds (90 alone), the rest takes 8 µs"
-    assert what["bank"] == "x; the network binds (100 alone), the rest takes 8 µs"
+    assert what["cell layout"] == "x; the loader is the limit (90 alone), the rest takes 8 µs"
+    assert what["bank"] == "x; the network is the limit (100 alone), the rest takes 8 µs"
 
 
 @pytest.fixture

@@ -76,7 +76,9 @@ def test_differences_of_few_groups_are_no_verdicts(table, tmp_path, num, least_p
     file.write_text(json.dumps(json.loads(file.read_text()) | {"settings": settings}))
     text = table.render("<!-- table:compare -->\n<!-- /table -->", tmp_path)
     assert "| +0.200 (+0.100..+0.300); cannot tell |" in text
-    assert (f"No difference of {num} groups can be significant (the least p is {least_p})" in text) == (num < 6)
+    assert (f"With {num} groups no difference can be significant (the smallest possible p is {least_p})" in text) == (
+        num < 6
+    )
     assert ("can be significant" in text) == (num < 6)
 
 
@@ -98,4 +100,4 @@ def test_who_is_absent_and_what_the_load_was(table, tmp_path):
     path.write_text(json.dumps(result))
     text = table.table("loader", tmp_path)
     assert "2 cores, load 0.3 at the start and 1.0 at the end; spdl 0.8.0, torch 2.13.0; commit abc" in text
-    assert text.endswith("Without FFCV: not installed.")
+    assert text.endswith("Left out: FFCV (not installed).")

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from fastcell.cli import distill_from_python
 from fastcell.cli.distill import _settings
 from fastcell.cli.main import main
 from fastcell.errors import ArgumentError
+from fastcell.training.distillation.candidates import TimedCandidate
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def test_other_options_are_refused(words):
 
 @pytest.mark.slow
 def test_a_student_is_trained_compared_and_used(trained_run, trained_data, tmp_path, capsys):
-    words = ["--trainer.max_epochs", "2", "--data.threads=1", "--data.image_size", "32"]
+    words = ["--trainer.max_epochs", "2", "--data.threads=1", "--data.image_size", "32", "--allow-absent"]
     assert main(["distill", str(trained_run), "--budget", "1ms", "--out", str(tmp_path / "runs"), *words]) == 0
     out = capsys.readouterr().out
     (run,) = (tmp_path / "runs").iterdir()
@@ -41,11 +43,28 @@ def test_a_student_is_trained_compared_and_used(trained_run, trained_data, tmp_p
     slowest = max(times, key=lambda name: times[name])
     assert f"budget 1000 us: {slowest} at 32 px" in out
     assert f"{content['num_cells']} cells" in out
-    assert out.splitlines()[-1].startswith(f"next: fastcell predict {run} CELLS")
+    assert out.splitlines()[-1].startswith(f"next: fastcell predict {run} {trained_data} ")
     table = tmp_path / "p.parquet"
     assert main(["predict", str(run), str(trained_data), "-o", str(table), "--backend", "openvino"]) == 0
     assert main(["report", str(run)]) == 0
     assert main(["export", str(run), str(tmp_path / "n.onnx")]) == 0
+
+
+def test_a_split_without_valid_scores_is_refused_before_anything_is_timed(trained_run, planted, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        distill_from_python, "time_candidates", lambda *_: [TimedCandidate("gao", 24, 1.0, "torch", "fp32")]
+    )
+    monkeypatch.setattr(distill_from_python, "run_with_lightning", lambda name, words: asked.append(words))
+    data = planted(30, groups=0, names=["left"] * 24 + ["right"] * 6)  # the test subset has no cell of the class right
+    assert main(["distill", str(trained_run), str(data.path)]) == 2
+    found = capsys.readouterr()
+    assert "no cell of class right" in found.err
+    assert "--allow-absent continues" in found.err
+    assert (found.out, asked) == ("", [])
+    with pytest.raises(AssertionError):  # no run folder comes back from the replaced training
+        main(["distill", str(trained_run), str(data.path), "--allow-absent"])
+    assert "--allow_absent=true" in asked[0]
 
 
 def test_wrong_options_are_refused_before_anything_is_timed(trained_run, tmp_path, capsys):

@@ -100,7 +100,7 @@ def test_blocks_table_that_does_not_fit(make_dataset, capsys):
     manifest = make_dataset(60, layout="block")
     write_csv_or_parquet(manifest.path / "blocks.parquet", manifest.blocks().slice(1))
     assert cli.main(["verify", str(manifest.path)]) == 2
-    assert "first_cell must be behind the cells of the block before" in capsys.readouterr().err
+    assert "first_cell must be after the cells of the previous block" in capsys.readouterr().err
     (manifest.path / "blocks.parquet").unlink()
     assert cli.main(["verify", str(manifest.path)]) == 2
     assert "blocks.parquet is missing" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_what_cannot_be_decoded_has_a_reason(make_dataset):
     decoder = CellDecoder(manifest, 8)
     assert decoder.decode(stored, 1) == "cannot be decoded any more: all bytes zero"
     assert isinstance(decoder.decode(stored, 2), np.ndarray)
-    assert other_sides(3, 4) == "is 3 x 4 pixels, which the manifest does not say"
+    assert other_sides(3, 4) == "is 3 x 4 pixels, but the manifest states another size"
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -207,7 +207,7 @@ def test_cells_of_another_size_than_the_manifest_says(make_dataset):
     _, reasons = decoded(dataclasses.replace(manifest, table=table), [3, 4])
     width = int(manifest.column("width")[3])
     assert reasons == {3: other_sides(height[3] - 1, width)}
-    assert other_sides(5, 7) == "is 5 x 7 pixels, which the manifest does not say"
+    assert other_sides(5, 7) == "is 5 x 7 pixels, but the manifest states another size"
 
 
 def test_encodings_are_numbers_of_the_known_ones(make_dataset):

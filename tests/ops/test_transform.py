@@ -139,7 +139,7 @@ def test_compiles_without_a_graph_break(augmentation):
         ({"index": torch.tensor([0, 1, 2, 3, 4, -1])}, "index must be from 0 to 4, got '-1 to 4'"),
         ({"index": torch.zeros(6, dtype=torch.int32)}, "index must be int64, contiguous, of shape"),
         ({"position": torch.zeros(5, dtype=torch.int64)}, "position must be int64, contiguous, of shape"),
-        ({"position": torch.full((6,), -1)}, "positions must be one dimension of whole numbers >= 0"),
+        ({"position": torch.full((6,), -1)}, "positions must be a one-dimensional array of whole numbers >= 0"),
         ({"clock": torch.zeros(3, dtype=torch.int64)}, "clock must be int64, contiguous, of shape"),
         ({"fit": "squeeze"}, "fit must be one of stretch, contain, scale"),
         ({"mode": "half"}, "mode must be one of divide, subtract, standardize"),

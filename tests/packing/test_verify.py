@@ -76,7 +76,7 @@ def test_tables_that_do_not_fit(make_dataset):
     (manifest.path / "verdicts.csv").write_text("cell_id,verdict\n31,drop\n")
     problems = "\n".join(verify(manifest.path).problems)
     assert "split must be one of train, valid, test, got 'left'" in problems
-    assert "far.parquet: cell_id must stand once for each cell" in problems
+    assert "far.parquet: cell_id must occur once for each cell" in problems
     assert "torn.parquet cannot be read" in problems
     assert "quarantine.parquet cannot be read" in problems
     assert "verdicts.csv" in problems

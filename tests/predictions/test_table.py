@@ -52,7 +52,7 @@ def test_what_is_written_is_read_back(tmp_path, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"key": ["a", "a", "b", "c"]}, "keys must be there and differ"),
+        ({"key": ["a", "a", "b", "c"]}, "keys must be present and unique"),
         ({"p_x": [0.5, 0.5, 0.5, 1.5]}, "p_x must be from 0 to 1"),
         ({"confidence": [0.5, 0.5, 0.5, 7.0]}, "confidence must be from 0 to 1"),
         ({"unlike_score": [0.5, 2.5, None, -1.0]}, "unlike_score must be 0 or more"),

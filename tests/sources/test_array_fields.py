@@ -24,7 +24,7 @@ def test_labels_of_a_file(tmp_path):
     (tmp_path / "l.txt").write_text("one\n\ntwo\n")
     with pytest.raises(DataError, match="one label for each of the 50 cells, got 2"):
         open_source(tmp_path / "a.npy", options=ReadOptions(labels=tmp_path / "l.txt")).scan()
-    with pytest.raises(DataError, match="got nothing there"):
+    with pytest.raises(DataError, match="got no file"):
         open_source(tmp_path / "a.npy", options=ReadOptions(labels=tmp_path / "no.txt")).scan()
     np.save(tmp_path / "b.npy", PIXELS)
     with pytest.raises(ArgumentError, match="--labels must be given for one file of images, got '2 files'"):

@@ -9,12 +9,27 @@ from hypothesis import strategies as st
 from fastcell.system.text import (
     align_columns,
     join_lines,
+    largest_rows,
+    list_names,
     natural_key,
     natural_sorted,
     printable,
     printable_lines,
     storable,
 )
+
+
+def test_the_largest_rows_keep_their_order():
+    assert largest_rows([1, 9, 3, 9, 2], most=3) == ([1, 3], [0, 2, 4])
+    assert largest_rows([1, 9, 3], most=3) == ([0, 1, 2], [])
+    assert largest_rows([]) == ([], [])
+
+
+def test_names_are_listed_up_to_a_number():
+    names = [f"c{number}" for number in range(1_006)]
+    assert list_names(names) == "c0, c1, c2, c3, c4, c5 and 1,000 more"
+    assert list_names(names[:6]) == "c0, c1, c2, c3, c4, c5"
+    assert list_names([], 2) == ""
 
 
 @given(st.text(st.characters()))

@@ -149,7 +149,7 @@ def test_a_run_that_goes_on_knows_its_corrupt_cells(tmp_path, monkeypatch, capsy
                 path.write_bytes(content)
         capsys.readouterr()
         assert main(["fit", f"--resume={folder}"]) == 0
-        assert ("cells that were corrupt before are whole now" in capsys.readouterr().out) == repaired
+        assert ("cells that were corrupt before are intact now" in capsys.readouterr().out) == repaired
         assert (folder / "losses.csv").read_bytes() == (whole / "losses.csv").read_bytes()
         ours, theirs = (json.loads((path / "metrics.json").read_text()) for path in (folder, whole))
         assert ours["num_lost"] == theirs["num_lost"] == len(lost)

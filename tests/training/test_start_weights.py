@@ -51,7 +51,9 @@ def test_the_head_is_new_where_the_classes_differ(trained_run):
         assert torch.equal(value, source[name]), name
     lines = started.describe()
     assert lines[0].endswith("23 of 25 tensors taken")
-    assert lines[1].startswith(f"  2 anew, because the classes differ ({', '.join(classes_of(trained_run))} there)")
+    assert lines[1].startswith(
+        f"  2 initialised, because the classes differ ({', '.join(classes_of(trained_run))} there)"
+    )
 
 
 def test_other_names_of_as_many_classes_are_other_classes(trained_run):

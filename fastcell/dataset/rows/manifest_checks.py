@@ -116,7 +116,10 @@ class ManifestChecks:
                 "0 or more in the block layout, -1 in the cell layout",
                 raw if info.layout == "block" else column["block"] == -1,
             ),
-            "bytes": ("what the size in pixels takes", _holds_pixels(table, column["bytes"], area, deep, raw)),
+            "bytes": (
+                "the number of bytes for the size in pixels",
+                _holds_pixels(table, column["bytes"], area, deep, raw),
+            ),
         }
         for name, (rule, holds) in rules.items():
             _refuse(path, name, rule, column[name], holds, first)
@@ -215,7 +218,7 @@ def check_blocks(blocks: pa.Table, cells: pa.Table, info: Any, path: Path) -> No
     first, counts = blocks.column("first_cell").to_numpy(), blocks.column("num_cells").to_numpy().astype(np.int64)
     ends = np.cumsum(counts)
     _refuse(path, "num_cells", "at least 1", counts, counts >= 1)
-    _refuse(path, "first_cell", "behind the cells of the block before", first, first == ends - counts)
+    _refuse(path, "first_cell", "after the cells of the previous block", first, first == ends - counts)
     if (int(ends[-1]) if len(ends) else 0) != cells.num_rows:
         raise DataError(f"{path} must hold {cells.num_rows:,} cells, got {int(counts.sum()):,}. {_HINT}.")
     _refuse_text(path, blocks, "split", f"empty or one of {', '.join(SPLITS)}", pa.array(("", *SPLITS)))

@@ -38,7 +38,7 @@ def read_split(path: Path, num_cells: int) -> SubsetCodes:
         codes[part.column("cell_id").to_numpy()] = numbers
         num_rows += part.num_rows
     if sum(np.count_nonzero(some >= 0) for some in np.array_split(codes, num_cells // GROUP_ROWS + 1)) < num_rows:
-        raise DataError(f"{path}: cell_id must stand once for each cell. Make the split again.")
+        raise DataError(f"{path}: cell_id must occur once for each cell. Make the split again.")
     return SubsetCodes(codes)
 
 

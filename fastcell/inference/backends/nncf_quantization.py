@@ -25,11 +25,10 @@ from fastcell.system.cpu_features import cpu_features
 from fastcell.system.optional_packages import require
 
 CUT_SHARES = (0.0, 5e-5, 1e-4, 1e-3)
-"""Shares of the brightest pixels outside of the range of the input that are tried; of the darkest, too, if any pixel is
-negative.
-"""
+"""Shares of the brightest pixels beyond the range of the input that are tried; also of the darkest if a pixel is
+negative."""
 OUTLIER_SHARE = 1e-5
-"""Share of the activations outside of each end of their range that is tried besides 0."""
+"""Share of the activations beyond each end of their range that is tried, besides 0."""
 
 _SMALL_LAYER_WEIGHTS = 1_000_000
 

@@ -197,6 +197,7 @@ class PieceReader:
             if self._raw:
                 odd = stored.cell_ids[places[~wrong]]
                 odd = odd[self._bytes[odd] != self._heights[odd].astype(np.int64) * self._widths[odd]]
-                reasons.update(dict.fromkeys(odd.tolist(), "stored bytes do not fit the sides in the manifest"))
+                reason = "stored bytes do not fit the height and width in the manifest"
+                reasons.update(dict.fromkeys(odd.tolist(), reason))
             self.checked[stored.cell_ids[places[~wrong]]] = True
         return reasons

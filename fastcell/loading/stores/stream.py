@@ -65,7 +65,7 @@ class CellReader:
     ) -> None:
         manifest = view.manifest
         if manifest.info.layout == "block" and depth != 8:
-            raise invalid("depth", "8 for cells in blocks, which are stored so", depth, "Pack with --layout cell")
+            raise invalid("depth", "8 for cells in blocks, which have 8 bits", depth, "Pack with --layout cell")
         self.share = share
         first, last = (share.start, share.stop) if len(share) else (0, 1)  # without rows: one cell as padding
         sizes = manifest.column("bytes")

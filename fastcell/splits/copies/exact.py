@@ -266,7 +266,7 @@ def read_duplicates(manifest: Manifest) -> Duplicates | None:
         and ids.max() < len(manifest)
     )
     if not right or not pc.all(pc.is_in(table.column("kind"), value_set=pa.array(COPY_KINDS)), min_count=0).as_py():
-        raise DataError(f"{path} names cells, sets or kinds that cannot be. Remove it and search again.")
+        raise DataError(f"{path} names impossible cells, sets or kinds. Remove it and search again.")
     kinds = np.array(table.column("kind").to_pylist(), dtype="<U5")
     return Duplicates(ids, sets, kinds, table.column("correlation").to_numpy(), blank, *numbers, near)
 

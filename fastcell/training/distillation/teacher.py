@@ -21,6 +21,7 @@ from fastcell.models.lightning_module import CellModule
 from fastcell.models.soft_losses import SHARE, TEMPERATURE, check_distillation, soft_losses, softmax_scores
 from fastcell.runs.checkpoint import load_classifier
 from fastcell.runs.run_folder import find_checkpoint
+from fastcell.system.text import list_names
 from fastcell.training.start_weights import hash_tensors
 
 
@@ -55,8 +56,8 @@ class Teacher:
         self.source = find_checkpoint(path)
         self._model = load_classifier(self.source, trust)
         if set(self._model.classes) != set(model.classes):
-            rule = f"a run with the classes of the data ({', '.join(model.classes)})"
-            raise invalid("--teacher", rule, ", ".join(self._model.classes), "Give a run that was trained on them")
+            rule = f"a run with the classes of the data ({list_names(model.classes)})"
+            raise invalid("--teacher", rule, list_names(self._model.classes), "Give a run that was trained on them")
         if data.own_augmentation is not None:
             raise ArgumentError(
                 "--teacher must be given without --data.batch_augmentation, which the teacher's images do not get. "

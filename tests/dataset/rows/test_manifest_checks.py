@@ -42,7 +42,7 @@ CELL_FAULTS = [
     ("bytes", (1 << 63) - 1, "bytes must be at least 1, up to the end of the tar, got 9223372036854775807"),
     ("bytes", 3000, "offset must be behind the row before"),
     ("encoding", "exe", "encoding must be one of jpg, png, tif, npy, raw, got 'exe'"),
-    ("encoding", "raw", "bytes must be what the size in pixels takes"),
+    ("encoding", "raw", "bytes must be the number of bytes for the size in pixels"),
     ("height", 0, "height must be at least 1"),
     ("height", -3, "height must be at least 1, with at most 67,108,864 pixels, got -3"),
     ("height", (1 << 31) - 1, "height must be at least 1, with at most"),
@@ -83,7 +83,7 @@ def test_what_may_be_unknown_may_be_null(make_dataset):
     [
         ("block", 2, "block of the manifest must be the block that has the cell, got 2 in row 4"),
         ("block", -1, "block must be 0 or more"),
-        ("height", 1, "bytes must be what the size in pixels takes"),
+        ("height", 1, "bytes must be the number of bytes for the size in pixels"),
         ("offset", 8, "offset must be a multiple of 1 inside of the tar"),
     ],
 )
@@ -99,8 +99,8 @@ def test_cells_of_blocks_that_cannot_be(make_dataset, column, value, message):
     [
         ("num_cells", 0, "num_cells must be at least 1, got 0 in row 1"),
         ("num_cells", -7, "num_cells must be at least 1"),
-        ("num_cells", (1 << 31) - 1, "first_cell must be behind the cells of the block before"),
-        ("first_cell", 3, "first_cell must be behind the cells of the block before, got 3 in row 1"),
+        ("num_cells", (1 << 31) - 1, "first_cell must be after the cells of the previous block"),
+        ("first_cell", 3, "first_cell must be after the cells of the previous block, got 3 in row 1"),
         ("first_cell", None, "column 'first_cell' must have a value"),
         ("shard", "x.tar", "shard must be one of the shards of dataset.json, got 'x.tar'"),
         ("offset", -1, "offset must be a multiple of 512"),
@@ -122,7 +122,7 @@ def test_blocks_that_cannot_be(make_dataset, column, value, message):
     [
         ("cell_id", 30, "names cells that the manifest does not have"),
         ("cell_id", -1, "names cells that the manifest does not have"),
-        ("cell_id", 3, "cell_id must stand once for each cell"),
+        ("cell_id", 3, "cell_id must occur once for each cell"),
         ("cell_id", None, "column 'cell_id' must have a value"),
         ("split", "train-and-more", "split must be one of train, valid, test, got 'train-and-more'"),
     ],

@@ -40,7 +40,7 @@ def test_a_cell_that_stands_twice(tmp_path):
     path = tmp_path / "splits" / "twice.parquet"
     table = pq.read_table(path)
     pq.write_table(table.take([0, 0, 1]), path)
-    with pytest.raises(DataError, match="cell_id must stand once for each cell"):
+    with pytest.raises(DataError, match="cell_id must occur once for each cell"):
         read_split(path, 3)
 
 

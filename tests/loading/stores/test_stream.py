@@ -399,7 +399,7 @@ def test_a_cell_of_other_sides_is_replaced(make_dataset, encoding, decoder):
         ).epoch(0)
     ]
     assert np.concatenate(seen).tolist() == [*range(7), 4, *range(8, 20)]
-    assert corrupt_cells.reasons[7].endswith("pixels, which the manifest does not say")
+    assert corrupt_cells.reasons[7].endswith("pixels, but the manifest states another size")
 
 
 @pytest.mark.parametrize("decoder", ["threads", "dali"])
