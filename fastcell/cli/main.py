@@ -270,7 +270,7 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 def _fail(message: str, status: int, of_ranks: bool = False) -> int:
-    """Print an error; `of_ranks`: of a command that several processes (ranks) may run, which print it once."""
+    """Print an error. With `of_ranks` the command may run in several processes (ranks), of which one prints it."""
     from fastcell.system import rank_errors
     from fastcell.system.messages import print_error
 

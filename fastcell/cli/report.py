@@ -73,7 +73,7 @@ def report(
 
 
 def _next_of(folders: list[Path], data: str | None) -> Iterator[tuple[Word, ...]]:
-    """Yield what to do after a page of these folders."""
+    """Yield the commands that may follow a page of these folders."""
     from fastcell.report.compare_sections import is_study, read_study
 
     run = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)

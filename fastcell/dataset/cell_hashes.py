@@ -87,7 +87,7 @@ def version_id(manifest: Manifest) -> str:
 
 
 def _told(value: str | bytes | None) -> bytes:
-    """Return what the version says of a value of a column."""
+    """Return the part of the hashed text that stands for a value of a column."""
     if isinstance(value, bytes):
         return str(value).encode()
     text = b"\xff" if value is None else value.encode("utf-8", "surrogateescape")

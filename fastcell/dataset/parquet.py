@@ -90,8 +90,8 @@ def group_rows(num_rows: int) -> int:
 def join_parts(parts: list[pa.Table], schema: pa.Schema) -> pa.Table:
     """Return the rows of parts as a table of one chunk for each column, and empty the list.
 
-    One column after another is copied and let go of, so that memory holds no column twice but one. A column of text of
-    more than 2 GiB has several chunks.
+    Columns are copied and released one after another, so that at most one of them is in memory twice. A column of text
+    of more than 2 GiB has several chunks.
     """
     if len(parts) == 1:
         return parts.pop()

@@ -13,7 +13,7 @@ from fastcell.system.text import natural_sorted
 
 
 class CellGroups:
-    """Groups by cell_id, as an array of N names would hold them.
+    """Group names by cell_id, like an array of N names in less memory.
 
     Args:
         codes: (N,) signed integers, index into `names`, -1 for a cell without a group.
