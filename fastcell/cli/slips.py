@@ -19,6 +19,21 @@ _TYPE_NAMES = {
 }
 _WRITTEN = {"None": "null", "True": "true", "False": "false"}
 """Values in jsonargparse's messages -> values in the user's spelling."""
+_IN_OTHER_PROGRAMS = {
+    "bs": "batch_size",
+    "ckpt": "ckpt_path",
+    "epochs": "max_epochs",
+    "gpus": "devices",
+    "lr": "learning_rate",
+    "num_workers": "threads",
+    "optim": "optimizer",
+    "output": "out",
+    "seed": "seed_everything",
+    "steps": "max_steps",
+    "wd": "weight_decay",
+    "workers": "threads",
+}
+"""Names of options in other programs -> last part of the option here."""
 _RATHER = {"tensorboardX": "tensorboard"}
 """Package named last in a message of Lightning -> package to install."""
 
@@ -38,7 +53,8 @@ def unknown_words(words: Sequence[str], known: Collection[str], placed: Collecti
     if name.lstrip("-").upper() in placed:
         return f"unknown option {name}. {name.lstrip('-').upper()} is given without an option name."
     last = _last_part(name)
-    of_this_end = [option for option in known if _last_part(option) == last]
+    meant = {last, _IN_OTHER_PROGRAMS.get(last, last)}
+    of_this_end = [option for option in known if _last_part(option) in meant]
     hint = f"Did you mean {of_this_end[0]}?" if of_this_end else did_you_mean(name, known)
     return f"unknown option {name}." + (f" {hint}" if hint else "")
 

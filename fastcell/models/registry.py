@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from fastcell.errors import ArgumentError, invalid
+from fastcell.errors import ArgumentError, did_you_mean, invalid
 from fastcell.models.networks.cellnet import CellNet
 from fastcell.models.networks.gao import GaoNet
 from fastcell.models.networks.residual import ResidualNet
@@ -94,7 +94,9 @@ def create_network(network: PartSpec, num_classes: int, image_size: int = 128, i
         return _checked(built, name, num_classes, image_size)
     if name in network_names():
         return _create_timm(name, num_classes, image_size)
-    raise invalid("network", "a known name", name, f"{_known_names(name)}, or a class path (my_package.Net)")
+    meant = did_you_mean(name, [*NETWORKS, *_REGISTERED])
+    hint = f"{_known_names(name)}, or a class path (my_package.Net)"
+    raise invalid("network", "a known name", name, f"{meant} {hint}".strip())
 
 
 def module_of_network(name: str) -> str | None:

@@ -125,12 +125,16 @@ def check_trains(settings: Any) -> None:
         settings: arguments of `pl.Trainer` as attributes.
 
     Raises:
-        ArgumentError: a limit is 0.
+        ArgumentError: a limit is 0, or a number of epochs or steps is below -1, which means no limit.
     """
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         value = getattr(settings, name)
-        if value is not None and not isinstance(value, bool) and value == 0:
+        if value is None or isinstance(value, bool):
+            continue
+        if value == 0:
             raise invalid(f"--trainer.{name}", "above 0", value, "Nothing would be trained; leave it out for no limit")
+        if value < -1 and name != "limit_train_batches":
+            raise invalid(f"--trainer.{name}", "above 0, or -1 for no limit", value, "Leave it out")
 
 
 def leave_memory_unfilled() -> None:

@@ -53,7 +53,7 @@ def test_a_student_is_trained_compared_and_used(trained_run, trained_data, tmp_p
 def test_a_split_without_valid_scores_is_refused_before_anything_is_timed(trained_run, planted, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(
-        distill_from_python, "time_candidates", lambda *_: [TimedCandidate("gao", 24, 1.0, "torch", "fp32")]
+        distill_from_python, "time_candidates", lambda *_: [TimedCandidate("gao", 24, "torch", "fp32", 1.0)]
     )
     monkeypatch.setattr(distill_from_python, "run_with_lightning", lambda name, words: asked.append(words))
     data = planted(30, groups=0, names=["left"] * 24 + ["right"] * 6)  # the test subset has no cell of the class right

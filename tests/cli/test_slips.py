@@ -90,6 +90,8 @@ def test_unknown_options():
     known = ["--data.path", "--data.batch_size", "--out", "--jobs"]
     assert unknown_words(["--data.pth=3"], known) == "unknown option --data.pth. Did you mean --data.path?"
     assert unknown_words(["--batch-size"], known) == "unknown option --batch-size. Did you mean --data.batch_size?"
+    assert unknown_words(["--lr=1"], [*known, "--model.learning_rate"]).endswith("Did you mean --model.learning_rate?")
+    assert unknown_words(["--epochs", "3"], ["--trainer.max_epochs"]).endswith("Did you mean --trainer.max_epochs?")
     assert unknown_words(["--xyzzy", "3"], known) == "unknown option --xyzzy."
     assert unknown_words(["3"], known) == "unexpected argument '3'."
     assert unknown_words(["--run=x"], known, ["RUN"]) == "unknown option --run. RUN is given without an option name."

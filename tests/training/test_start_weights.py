@@ -100,7 +100,9 @@ def test_another_network_or_image_size_is_refused(trained_run, arguments, messag
 def test_another_preparation_is_reported(trained_run):
     model = make(["x", "y"], input_norm=False, preprocessing={"normalization": "subtract"})
     cautions = start_from(model, trained_run).cautions
-    assert any(line.startswith("normalization is subtract here and divide there") for line in cautions)
+    assert any(
+        line.startswith("normalization is subtract in this run and divide in that of the weights") for line in cautions
+    )
     assert any(line.startswith("input_norm is False here and True there") for line in cautions)
 
 

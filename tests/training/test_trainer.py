@@ -78,6 +78,9 @@ def test_a_run_without_steps_is_refused(name):
     for value in (0, 0.0):
         with pytest.raises(ArgumentError, match=f"--trainer.{name} must be above 0"):
             check_trains(SimpleNamespace(**{**limits, name: value}))
+    if name != "limit_train_batches":
+        with pytest.raises(ArgumentError, match=f"--trainer.{name} must be above 0, or -1 for no limit, got -2"):
+            check_trains(SimpleNamespace(**{**limits, name: -2}))
 
 
 @pytest.mark.parametrize(("deterministic", "given", "expected"), [(True, None, None), (None, False, False)])

@@ -184,7 +184,14 @@ class PlaceChecks:
         )
         step = np.diff(shard, prepend=self._last[0])
         ends = np.append(self._last[1], offset[:-1] + size[:-1])
-        _refuse(path, "offset", "behind the row before", offset, np.where(step == 0, ends <= offset, step > 0), first)
+        _refuse(
+            path,
+            "offset",
+            "after the end of the previous row",
+            offset,
+            np.where(step == 0, ends <= offset, step > 0),
+            first,
+        )
         self._last = int(shard[-1]), int(offset[-1] + size[-1])
         self._there += np.bincount(shard, counts, minlength=len(self._there))
 

@@ -95,7 +95,7 @@ def test_rows_of_an_earlier_file_stay_as_they_were(make_dataset, cache):
         ("bytes", 0, "bytes must be at least 1, up to the end of the tar, got 0 in row 33"),
         ("class", "D", "class must be one of the classes of dataset.json, got 'D' in row 33"),
         ("cell_id", 3, "does not fit dataset.json"),
-        ("offset", 512, "offset must be behind the row before, got 512 in row 33"),
+        ("offset", 512, "offset must be after the end of the previous row, got 512 in row 33"),
     ],
 )
 def test_every_row_is_checked(make_dataset, cache, column, value, message):
