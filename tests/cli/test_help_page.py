@@ -12,17 +12,13 @@ from fastcell.cli.lightning_options import LIGHTNING_COMMANDS
 from fastcell.cli.parser import parse_words
 from fastcell.cli.signature import read_command
 
-HELD = ("", "pack", "fit", "predict")
-"""Commands whose help is kept as a text: one of each way in which a help is made. `frozen` holds the options of all."""
-
 
 @pytest.mark.parametrize("name", ["", *cli.COMMANDS])
 def test_help(name, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
     status, text, _ = run_command([name, "--help"] if name else ["--help"], capsys)
     assert status == 0
-    if name in HELD:
-        check_golden("help", name or "fastcell", text)
+    check_golden("help", name or "fastcell", text)
     assert len(text.splitlines()) <= 70
     assert max(map(len, text.splitlines())) <= 100
     assert "`" not in text
