@@ -66,7 +66,9 @@ def answer_limits(
     if min_confidence is not None and accuracy is not None:
         raise ArgumentError("--min_confidence and --accuracy must not be given together. Leave one out.")
     if min_confidence is not None and not 0 <= min_confidence <= 1:
-        raise invalid("--min_confidence", "from 0 to 1", min_confidence, "0.9 keeps answers of a probability of 0.9")
+        raise invalid(
+            "--min_confidence", "from 0 to 1", min_confidence, "0.9 keeps answers with a probability of at least 0.9"
+        )
     wanted = (min_confidence or 0) > 0 or accuracy is not None
     if wanted and UNSURE in classes:
         raise ArgumentError(f"a class must not be named {UNSURE!r} with --min_confidence or --accuracy. Rename it.")

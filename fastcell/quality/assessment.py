@@ -27,7 +27,7 @@ from fastcell.system.text import MOST_PRINTED_ROWS, printable
 UNREADABLE = "unreadable"
 DEFAULT_MOST_PASSED = 0.05
 DOUBTFUL = 0.1
-"""Score at or above which a cell is doubtful. Cells with lower scores have no reason."""
+"""Score at or above which a cell is doubtful. Cells with lower scores get no fault as their reason."""
 _STRIKING = 3.0  # ratio to the dropped share of all other cells
 
 

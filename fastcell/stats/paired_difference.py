@@ -89,7 +89,7 @@ class Comparison:
         if test.least_p > SIGNIFICANT:
             if test.num_units < FEW_GROUPS:
                 return f"cannot tell with {units}{although}"
-            return f"cannot tell with {units}: {test.num_differ} differ, {FEW_GROUPS} must{although}"
+            return f"cannot tell with {units}: {test.num_differ} differ, {FEW_GROUPS} are needed{although}"
         only = "; for cells of this one group only" if self.difference.num_groups == 1 else ""
         if test.p > SIGNIFICANT:
             return f"may be chance (p = {test.p:.2g}){although}{only}"

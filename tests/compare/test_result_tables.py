@@ -58,7 +58,7 @@ def test_differences_are_paired():
     assert one.p == pytest.approx(2 / 2**10)
     assert (one.verdict, one.by, one.num_units) == ("CNN is better (p = 0.002)", "cell", 40)
     (same,) = tables(result("cnn", 4), result("knn", 4)).differences(places, "", ["CNN", "kNN"])
-    assert (same.value, same.verdict) == (0, "cannot tell with 40 cells: 0 differ, 6 must")
+    assert (same.value, same.verdict) == (0, "cannot tell with 40 cells: 0 differ, 6 are needed")
     assert same.low < 0 < same.high
     lines = difference_table([one])
     assert "| CNN minus kNN | +0.250 (" in lines[2]

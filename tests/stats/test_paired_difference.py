@@ -84,7 +84,7 @@ def test_words():
     )
     first, second, groups = groups_of(6, 6)
     assert compare_paired(second, first, groups).verdict("CNN is better", "kNN is better").startswith("kNN is better")
-    assert compare_paired(first, first, groups).verdict() == "cannot tell with 6 groups: 0 differ, 6 must"
+    assert compare_paired(first, first, groups).verdict() == "cannot tell with 6 groups: 0 differ, 6 are needed"
     alone = compare_paired(first, second, np.zeros(120))
     assert alone.unit == "cell"
     assert alone.verdict() == "the first is better (p = 2.9e-11); for cells of this one group only"
