@@ -221,7 +221,7 @@ def _augmentation_sheet(
     number, size = len(AUGMENTATIONS), look.image_size
     changes = draw(look.augmentation, seed, 0, np.arange(number))
     drawn = {name: _transformed(cells[0], changes, size, look.fit) for name, cells in pictures.items()}
-    caption = f"The first cell of each class, with {number} random draws of the augmentation of this {look.of}. {look.describe()}"
+    caption = f"The first cell of each class, with {number} random draws of the augmentation. {look.describe()}"
     sheet = basic_figures.contact_sheet(drawn, f"{title}: augmentation of this {look.of}, {size} x {size}", number)
     return sheet, caption
 
