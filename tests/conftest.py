@@ -28,6 +28,7 @@ pytest_plugins = [
     "fixtures.audit_sets",
     "fixtures.chromium_browser",
     "fixtures.figure_checks",
+    "fixtures.image_files",
     "fixtures.own_modules",
     "fixtures.prepared_run",
     "fixtures.process_state",

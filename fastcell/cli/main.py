@@ -12,16 +12,16 @@ import os
 import resource
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
-from types import FrameType, TracebackType
+from types import TracebackType
 
 from fastcell import __version__
 from fastcell.errors import FastcellError
 from fastcell.system import library_settings
+from fastcell.system.signals import handle_signals
 
 COMMANDS = {
     "synth": "make a synthetic data set of ATOM-like cells",
@@ -206,27 +206,16 @@ def _run(args: list[str]) -> int:
     command: Callable[[list[str]], int] = importlib.import_module(f"fastcell.cli.{name}").main
     from fastcell.system.messages import log_printed, safe_output
 
-    with safe_output(), log_printed(_COMPILER), nullcontext() if name in HANDLE_SIGNALS else _termination_raised():
+    ends = nullcontext() if name in HANDLE_SIGNALS else handle_signals(_terminate, signal.SIGTERM)
+    with safe_output(), log_printed(_COMPILER), ends:
         status = command(rest)
     sys.stdout.flush()
     return status
 
 
-@contextmanager
-def _termination_raised() -> Iterator[None]:
-    """Let SIGTERM raise an exception inside the context, so that unfinished files are removed and workers end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _terminate() -> None:
+    """Raise an exception at SIGTERM, so that unfinished files are removed and workers end."""
+    raise _Terminated
 
 
 def _explain_memory() -> str:

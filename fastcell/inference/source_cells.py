@@ -23,7 +23,7 @@ from fastcell.dataset.grey_window import Window
 from fastcell.dataset.open_files import look_again
 from fastcell.packing.option_effects import check_listing_options
 from fastcell.packing.pack import SourceRecords
-from fastcell.packing.quarantine import quarantine_row, quarantine_table
+from fastcell.packing.quarantine import quarantine_table, rejected_cells
 from fastcell.packing.records import CellTable, Record, check_levels
 from fastcell.packing.shard_layout import cell_shards, choose_shard_cells
 from fastcell.packing.unify_names import unify_names
@@ -86,11 +86,7 @@ class SourceCells:
     @property
     def rejected(self) -> pa.Table:
         """Rows of `QUARANTINE_SCHEMA` for the cells that the scan rejected."""
-        rows = [
-            quarantine_row(item.key, source, item.class_name, item.group, item.collection, reason)
-            for item, source, reason in self.listing.rejected
-        ]
-        return quarantine_table(rows)
+        return rejected_cells(self.listing)
 
     def keys(self, numbers: np.ndarray) -> list[str]:
         """Return the keys of cells by index."""

@@ -6,13 +6,11 @@ import contextlib
 import gc
 import os
 import resource
-import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import BinaryIO, NamedTuple
 
 from fastcell.live.drop_log import DropLog
@@ -23,6 +21,7 @@ from fastcell.live.micro_batches import MicroBatches, WhenFull
 from fastcell.live.protocol import MOST_FRAME_BYTES, Welcome
 from fastcell.live.stream_server import DRAIN_S, StreamOptions, StreamServer, open_unix_listener
 from fastcell.system.messages import Say
+from fastcell.system.signals import handle_signals
 from fastcell.web.listener import LOOPBACK, address_of, is_loopback, open_listener
 from fastcell.web.web_server import WebServer, new_token
 
@@ -80,7 +79,8 @@ def serve_cells(live: LiveClassifier, options: ServeOptions, about: dict[str, st
         FastcellError: a package for HTTP is missing.
     """
     with contextlib.ExitStack() as stack:
-        ended = stack.enter_context(_signals())
+        ended = _End()
+        stack.enter_context(handle_signals(ended.ask))
         _allow_open_files()
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(_SWITCH_S)
@@ -172,7 +172,7 @@ class _End:
         self._asked = False
         self._stop: Callable[[], None] = lambda: None
 
-    def ask(self, number: int, frame: FrameType | None) -> None:
+    def ask(self) -> None:
         """Handle a signal."""
         self._asked = True
         self._stop()
@@ -182,21 +182,6 @@ class _End:
         self._stop = stop
         if self._asked:
             stop()
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[_End]:
-    """Handle SIGTERM and Ctrl-C, in the main thread."""
-    end = _End()
-    if threading.current_thread() is not threading.main_thread():
-        yield end
-        return
-    before = {number: signal.signal(number, end.ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield end
-    finally:
-        for ended_by, handler in before.items():
-            signal.signal(ended_by, handler)
 
 
 @contextlib.contextmanager

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
@@ -33,6 +31,7 @@ from fastcell.predictions.table import Predictions
 from fastcell.sources.base import SourceItem, file_stamp
 from fastcell.sources.hdf5 import close_files
 from fastcell.storage.staging import Staging, describe_job, open_staging_of
+from fastcell.system.signals import handle_signals
 
 JOURNAL_VERSION = 1
 
@@ -106,20 +105,13 @@ def _end_on_signal() -> Iterator[threading.Event]:
     """Yield an event that SIGTERM or Ctrl-C sets; a second signal interrupts."""
     ended = threading.Event()
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def end() -> None:
         if ended.is_set():
             raise KeyboardInterrupt
         ended.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    with handle_signals(end):
         yield ended
-        return
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield ended
-    finally:
-        for ended_by, handler in before.items():
-            signal.signal(ended_by, handler)
 
 
 class _Watcher:

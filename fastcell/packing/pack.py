@@ -32,7 +32,7 @@ from fastcell.packing.option_effects import (
     check_window_used,
 )
 from fastcell.packing.pack_command import pack_command
-from fastcell.packing.quarantine import describe_reasons, quarantine_row, quarantine_table
+from fastcell.packing.quarantine import describe_reasons, rejected_cells
 from fastcell.packing.records import Record, ShardResult, check_levels
 from fastcell.packing.shard_layout import (
     BLOCK_CELLS,
@@ -243,7 +243,7 @@ def pack(
             verbose=verbose,
         )
         check_window_used(window, results)
-        rejected = _rejected(listing, collection)
+        rejected = rejected_cells(listing, collection)
         if strict:
             _refuse_bad(results, rejected)
         info = DatasetInfo(
@@ -315,16 +315,6 @@ def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
     for name, subsets in sorted(splits.items()):
         digest.update(name.encode() + subset_codes(subsets).tobytes())
     return digest.hexdigest()
-
-
-def _rejected(listing: Listing, collection: str | None) -> pa.Table:
-    """Return rows of `QUARANTINE_SCHEMA` for the cells that the scan rejected."""
-    return quarantine_table(
-        [
-            quarantine_row(item.key, source, item.class_name, item.group, item.collection or collection, reason)
-            for item, source, reason in listing.rejected
-        ]
-    )
 
 
 def _refuse_bad(results: list[ShardResult], rejected: pa.Table) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
+from fastcell.sources.base import Listing
 from fastcell.system.text import one_name
 
 QUARANTINE_REASONS = {
@@ -75,6 +76,21 @@ def quarantine_row(
 def quarantine_table(rows: list[tuple[Any, ...]]) -> pa.Table:
     """Return rows made by `quarantine_row` as a table of `QUARANTINE_SCHEMA`."""
     return make_table(rows, QUARANTINE_SCHEMA)
+
+
+def rejected_cells(listing: Listing, collection: str | None = None) -> pa.Table:
+    """Return rows of `QUARANTINE_SCHEMA` for the cells that the scan of a source rejected.
+
+    Args:
+        listing: what the scan found.
+        collection: collection of the cells that have none.
+    """
+    return quarantine_table(
+        [
+            quarantine_row(item.key, source, item.class_name, item.group, item.collection or collection, reason)
+            for item, source, reason in listing.rejected
+        ]
+    )
 
 
 def describe_reasons(quarantine: pa.Table, most: int = 3) -> str:

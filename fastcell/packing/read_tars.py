@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
@@ -19,13 +19,13 @@ from fastcell.dataset.decoder_messages import DecoderMessages
 from fastcell.dataset.grey_window import Window
 from fastcell.dataset.image_headers import MAX_FILE_BYTES
 from fastcell.dataset.schema import SCHEMA, make_table
-from fastcell.errors import BadCell, DataError, invalid
+from fastcell.errors import BadCell, DataError
 from fastcell.packing.quarantine import quarantine_row, quarantine_table
 from fastcell.packing.records import CellTable, Record, ShardResult
 from fastcell.packing.tar_sources import TarSource
 from fastcell.sources.containers import file_reason
 from fastcell.sources.image_folder import Pattern
-from fastcell.sources.webdataset_samples import TarSample, list_samples, read_facts
+from fastcell.sources.webdataset_samples import TarSample, list_samples, read_facts, sample_fields
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
 from fastcell.system.messages import printer
 from fastcell.system.progress_line import Progress
@@ -139,7 +139,8 @@ def _list_parts(
     listings = list(run_tasks(_list_tar, tars, 1 if few and jobs is None else jobs))
     pattern = common[2]
     if pattern is not None:
-        _check_pattern(pattern, (sample for listed in listings for sample in listed.samples or ()))
+        for sample in (sample for listed in listings for sample in listed.samples or ()):
+            sample_fields(pattern, sample)  # refuses names that do not match
     _say_others(sum((listed.others for listed in listings), Counter()), verbose)
     parts = []
     unread = {
@@ -195,13 +196,6 @@ def _measure(parts: Sequence[_Part], jobs: int | None, verbose: bool) -> list[Pa
             done.append(result)
             progress.advance(part.num, reused)
     return done
-
-
-def _check_pattern(pattern: Pattern, samples: Iterable[TarSample]) -> None:
-    for sample in samples:
-        if pattern.match(sample.image.name) is None:
-            hint = f"It does not match {sample.image.name}; * matches any part of one name, **/ any folders"
-            raise invalid("--pattern", "one that matches the names of all images in the tars", pattern.text, hint)
 
 
 def _index_part(part: _Part) -> PartResult:

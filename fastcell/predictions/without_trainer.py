@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from fastcell.dataset.corrupt_cells import CorruptCells, corrupt_cells_table, describe_corrupt_cells
 from fastcell.dataset.manifest import Manifest
@@ -26,6 +24,7 @@ from fastcell.predictions.saved_parts import PartStore, saved_parts
 from fastcell.predictions.table import Predictions, num_not_finite
 from fastcell.remote.object_cache import ObjectCache
 from fastcell.system.messages import print_line
+from fastcell.system.signals import handle_signals
 from fastcell.system.text import join_lines, printable
 
 
@@ -154,14 +153,11 @@ def _check_window(manifest: Manifest, network: NetworkDescription) -> None:
 def _saved_at_the_end(store: PartStore) -> Iterator[None]:
     """Save the finished predictions when the context ends, whatever ends it. SIGTERM raises `_Terminated` in it."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop() -> None:
         raise _Terminated
 
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if is_main else None
     try:
-        yield
+        with handle_signals(stop, signal.SIGTERM):
+            yield
     finally:
-        if is_main:
-            signal.signal(signal.SIGTERM, before)
         store.save()

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastcell.dataset.manifest import Manifest, open_once
+from fastcell.dataset.marks.journal import digest_cells
 from fastcell.dataset.parquet import first_line, read_parquet, write_parquet
 from fastcell.dataset.rows.cell_groups import CellGroups
 from fastcell.dataset.rows.manifest_checks import check_quality
@@ -234,11 +234,7 @@ def _read_rows(manifest: Manifest, schema: pa.Schema) -> pa.Table:
 
 def _mark(manifest: Manifest) -> str:
     """Return a text that identifies the features: feature version, window and a hash of all stored bytes."""
-    digest = blake2b(digest_size=16)
-    for chunk in manifest.table.column("byte_hash").chunks:
-        data = chunk.buffers()[1]
-        digest.update(memoryview(data)[16 * chunk.offset : 16 * (chunk.offset + len(chunk))])
-    return f"{FEATURES_VERSION} {manifest.info.window} {digest.hexdigest()}"
+    return f"{FEATURES_VERSION} {manifest.info.window} {digest_cells(manifest.table)}"
 
 
 def _is_number(kind: pa.DataType) -> bool:

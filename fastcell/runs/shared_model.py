@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcell import __version__
 from fastcell.errors import DataError
 from fastcell.storage.formats import FORMATS, check_format
-from fastcell.storage.whole_files import write_text
+from fastcell.storage.whole_files import file_hash, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +81,7 @@ def write_shared_model(folder: Path, config: Mapping[str, Any], tensors: Mapping
     path = folder / SHARED_WEIGHTS_FILE
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     path.write_bytes(save(whole, metadata={"format": "pt", _METADATA: _canonical(values)}))
-    described = {"file": path.name, "bytes": path.stat().st_size, "blake2b": _digest(path)}
+    described = {"file": path.name, "bytes": path.stat().st_size, "blake2b": file_hash(path)}
     content = {**values, "weights": described}
     write_text(folder / SHARED_CONFIG_FILE, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -109,7 +108,7 @@ def read_shared_config(path: Path) -> dict[str, Any]:
 
     try:
         expected = weights["blake2b"]  # type: ignore[index]
-        if path.stat().st_size != weights["bytes"] or _digest(path) != expected:  # type: ignore[index]
+        if path.stat().st_size != weights["bytes"] or file_hash(path) != expected:  # type: ignore[index]
             raise ValueError("its content does not match the hash in config.json")
         with safe_open(str(path), framework="numpy") as file:
             kept = json.loads((file.metadata() or {})[_METADATA])
@@ -185,11 +184,3 @@ def _reason(error: BaseException) -> str:
 
 def _canonical(values: Any) -> str:
     return json.dumps(values, sort_keys=True, ensure_ascii=True)
-
-
-def _digest(path: Path) -> str:
-    digest = blake2b(digest_size=16)
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()

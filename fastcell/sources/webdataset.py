@@ -13,7 +13,7 @@ from fastcell.dataset.image_headers import MAX_FILE_BYTES
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.marks.corrected_labels import note_labels
 from fastcell.dataset.open_files import look_again, read_at
-from fastcell.errors import BadCell, DataError, invalid
+from fastcell.errors import BadCell, DataError
 from fastcell.sources.base import (
     Channel,
     Listing,
@@ -35,6 +35,7 @@ from fastcell.sources.webdataset_samples import (
     name_classes,
     read_class_file,
     read_facts,
+    sample_fields,
 )
 from fastcell.system.text import storable
 
@@ -190,11 +191,7 @@ def _label(path: Path, member: tar.Member | None) -> bytes | None:
 def _told(pattern: Pattern | None, sample: TarSample) -> dict[str, str]:
     if pattern is None:
         return {}
-    fields = pattern.match(sample.image.name)
-    if fields is None:
-        hint = f"It does not match {sample.image.name}; * matches any part of one name, **/ any folders"
-        raise invalid("--pattern", "one that matches the names of all images in the tars", pattern.text, hint)
-    return {name: storable(text) for name, text in fields.items()}
+    return {name: storable(text) for name, text in sample_fields(pattern, sample).items()}
 
 
 def _notes(others: Counter[str], num_unreadable: int) -> list[str]:

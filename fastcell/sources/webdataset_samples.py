@@ -20,6 +20,7 @@ from fastcell.dataset import tar
 from fastcell.dataset.schema import PITCHES
 from fastcell.dataset.tables.dialect import read_lines
 from fastcell.errors import ArgumentError, DataError, invalid
+from fastcell.sources.image_folder import Pattern
 from fastcell.storage.places import local_path
 from fastcell.system.text import natural_key, natural_sorted, one_form
 
@@ -39,6 +40,19 @@ class TarSample(NamedTuple):
     image: tar.Member
     cls: tar.Member | None
     json: tar.Member | None
+
+
+def sample_fields(pattern: Pattern, sample: TarSample) -> dict[str, str]:
+    """Return the fields that the name of a sample's image has by a pattern.
+
+    Raises:
+        ArgumentError: the name does not match.
+    """
+    fields = pattern.match(sample.image.name)
+    if fields is None:
+        hint = f"It does not match {sample.image.name}; * matches any part of one name, **/ any folders"
+        raise invalid("--pattern", "one that matches the names of all images in the tars", pattern.text, hint)
+    return fields
 
 
 class Facts(NamedTuple):

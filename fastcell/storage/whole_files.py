@@ -29,6 +29,15 @@ _MOST_NAME_BYTES = 80  # of NAME in the temporary name: file systems allow 255 a
 _UNCHANGED_S = 24 * 3600.0
 
 
+def file_hash(path: Path) -> str:
+    """Return the hash of a file's content (128-bit BLAKE2b), 32 hexadecimal digits."""
+    digest = blake2b(digest_size=16)
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file atomically and durably.
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import signal
 import socket
 import threading
-from collections.abc import Iterator
-from types import FrameType
-from typing import Any
 
 from fastcell.errors import FastcellError
 from fastcell.system.optional_packages import require
+from fastcell.system.signals import handle_signals
 from fastcell.web.listener import address_of, is_loopback
 from fastcell.web.request_guard import MOST_BODY_BYTES, AsgiApp, RequestGuard
 
@@ -87,7 +84,7 @@ class WebServer:
         Raises:
             FastcellError: the application did not start.
         """
-        with self._signals():
+        with handle_signals(self._end):
             self._serve()
         self._check()
 
@@ -119,17 +116,7 @@ class WebServer:
         if self._error is not None:
             raise FastcellError("the web server did not start. The lines above name the reason.")
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        def end(number: int, frame: FrameType | None) -> None:
-            self._server.force_exit = self._server.should_exit
-            self._server.should_exit = True
-
-        before: dict[signal.Signals, Any] = {}
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before[number] = signal.signal(number, end)
-            yield
-        finally:
-            for ended_by, handler in before.items():
-                signal.signal(ended_by, handler)
+    def _end(self) -> None:
+        """End after the requests in progress, the second time at once."""
+        self._server.force_exit = self._server.should_exit
+        self._server.should_exit = True

@@ -1,9 +1,9 @@
 """The command `fastcell pack`."""
 
-import cv2
 import numpy as np
 import pytest
 import webdataset
+from fixtures.image_files import draw_image, write_image
 
 from fastcell.cli import main as cli
 from fastcell.cli.pack import main
@@ -23,49 +23,22 @@ def test_help_lists_the_formats(capsys):
     assert all(f"read: {kind.read} not: {kind.unread}" in words for kind in FORMATS.values())
 
 
-SHAPES = [(21, 102), (68, 440), (40, 40), (1, 7), (18, 17)]
-
-
-def draw(seed, shape):
-    noise = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    return cv2.blur(noise, (3, 3)).reshape(shape)
-
-
-def write(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, pixels)
-    else:
-        assert cv2.imwrite(str(path), pixels)
-    return path
-
-
-@pytest.fixture
-def cells(tmp_path):
-    """60 cells of three classes and four kinds of file, ragged."""
-    root = tmp_path / "cells"
-    for i in range(60):
-        kind = ("png", "jpg", "tif", "npy")[i % 4]
-        write(root / f"c{i % 3 + 8}" / f"{i:03d}.{kind}", draw(i, SHAPES[i % 5]))
-    return root
-
-
-def test_strict_makes_nothing_and_exits_3(cells, tmp_path, capsys):
-    (cells / "c8" / "zero.jpg").write_bytes(b"")
+def test_strict_makes_nothing_and_exits_3(image_files, tmp_path, capsys):
+    (image_files / "c8" / "zero.jpg").write_bytes(b"")
     with pytest.raises(StrictError, match=r"1 bad.*c8/zero.jpg"):
-        pack(cells, tmp_path / "to" / "out", strict=True)
+        pack(image_files, tmp_path / "to" / "out", strict=True)
     assert list((tmp_path / "to").iterdir()) == []
-    assert cli.main(["pack", str(cells), str(tmp_path / "to" / "out"), "--strict"]) == 3
+    assert cli.main(["pack", str(image_files), str(tmp_path / "to" / "out"), "--strict"]) == 3
     assert "fastcell: error: --strict refuses 1 bad" in capsys.readouterr().err
-    (cells / "c8" / "zero.jpg").unlink()
-    assert cli.main(["pack", str(cells), str(tmp_path / "to" / "out"), "--strict"]) == 0
+    (image_files / "c8" / "zero.jpg").unlink()
+    assert cli.main(["pack", str(image_files), str(tmp_path / "to" / "out"), "--strict"]) == 0
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_16_bit_needs_its_window(tmp_path, capsys, jobs):
     src, out = tmp_path / "src", tmp_path / "out"
     for i in range(8):
-        write(src / f"c{i % 2}" / f"{i}.png", np.full((20, 30), 400 + 100 * i, dtype=np.uint16))
+        write_image(src / f"c{i % 2}" / f"{i}.png", np.full((20, 30), 400 + 100 * i, dtype=np.uint16))
     words = ["pack", str(src), str(out), "--jobs", jobs]
     assert cli.main(words) == 2
     message = capsys.readouterr().err
@@ -83,7 +56,7 @@ def test_16_bit_needs_its_window(tmp_path, capsys, jobs):
 
 def test_unlabelled_folder_packs(tmp_path, capsys):
     for i in range(10):
-        write(tmp_path / "src" / f"{i}.png", draw(i, (10, 12)))
+        write_image(tmp_path / "src" / f"{i}.png", draw_image(i, (10, 12)))
     assert cli.main(["pack", str(tmp_path / "src"), str(tmp_path / "out")]) == 2
     assert "'{name}' reads it as an unlabelled cell" in capsys.readouterr().err
     words = ["pack", str(tmp_path / "src"), str(tmp_path / "out"), "--pattern", "{name}", "--split", "none"]
@@ -98,7 +71,7 @@ def test_unlabelled_folder_packs(tmp_path, capsys):
 
 def test_one_class_is_packed_and_said(tmp_path, capsys):
     for i in range(10):
-        write(tmp_path / "src" / "only" / f"{i}.png", draw(i, (10, 12)))
+        write_image(tmp_path / "src" / "only" / f"{i}.png", draw_image(i, (10, 12)))
     assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
     assert "All labelled cells are of one class" in capsys.readouterr().out
 
@@ -106,13 +79,13 @@ def test_one_class_is_packed_and_said(tmp_path, capsys):
 def test_few_labelled_cells_are_packed_whatever_their_split(tmp_path, capsys):
     """Three cells of three classes cannot be split, ten can: a label that is rare among them is refused."""
     for i, name in enumerate("ABC"):
-        write(tmp_path / "few" / name / f"{i}.png", draw(i, (10, 12)))
+        write_image(tmp_path / "few" / name / f"{i}.png", draw_image(i, (10, 12)))
     assert main([str(tmp_path / "few"), str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "The number of labelled cells (3) is too small" in printed
     assert "next: fastcell fit" not in printed
     for i in range(3, 10):
-        write(tmp_path / "few" / "A" / f"{i}.png", draw(i, (10, 12)))
+        write_image(tmp_path / "few" / "A" / f"{i}.png", draw_image(i, (10, 12)))
     assert cli.main(["pack", str(tmp_path / "few"), str(tmp_path / "more")]) == 2
     assert "--allow-absent" in capsys.readouterr().err
     assert not (tmp_path / "more").exists()

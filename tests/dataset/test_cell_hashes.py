@@ -21,27 +21,6 @@ def test_pixel_hash_is_of_sides_and_pixels(pixels):
     assert hash_pixels(pixels) == hashlib.blake2b(content, digest_size=16).digest()
 
 
-def test_pixel_hash_knows_the_shape():
-    pixels = np.arange(12, dtype=np.uint8)
-    assert hash_pixels(pixels.reshape(3, 4)) != hash_pixels(pixels.reshape(4, 3))
-
-
-def test_hashes_are_those_of_the_stored_bytes(make_dataset):
-    manifest = make_dataset(12)
-    cells = np.array([1, 4, 9])
-    files = ShardFiles(manifest, {})
-    stored = files.read(cells)
-    files.close()
-    hashes = hashes_of(manifest)
-    assert (hashes.shape, hashes.dtype) == ((12, 16), np.uint8)
-    for place, cell_id in enumerate(cells):
-        content = stored.bytes_of(place).tobytes()
-        assert hashes[cell_id].tobytes() == hashlib.blake2b(content, digest_size=16).digest()
-    assert wrong_bytes(hashes, stored, np.arange(3)).tolist() == [False, False, False]
-    stored.buffer[stored.starts[1]] ^= 1
-    assert wrong_bytes(hashes, stored, np.array([2, 1])).tolist() == [False, True]
-
-
 def test_hashes_of_a_part_of_a_table(make_dataset):
     """Of a slice and of several chunks, as a filtered or joined table has them."""
     manifest = make_dataset(12)

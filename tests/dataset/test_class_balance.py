@@ -20,21 +20,6 @@ def test_oversampling_uses_every_cell_about_equally(counts, seed):
         assert mine.max() - mine.min() <= 1
 
 
-def test_cells_without_a_class_are_kept_once():
-    labels = np.array([0, -1, 1, 0, 0, -1])
-    rows = oversample(np.arange(10, 16), labels, seed=0)
-    assert rows.tolist() == [10, 11, 12, 12, 12, 13, 14, 15]
-    np.testing.assert_array_equal(oversample(np.arange(10, 16), labels, 7), rows)
-
-
-def test_weights_are_inverse_frequencies_of_mean_1():
-    labels = np.array([0, 0, 0, 2, -1])
-    weights = class_weights(labels, 4)
-    assert weights.dtype == np.float32
-    np.testing.assert_allclose(weights, [4 / (2 * 3), 0, 4 / 2, 0], rtol=1e-6)
-    assert weights[labels[labels >= 0]].mean() == np.float32(1)
-
-
 def test_oversampling_by_hand():
     rows = np.array([10, 11, 12, 13, 20, 30])
     labels = np.array([0, 0, 0, 0, 1, -1])

@@ -16,7 +16,7 @@ def npy(array, version=(1, 0)):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "|u1", "<f8", "|b1", "<U7"])
 @pytest.mark.parametrize("shape", [(), (3,), (4, 5), (2, 3, 4)])
 def test_npy_headers_are_those_of_numpy(version, dtype, shape):

@@ -24,36 +24,6 @@ def test_reading_sees_a_file_that_was_replaced(tmp_path):
             read_at(str(path), offset, 18)
 
 
-def test_the_end_of_a_file(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(b"0123456789")
-    look_again()
-    assert read_up_to(str(path), 7, 10) == b"789"
-    assert read_up_to(str(path), 20, 10) == b""
-    assert stamp_of(str(path)) == (10, path.stat().st_mtime_ns)
-
-
-def test_stamps_are_asked_for_once(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(b"0123456789")
-    look_again()
-    before = stamp_of(str(path))
-    path.write_bytes(b"01234")
-    os.utime(path, ns=(0, 10**9))
-    assert stamp_of(str(path)) == before
-    look_again()
-    assert stamp_of(str(path)) == (5, 10**9)
-    with pytest.raises(FileNotFoundError):
-        stamp_of(str(tmp_path / "b"))
-
-
-def test_errors_name_the_file_and_the_first_line_of_the_cause():
-    assert str(damaged("/in/a.h5", ValueError("bad header.\nand more"))) == (
-        "/in/a.h5 cannot be read (bad header). Copy or make it again, or move it out of the folder."
-    )
-    assert "(OSError)" in str(damaged("/in/a.h5", OSError()))
-
-
 def fill(root, *keys):
     for key in keys:
         path = root / key

@@ -10,24 +10,11 @@ import pytest
 
 import fastcell
 from fastcell.cli.predict import main as predict_main
-from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, FastcellError
 from fastcell.inference.classifier import CHUNK, Classifier
 from fastcell.loading.preprocessing import Preprocessing
 
 TOLERANCE = 1e-6
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run):
-    return fastcell.load(trained_run)
-
-
-@pytest.fixture(scope="module")
-def cells(trained_data):
-    manifest = Manifest.open(trained_data)
-    return list(read_cells(manifest, range(len(manifest))))
 
 
 @pytest.mark.parametrize("tta", [False, True])

@@ -8,24 +8,11 @@ import numpy as np
 import pytest
 
 import fastcell
-from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError, FastcellError
 from fastcell.inference.classifier import Classifier
 from fastcell.loading.preprocessing import Preprocessing
 
 TOLERANCE = 1e-6
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run):
-    return fastcell.load(trained_run)
-
-
-@pytest.fixture(scope="module")
-def cells(trained_data):
-    manifest = Manifest.open(trained_data)
-    return list(read_cells(manifest, range(len(manifest))))
 
 
 def test_a_run_and_its_checkpoint(classifier, trained_run):

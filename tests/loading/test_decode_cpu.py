@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fastcell.dataset.corrupt_cells import CorruptCells, blank_cell
+from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.decode import ENCODINGS
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import ShardFiles
@@ -29,7 +29,8 @@ def read(manifest, ids=IDS):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "depth", "factor"), [("png", 8, 1), ("tif", 8, 1), ("npy", 16, 257), ("png16", 16, 257)]
+    ("encoding", "depth", "factor"),
+    [("png", 8, 1), ("tif", 8, 1), ("npy", 16, 257), ("png16", 16, 257), ("png16", 8, 1)],
 )
 def test_cells_are_written_where_they_belong(make_dataset, tagged, encoding, depth, factor):
     manifest = make_dataset(12, encoding=encoding)
@@ -70,16 +71,6 @@ def test_few_cells_do_not_wait_for_the_compiler(make_dataset, monkeypatch, compi
         assert len(calls) == (turn + 1 if compiled else turn // 2)
     assert len(set(found)) == 1
     assert any(found[0])
-
-
-def test_what_cannot_be_decoded_has_a_reason(make_dataset):
-    manifest = make_dataset(12)
-    stored = read(manifest)
-    stored.buffer[stored.starts[1] : stored.starts[1] + stored.sizes[1]] = 0
-    decoder = CellDecoder(manifest, 8)
-    assert decoder.decode(stored, 1) == "cannot be decoded any more: all bytes zero"
-    assert isinstance(decoder.decode(stored, 2), np.ndarray)
-    assert other_sides(3, 4) == "is 3 x 4 pixels, but the manifest states another size"
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -146,18 +137,12 @@ def decoded(manifest, cell_ids, taken=None, depth=8, slots=None):
     return cells, reasons
 
 
-@pytest.mark.parametrize("encoding", ["png", "jpg", "tif", "npy"])
-def test_pixels_are_those_of_the_cells(make_dataset, tagged, encoding):
-    manifest = make_dataset(20, encoding=encoding)
-    cells, reasons = decoded(manifest, [2, 3, 11], taken=[2, 0, 1, 0])
+def test_pixels_of_jpeg_cells_are_those_of_opencv(make_dataset, tagged):
+    cells, reasons = decoded(make_dataset(20, encoding="jpg"), [2, 3, 11], taken=[2, 0, 1, 0])
     assert reasons == {}
     for cell, number in zip(cells, [11, 2, 3, 2], strict=True):
-        expected = tagged(number)
-        if encoding == "jpg":
-            expected = cv2.imdecode(cv2.imencode(".jpg", expected)[1], cv2.IMREAD_GRAYSCALE)
-            assert np.abs(cell.astype(int) - expected).max() <= 1
-        else:
-            assert np.array_equal(cell, expected)
+        expected = cv2.imdecode(cv2.imencode(".jpg", tagged(number))[1], cv2.IMREAD_GRAYSCALE)
+        assert np.abs(cell.astype(int) - expected).max() <= 1
 
 
 def test_only_the_slots_asked_for_are_written(make_dataset, tagged):
@@ -165,25 +150,6 @@ def test_only_the_slots_asked_for_are_written(make_dataset, tagged):
     assert not cells[0].any()
     assert not cells[2].any()
     assert np.array_equal(cells[1], tagged(3))
-
-
-def test_blank_cells_are_grey_and_not_black(make_dataset):
-    cells, reasons = decoded(make_dataset(20), [5], taken=[-1, 0])
-    assert reasons == {}
-    assert np.unique(cells[0]).tolist() == [128]
-    assert (blank_cell(3, 4, 8).dtype, blank_cell(3, 4, 16).dtype) == (np.uint8, np.uint16)
-    assert np.unique(blank_cell(3, 4, 16)).tolist() == [128 * 257]
-    assert blank_cell(3, 4, 8).shape == (3, 4, 1)
-
-
-def test_sixteen_bit_through_the_window(make_dataset, tagged):
-    manifest = make_dataset(20, encoding="png16")
-    deep, _ = decoded(manifest, [4, 9], depth=16)
-    plain, _ = decoded(manifest, [4, 9])
-    for number, one, other in zip([4, 9], deep, plain, strict=True):
-        assert one.dtype == np.uint16
-        assert np.array_equal(one, tagged(number).astype(np.uint16) * 257)
-        assert np.array_equal(other, tagged(number))
 
 
 @pytest.mark.parametrize("encoding", ["png", "jpg"])

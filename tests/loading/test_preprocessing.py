@@ -19,40 +19,8 @@ def test_to_dict_and_back():
         "window": [3.0, 4000.0],
         "depth": 16,
     }
-    assert Preprocessing.from_dict(values.to_dict()) == values
+    assert Preprocessing.from_dict(json.loads(json.dumps(values.to_dict()))) == values
     assert Preprocessing.from_dict({}) == Preprocessing()
-
-
-@pytest.mark.parametrize(("change", "message"), [
-    ({"image_size": 7}, "image_size must be a whole number from 8 to 1024, got 7"),
-    ({"image_size": 128.0}, "image_size must be a whole number"),
-    ({"fit": "crop"}, "fit must be one of stretch, contain, scale"),
-    ({"normalization": "none"}, "normalization must be one of"),
-    ({"scale_um_per_px": 0.0}, "scale_um_per_px must be positive"),
-    ({"depth": True}, "depth must be 8 or 16"),
-])  # fmt: skip
-def test_bad_values_are_named(change, message):
-    with pytest.raises(ArgumentError, match=message):
-        Preprocessing(**change)
-
-
-def test_entries_of_another_version_are_refused():
-    with pytest.raises(DataError, match=r"unknown entries \['colour'\]. Use the version"):
-        Preprocessing.from_dict({"colour": 3})
-
-
-@pytest.mark.parametrize(
-    "preprocessing",
-    [
-        Preprocessing(),
-        Preprocessing(64, "scale", "standardize", True, 0.5, (100, 4000), 16),
-        Preprocessing(32, "contain", "subtract"),
-    ],
-)
-def test_it_comes_back_from_plain_values(preprocessing):
-    values = preprocessing.to_dict()
-    assert Preprocessing.from_dict(json.loads(json.dumps(values))) == preprocessing
-    assert values["window"] is None or values["window"] == [100.0, 4000.0]
 
 
 def test_the_defaults_are_the_papers():
@@ -79,6 +47,7 @@ def test_older_checkpoints_get_the_defaults_and_newer_ones_are_refused():
         ({"scale_um_per_px": 0.0}, "scale_um_per_px must be positive"),
         ({"scale_um_per_px": float("nan")}, "scale_um_per_px must be positive"),
         ({"depth": 12}, "depth must be 8 or 16, got 12"),
+        ({"depth": True}, "depth must be 8 or 16"),
     ],
 )
 def test_settings_that_cannot_be(values, message):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 import webdataset
+from fixtures.image_files import SHAPES, draw_image, write_image
 
 from fastcell.cli import main as cli
 from fastcell.cli.pack import main
@@ -24,32 +25,6 @@ from fastcell.packing.pack import pack
 from fastcell.sources.registry import open_source
 from fastcell.splits.by_group import SUBSETS
 from fastcell.splits.make_splits import SplitOptions
-
-SHAPES = [(21, 102), (68, 440), (40, 40), (1, 7), (18, 17)]
-
-
-def draw(seed, shape):
-    noise = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    return cv2.blur(noise, (3, 3)).reshape(shape)
-
-
-def write(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, pixels)
-    else:
-        assert cv2.imwrite(str(path), pixels)
-    return path
-
-
-@pytest.fixture
-def cells(tmp_path):
-    """60 cells of three classes and four kinds of file, ragged."""
-    root = tmp_path / "cells"
-    for i in range(60):
-        kind = ("png", "jpg", "tif", "npy")[i % 4]
-        write(root / f"c{i % 3 + 8}" / f"{i:03d}.{kind}", draw(i, SHAPES[i % 5]))
-    return root
 
 
 def snapshot(folder):
@@ -65,17 +40,17 @@ def stored(data):
     return file.getvalue()
 
 
-def test_stored_bytes_and_rows_are_those_of_the_files(cells, tmp_path):
-    manifest = pack(cells, tmp_path / "out", shard_cells=16, um_per_px=0.5, collection="day 1", name="mine")
+def test_stored_bytes_and_rows_are_those_of_the_files(image_files, tmp_path):
+    manifest = pack(image_files, tmp_path / "out", shard_cells=16, um_per_px=0.5, collection="day 1", name="mine")
     assert len(manifest) == 60
     assert manifest.info.classes == ["c8", "c9", "c10"]
     assert [shard["num_cells"] for shard in manifest.info.shards] == [16, 16, 16, 12]
     assert (manifest.info.name, manifest.info.um_per_px, manifest.info.num_quarantined) == ("mine", 0.5, 0)
     keys = manifest.column("key").tolist()
-    assert sorted(keys) == sorted(str(path.relative_to(cells)) for path in cells.rglob("*.*"))
+    assert sorted(keys) == sorted(str(path.relative_to(image_files)) for path in image_files.rglob("*.*"))
     assert keys != sorted(keys)
     for row in manifest.table.to_pylist():
-        data = (cells / row["key"]).read_bytes()
+        data = (image_files / row["key"]).read_bytes()
         with open(manifest.path / row["shard"], "rb") as file:
             file.seek(row["offset"])
             assert file.read(row["bytes"]) == stored(data)
@@ -87,22 +62,22 @@ def test_stored_bytes_and_rows_are_those_of_the_files(cells, tmp_path):
     for row, pixels in zip(manifest.table.to_pylist(), read_cells(manifest, range(60)), strict=True):
         number = int(Path(row["key"]).stem)
         if row["encoding"] != "jpg":
-            assert (pixels == draw(number, SHAPES[number % 5])).all()
+            assert (pixels == draw_image(number, SHAPES[number % 5])).all()
         assert row["mean_intensity"] == pytest.approx(pixels.mean(), rel=1e-5)
 
 
-def test_webdataset_reads_the_shards(cells, tmp_path):
-    manifest = pack(cells, tmp_path / "out", shard_cells=25)
+def test_webdataset_reads_the_shards(image_files, tmp_path):
+    manifest = pack(image_files, tmp_path / "out", shard_cells=25)
     urls = [str(manifest.shard_path(i)) for i in range(len(manifest.info.shards))]
     samples = list(webdataset.WebDataset(urls, shardshuffle=False))
     assert len(samples) == 60
     for sample, row in zip(samples, manifest.table.to_pylist(), strict=True):
-        assert sample[row["encoding"]] == stored((cells / row["key"]).read_bytes())
+        assert sample[row["encoding"]] == stored((image_files / row["key"]).read_bytes())
         assert int(sample["cls"]) == manifest.info.classes.index(row["class"])
 
 
-def test_split_is_stratified_and_kept_beside_the_manifest(cells, tmp_path):
-    manifest = pack(cells, tmp_path / "out", split=SplitOptions((0.6, 0.2, 0.2), seed=4, folds=3))
+def test_split_is_stratified_and_kept_beside_the_manifest(image_files, tmp_path):
+    manifest = pack(image_files, tmp_path / "out", split=SplitOptions((0.6, 0.2, 0.2), seed=4, folds=3))
     sides = manifest.split()
     assert [[int(((manifest.labels == k) & (sides == side)).sum()) for side in SUBSETS] for k in range(3)] == [
         [12, 4, 4]
@@ -110,30 +85,30 @@ def test_split_is_stratified_and_kept_beside_the_manifest(cells, tmp_path):
     assert manifest.split_names() == ["default", "fold-0", "fold-1", "fold-2"]
     tested = sum((manifest.split(f"fold-{i}") == "test").astype(int) for i in range(3))
     assert (tested == 1).all()
-    none = pack(cells, tmp_path / "none", split=SplitOptions(None))
+    none = pack(image_files, tmp_path / "none", split=SplitOptions(None))
     assert set(none.split().tolist()) == {""}
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
-def test_same_bytes_whatever_the_number_of_jobs(cells, tmp_path, layout):
+def test_same_bytes_whatever_the_number_of_jobs(image_files, tmp_path, layout):
     args = {"layout": layout, "shard_cells": 10, "block_cells": 8 if layout == "block" else None}
-    one = pack(cells, tmp_path / "one", jobs=1, **args)
-    two = pack(cells, tmp_path / "two", jobs=2, **args)
+    one = pack(image_files, tmp_path / "one", jobs=1, **args)
+    two = pack(image_files, tmp_path / "two", jobs=2, **args)
     assert len(one.info.shards) > 4
     assert snapshot(one.path) == snapshot(two.path)
-    other = pack(cells, tmp_path / "other", jobs=1, seed=1, **args)
+    other = pack(image_files, tmp_path / "other", jobs=1, seed=1, **args)
     assert sorted(one.column("key").tolist()) == sorted(other.column("key").tolist())
     assert one.column("key").tolist() != other.column("key").tolist()
 
 
-def test_joblib_context_of_the_caller_is_obeyed(cells, tmp_path):
+def test_joblib_context_of_the_caller_is_obeyed(image_files, tmp_path):
     with joblib.parallel_config(backend="threading", n_jobs=2):
-        threads = pack(cells, tmp_path / "threads", shard_cells=10)
-    assert snapshot(threads.path) == snapshot(pack(cells, tmp_path / "one", shard_cells=10, jobs=1).path)
+        threads = pack(image_files, tmp_path / "threads", shard_cells=10)
+    assert snapshot(threads.path) == snapshot(pack(image_files, tmp_path / "one", shard_cells=10, jobs=1).path)
 
 
-def test_blocks_hold_cells_of_one_side_in_every_split(cells, tmp_path):
-    manifest = pack(cells, tmp_path / "out", layout="block", block_cells=6, split=SplitOptions(folds=2))
+def test_blocks_hold_cells_of_one_side_in_every_split(image_files, tmp_path):
+    manifest = pack(image_files, tmp_path / "out", layout="block", block_cells=6, split=SplitOptions(folds=2))
     blocks = manifest.column("block")
     assert len(manifest) == 60
     for name in manifest.split_names():
@@ -144,16 +119,16 @@ def test_blocks_hold_cells_of_one_side_in_every_split(cells, tmp_path):
     for row, pixels in zip(manifest.table.to_pylist(), read_cells(manifest, range(60)), strict=True):
         number = int(Path(row["key"]).stem)
         if not row["key"].endswith("jpg"):
-            assert (pixels == draw(number, SHAPES[number % 5])).all()
+            assert (pixels == draw_image(number, SHAPES[number % 5])).all()
 
 
-def test_bad_cells_go_to_quarantine_with_class_and_reason(cells, tmp_path, capsys):
-    (cells / "c8" / "zero.jpg").write_bytes(b"")
-    (cells / "c9" / "text.png").write_text("no image")
-    whole = (cells / "c9" / "001.jpg").read_bytes()
-    (cells / "c9" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (cells / "c10" / "gone.png").symlink_to(tmp_path / "nowhere")
-    assert main([str(cells), str(tmp_path / "out")]) == 0
+def test_bad_cells_go_to_quarantine_with_class_and_reason(image_files, tmp_path, capsys):
+    (image_files / "c8" / "zero.jpg").write_bytes(b"")
+    (image_files / "c9" / "text.png").write_text("no image")
+    whole = (image_files / "c9" / "001.jpg").read_bytes()
+    (image_files / "c9" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (image_files / "c10" / "gone.png").symlink_to(tmp_path / "nowhere")
+    assert main([str(image_files), str(tmp_path / "out")]) == 0
     manifest = Manifest.open(tmp_path / "out")
     assert len(manifest) == 60
     bad = {row["key"]: row for row in manifest.quarantine().to_pylist()}
@@ -174,21 +149,21 @@ def test_bad_cells_go_to_quarantine_with_class_and_reason(cells, tmp_path, capsy
 
 def test_colour_is_kept_as_stored_and_said_once(tmp_path, capsys):
     for i in range(6):
-        write(tmp_path / "src" / f"c{i % 2}" / f"{i}.png", draw(i, (20, 30, 3) if i < 3 else (20, 30)))
+        write_image(tmp_path / "src" / f"c{i % 2}" / f"{i}.png", draw_image(i, (20, 30, 3) if i < 3 else (20, 30)))
     assert main([str(tmp_path / "src"), str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.count("Images with colour or alpha are read as grey: 3") == 1
     manifest = Manifest.open(tmp_path / "out")
     assert sorted(manifest.column("channels").tolist()) == [1, 1, 1, 3, 3, 3]
     row = manifest.column("key").tolist().index("c0/0.png")
     (pixels,) = read_cells(manifest, [row])
-    expected = cv2.cvtColor(draw(0, (20, 30, 3)), cv2.COLOR_BGR2GRAY)
+    expected = cv2.cvtColor(draw_image(0, (20, 30, 3)), cv2.COLOR_BGR2GRAY)
     assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
 def test_released_lists_bring_their_split(tmp_path):
     src = tmp_path / "release"
     for i in range(20):
-        write(src / "img" / f"{i}.jpg", draw(i, (128, 128)))
+        write_image(src / "img" / f"{i}.jpg", draw_image(i, (128, 128)))
     lines = [f"img/{i}.jpg {i % 2}\n" for i in range(20)]
     (src / "train.txt").write_text("".join(lines[:12]))
     (src / "valid.txt").write_text("".join(lines[12:15]))
@@ -215,9 +190,9 @@ def test_released_lists_bring_their_split(tmp_path):
         ({"split": SplitOptions(folds=61)}, "--folds must be 2 to 60"),
     ],
 )
-def test_arguments_out_of_rule_are_refused(cells, tmp_path, options, message):
+def test_arguments_out_of_rule_are_refused(image_files, tmp_path, options, message):
     with pytest.raises(ArgumentError, match=message):
-        pack(cells, tmp_path / "to" / "out", **options)
+        pack(image_files, tmp_path / "to" / "out", **options)
     assert not (tmp_path / "to").exists() or list((tmp_path / "to").iterdir()) == []
 
 
@@ -232,28 +207,28 @@ def test_no_usable_cell_and_empty_folder_make_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["src"]
 
 
-def test_out_that_is_there_is_never_touched(cells, tmp_path):
+def test_out_that_is_there_is_never_touched(image_files, tmp_path):
     out = tmp_path / "out"
-    pack(cells, out)
+    pack(image_files, out)
     before = snapshot(out)
     with pytest.raises(ArgumentError, match=r"OUT must be .*It contains a data set"):
-        pack(cells, out, seed=1)
+        pack(image_files, out, seed=1)
     assert snapshot(out) == before
     with pytest.raises(DataError, match=r"cannot be written.*(exists|Not a directory)"):
-        pack(cells, cells / "c8" / "000.png" / "out")
+        pack(image_files, image_files / "c8" / "000.png" / "out")
 
 
-def test_no_write_permission_is_said(cells, tmp_path, monkeypatch):
+def test_no_write_permission_is_said(image_files, tmp_path, monkeypatch):
     def refuse(self, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "mkdir", refuse)  # root, as in a container, may write everywhere
     with pytest.raises(DataError, match=r"out cannot be written: Permission denied .* name another place"):
-        pack(cells, tmp_path / "out")
+        pack(image_files, tmp_path / "out")
 
 
-def test_killed_worker_is_explained(cells, tmp_path, monkeypatch):
-    source = open_source(cells)
+def test_killed_worker_is_explained(image_files, tmp_path, monkeypatch):
+    source = open_source(image_files)
     killing = SimpleNamespace(
         name="cells",
         describe=source.describe,
@@ -263,7 +238,7 @@ def test_killed_worker_is_explained(cells, tmp_path, monkeypatch):
     )
     monkeypatch.setattr("fastcell.packing.pack.open_source", lambda *arguments: killing)
     with pytest.raises(DataError, match=r"a worker process was killed.*--jobs"):
-        pack(cells, tmp_path / "to" / "out", jobs=2, shard_cells=30)
+        pack(image_files, tmp_path / "to" / "out", jobs=2, shard_cells=30)
     assert list((tmp_path / "to").iterdir()) == []
 
 
@@ -284,8 +259,8 @@ def run(*words, limit_bytes=None):
     )
 
 
-def test_full_disk_leaves_nothing(cells, tmp_path):
-    result = run(str(cells), str(tmp_path / "to" / "out"), limit_bytes=20_000)
+def test_full_disk_leaves_nothing(image_files, tmp_path):
+    result = run(str(image_files), str(tmp_path / "to" / "out"), limit_bytes=20_000)
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith(f"fastcell: error: {tmp_path}/to/out cannot be written: ")
     assert list((tmp_path / "to").iterdir()) == []
@@ -326,7 +301,7 @@ def test_real_cells_pack(real_data, tmp_path):
     assert set(zip(atom.column("height").tolist(), atom.column("width").tolist(), strict=True)) == {(128, 128)}
 
 
-def test_memory_by_need(cells, tmp_path):
+def test_memory_by_need(image_files, tmp_path):
     """A kilobyte of image asks for a kilobyte: under 3 GiB of addresses, and 300 MiB more than the libraries take."""
     code = (
         "import resource, sys; from fastcell.packing.pack import pack; from fastcell.dataset.decode import decode;"
@@ -336,6 +311,6 @@ def test_memory_by_need(cells, tmp_path):
         "resource.setrlimit(resource.RLIMIT_AS, (limit, limit));"
         "print(len(pack(sys.argv[1], sys.argv[2], jobs=1)))"
     )
-    paths = [str(cells), str(tmp_path / "out"), str(next(cells.rglob("*.tif")))]
+    paths = [str(image_files), str(tmp_path / "out"), str(next(image_files.rglob("*.tif")))]
     done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "60", done.stderr

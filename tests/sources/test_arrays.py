@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastcell.dataset.single_cells import read_cells
-from fastcell.errors import DataError, StrictError
+from fastcell.errors import StrictError
 from fastcell.packing.pack import pack
 from fastcell.sources.arrays import Arrays
 from fastcell.sources.registry import open_source
@@ -189,19 +189,3 @@ def test_arrays_that_may_be_the_classes_under_another_name_are_noted(tmp_path):
     ]
     np.savez(tmp_path / "b.npz", images=PIXELS, labels=LABELS, cell_type=np.arange(NUM) % 3)
     assert Arrays(tmp_path / "b.npz").scan().notes == []
-
-
-def test_links_inside_hdf5(tmp_path):
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["raw/x"] = PIXELS
-        file["images"] = h5py.SoftLink("/raw/x")
-        file["labels"] = h5py.SoftLink("raw/y")
-        file["raw/y"] = LABELS
-        file["unknown"] = h5py.ExternalLink("b.h5", "/x")
-    listing = Arrays(tmp_path / "a.h5").scan()
-    assert [item.class_name for item in listing.items] == NUMBERED
-    with h5py.File(tmp_path / "a.h5", "a") as file:
-        del file["images"]
-        file["images"] = h5py.ExternalLink("b.h5", "/x")
-    with pytest.raises(DataError, match=r"images is a link to 'b\.h5', and other files are not read"):
-        Arrays(tmp_path / "a.h5").scan()

@@ -80,21 +80,6 @@ def npy_bytes(array, version=None):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
-@pytest.mark.parametrize(
-    "array",
-    [PIXELS, DEEP.astype(">u2"), np.asfortranarray(PIXELS), np.array(["ab", "c"]), np.array([True]), np.zeros(0)],
-)
-def test_headers_are_those_of_numpy(array, version):
-    data = npy_bytes(array, version)
-    header = read_header(data[:4096])
-    assert header is not None
-    assert (header.dtype, header.shape) == (array.dtype, array.shape)
-    assert header.fortran == (array.flags.f_contiguous and not array.flags.c_contiguous)
-    assert header.num_bytes == array.nbytes
-    assert data[header.start :] == array.tobytes("A")
-
-
 @pytest.mark.parametrize(
     "data",
     [

@@ -46,15 +46,6 @@ def _process_of(_):
     return os.getpid()
 
 
-def test_few_tasks_need_no_workers_unless_asked_for():
-    assert {process for _, process in run_tasks(square_and_process, range(3), None, few=True)} == {os.getpid()}
-
-
-def test_the_surrounding_configuration_counts_where_nothing_is_asked_for():
-    with joblib.parallel_config(n_jobs=1):
-        assert {process for _, process in run_tasks(square_and_process, range(3), None)} == {os.getpid()}
-
-
 def test_an_error_of_a_task_comes_out_after_the_results_before_it():
     results = run_tasks(fail_at_three, range(5), 1)
     assert [next(results) for _ in range(3)] == [0, 1, 2]

@@ -24,21 +24,6 @@ def test_curves_have_one_row_per_step(tmp_path):
     assert len(logger.path.read_text().splitlines()) == 4
 
 
-def test_a_run_that_goes_on_forgets_the_rows_behind_its_point(tmp_path):
-    logger = CurveLogger(tmp_path)
-    for step in (50, 100, 150):
-        logger.log_metrics({"train_loss": step / 100, "epoch": step // 100}, step=step)
-    logger.save()
-    point = tmp_path / "step-000000100.ckpt"
-    content = {"fastcell_format": CHECKPOINT_FORMAT, "global_step": 100, "state_dict": {}, "hyper_parameters": {}}
-    torch.save(content, point)
-    assert CurveLogger(tmp_path, str(point)).rows == {
-        50: {"epoch": 0, "train_loss": 0.5},
-        100: {"epoch": 1, "train_loss": 1.0},
-    }
-    assert CurveLogger(tmp_path / "other", str(point)).rows == {}  # a new run folder
-
-
 def test_a_run_that_goes_on_keeps_the_rows_up_to_its_point(tmp_path):
     before = CurveLogger(tmp_path)
     before.log_metrics({"train_loss": 2.0, "epoch": 0}, step=10)

@@ -17,7 +17,6 @@ import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from fastcell import __version__
 from fastcell.errors import DataError, FastcellError
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.storage.checked_json import read_checked_json, write_checked_json
-from fastcell.storage.whole_files import replace_file
+from fastcell.storage.whole_files import file_hash, replace_file
 
 FOLDER = "backends"
 DESCRIPTION_FILE = "network.json"
@@ -70,15 +69,6 @@ class NetworkDescription:
         """Return the content of network.json."""
         content = {"format": _FORMAT, "fastcell": __version__, **self.__dict__}
         return {**content, "preprocessing": self.preprocessing.to_dict()}
-
-
-def file_hash(path: Path) -> str:
-    """Return the hash of a file's content (128-bit BLAKE2b), 32 hexadecimal digits."""
-    digest = blake2b(digest_size=16)
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class NetworkFiles:

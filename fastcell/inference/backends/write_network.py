@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fastcell.inference.backends.network_files import NETWORK_FILE, NetworkDescription, NetworkFiles, file_hash
+from fastcell.inference.backends.network_files import NETWORK_FILE, NetworkDescription, NetworkFiles
 from fastcell.inference.beside_weights import split_content
 from fastcell.inference.confidence import Confidence
 from fastcell.inference.onnx.exporter import export_graph, num_features
@@ -15,7 +15,7 @@ from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 from fastcell.runs.checkpoint import load_classifier, read_checkpoint
-from fastcell.storage.whole_files import replace_file
+from fastcell.storage.whole_files import file_hash, replace_file
 from fastcell.system.optional_packages import require
 
 INPUT = "images"

@@ -7,9 +7,10 @@ import pytest
 
 from fastcell.errors import DataError
 from fastcell.inference.backends import network_files
-from fastcell.inference.backends.network_files import NETWORK_FILE, NetworkDescription, NetworkFiles, file_hash
+from fastcell.inference.backends.network_files import NETWORK_FILE, NetworkDescription, NetworkFiles
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.storage.checked_json import read_checked_json, write_checked_json
+from fastcell.storage.whole_files import file_hash
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Near copies are found, strangers are not, and the recall that is said is that of planted copies."""
 
-import cv2
 import numpy as np
 import pytest
+from fixtures.textured_discs import textured_disc
 
 from fastcell.dataset.dataset_info import DatasetInfo
 from fastcell.packing.finish_dataset import finish_dataset
@@ -13,16 +13,6 @@ from fastcell.splits.copies.near import find_strata, near_copies
 from fastcell.splits.copies.planting import PLANTED_KINDS, plant
 from fastcell.splits.describe import describe_copies
 from fastcell.storage.staging import staging
-
-
-def cell(number, side=36):
-    """A disc with a texture of its own on a grey background."""
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    inside = 1 / (1 + np.exp(np.hypot(y * rng.uniform(0.85, 1.2), x) - rng.uniform(9, 12)))
-    texture = cv2.GaussianBlur(rng.normal(0, 1, (side, side)).astype(np.float32), (0, 0), 1.8)
-    image = 100 + inside * (20 + 220 * texture) + rng.normal(0, 1, (side, side))
-    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def store(folder, images, collections=None):
@@ -36,7 +26,7 @@ def store(folder, images, collections=None):
 
 
 def test_planted_copies_are_found_and_no_strangers(tmp_path):
-    cells = [cell(number) for number in range(120)]
+    cells = [textured_disc(number) for number in range(120)]
     rng = np.random.default_rng(5)
     copies = [plant(cells[number], PLANTED_KINDS[number % len(PLANTED_KINDS)], rng) for number in range(40)]
     grey = [np.full((36, 36), 80 + number, np.uint8) for number in range(3)]
@@ -64,14 +54,14 @@ def test_planted_copies_are_found_and_no_strangers(tmp_path):
 
 
 def test_a_kind_is_planted_once_in_a_cell(tmp_path):
-    found = near_copies(store(tmp_path / "set", [cell(number) for number in range(12)]), jobs=1)
+    found = near_copies(store(tmp_path / "set", [textured_disc(number) for number in range(12)]), jobs=1)
     assert found.near is not None
     assert [item.planted for item in found.near.recall] == [12] * len(PLANTED_KINDS)
     assert all(item.interval()[1] - item.interval()[0] > 0.2 for item in found.near.recall)
 
 
 def test_exact_and_near_copies_of_one_cell_are_one_set(tmp_path):
-    cells = [cell(number) for number in range(60)]
+    cells = [textured_disc(number) for number in range(60)]
     near = plant(cells[0], PLANTED_KINDS[1], np.random.default_rng(1))
     found = near_copies(store(tmp_path / "set", [*cells, np.ascontiguousarray(np.rot90(cells[0])), near]), jobs=1)
     assert [members.tolist() for members in found.members()] == [[0, 60, 61]]
@@ -81,13 +71,13 @@ def test_exact_and_near_copies_of_one_cell_are_one_set(tmp_path):
 
 
 def test_copies_are_looked_for_within_a_collection(tmp_path):
-    manifest = store(tmp_path / "set", [cell(0), cell(1), cell(2)], ["x", "y", "x"])
+    manifest = store(tmp_path / "set", [textured_disc(0), textured_disc(1), textured_disc(2)], ["x", "y", "x"])
     assert [part.tolist() for part in find_strata(manifest, np.arange(3))] == [[0, 2], [1]]
 
 
 @pytest.mark.parametrize("images", [[], [np.full((4, 4), 3, np.uint8)] * 3])
 def test_nothing_to_compare(tmp_path, images):
-    manifest = store(tmp_path / "set", [cell(0), *images])
+    manifest = store(tmp_path / "set", [textured_disc(0), *images])
     found = near_copies(manifest, jobs=1)
     assert found.near is not None
     assert found.near.recall == ()
