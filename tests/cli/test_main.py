@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -82,17 +81,6 @@ def test_module_runs_as_the_command():
 def test_every_module_is_a_command():
     modules = {path.stem for path in (REPO_DIR / "fastcell" / "cli").glob("*.py")}
     assert modules == {*cli.COMMANDS, "__init__", "main", *PARTS}
-
-
-def test_only_the_command_line_parses_arguments():
-    parsing = re.compile(
-        r"import (argparse|jsonargparse)|from (argparse|jsonargparse)|LightningCLI\(|^def main\b", re.M
-    )
-    package = REPO_DIR / "fastcell"
-    found = [path for path in package.rglob("*.py") if parsing.search(path.read_text(encoding="utf-8"))]
-    assert [path for path in found if path.parent != package / "cli"] == []
-    alone = re.compile(r"^\s*(import|from) argparse\b", re.M)  # jsonargparse makes every parser
-    assert [path for path in package.rglob("*.py") if alone.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_no_command_prints_the_usage_as_an_error(capsys):

@@ -211,23 +211,6 @@ def test_seeds_give_different_cells():
     assert simulator.recordings(0).upper[3] != simulator.recordings(1).upper[3]
 
 
-def test_defect_share_changes_nothing_but_the_defects():
-    clean, spoiled = draw_parameters(np.arange(300), 4, 0.0), draw_parameters(np.arange(300), 4, 0.5)
-    assert (clean[:, F.defect] == 0).all()
-    same = [
-        F.class_index,
-        F.recording,
-        F.height,
-        F.width,
-        F.diameter_um,
-        F.half_width,
-        F.background,
-        F.noise_x,
-        F.grain,
-    ]
-    np.testing.assert_array_equal(clean[:, same], spoiled[:, same])
-
-
 def test_class_frequencies_follow_the_paper_for_any_number():
     total = sum(cells for _, _, cells, _ in cell_classes.STRATA)
     for num_cells in (500, 8000):
