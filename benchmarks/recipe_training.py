@@ -74,28 +74,23 @@ def zoomed(image, factor):
     return out
 
 
-def train_fold(trial, cells, fold, seed, extra):
-    """Train on the other folds and classify the cells of this one.
+def trial_module(trial, frequency, balance_cap, seed):
+    """Return the class of the network that a trial trains: its loss mixes images and shifts logits as the trial says.
 
-    Returns:
-        ``test``: indices of the cells; ``one``, ``flips`` and ``eight``: probabilities (n, K) of the cell as it is,
-        and means over its four flips, and over these and those turned by 90 degrees; ``flips_1.25`` and ``flips_0.8``:
-        of zoomed cells; ``steps`` and ``cpu_s`` of the training.
+    Args:
+        trial: one of `TRIALS`.
+        frequency: (K,) share of each class among the training cells.
+        balance_cap: most repeats of a cell in the recipe; None if there is no bound.
+        seed: of the mixed images.
     """
     import torch
 
     from fastcell.models.lightning_module import CellModule
     from fastcell.models.losses import cell_losses, weighted_mean
-    from fastcell.training.fit import fit_model
-    from fastcell.training.on_arrays import _quiet, _TrainingCells, classify_cells
-    from fastcell.training.recipe import read_recipe
-    from fastcell.training.trainer import build_trainer
 
-    recipe = read_recipe(trial.preset, [*trial.changes.split(), *extra], select="last")
-    folds = cells.folds(seed)
-    train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-    labels = cells.labels[train]
-    frequency = np.bincount(labels, minlength=len(cells.classes)) / len(labels)
+    shift = trial.prior_shift * np.log(frequency.clip(1e-9))
+    repeats = np.minimum(frequency.max() / frequency.clip(1e-9), balance_cap or np.inf)
+    shift = torch.from_numpy(shift + trial.repeat_shift * np.log(repeats)).float()
 
     class TrialModule(CellModule):
         def _loss(self, batch, step=0):
@@ -107,63 +102,72 @@ def train_fold(trial, cells, fold, seed, extra):
                 share = float(random.beta(trial.mixup, trial.mixup))
                 other = torch.from_numpy(random.permutation(len(images)))
                 images = share * images + (1 - share) * images[other]
-            shift = trial.prior_shift * np.log(frequency.clip(1e-9))
-            shift += trial.repeat_shift * np.log(
-                np.minimum(frequency.max() / frequency.clip(1e-9), recipe.balance_cap or np.inf)
-            )
-            logits = self(images) + torch.from_numpy(shift).float()
+            logits = self(images) + shift
             first, second = (cell_losses("cross_entropy", logits, batch.labels[rows]) for rows in (slice(None), other))
             losses = share * first + (1 - share) * second
             self.train_scores.update(logits.detach(), batch.labels, losses.detach(), batch.weight)
             return weighted_mean(losses, batch.weight)
 
+    return TrialModule
+
+
+def train_fold(trial, cells, fold, seed, extra):
+    """Train on the other folds and classify the cells of this one.
+
+    Returns:
+        ``test``: indices of the cells; the probabilities of `classify_zoomed_and_turned`; ``steps`` and ``cpu_s`` of
+        the training.
+    """
+    import torch
+
+    from fastcell.training.fit import fit_model
+    from fastcell.training.on_arrays import _quiet, _TrainingCells
+    from fastcell.training.recipe import read_recipe
+    from fastcell.training.trainer import build_trainer
+
+    recipe = read_recipe(trial.preset, [*trial.changes.split(), *extra], select="last")
+    folds = cells.folds(seed)
+    train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    labels = cells.labels[train]
+    frequency = np.bincount(labels, minlength=len(cells.classes)) / len(labels)
     weights = np.ones(len(train))
     if recipe.balance == "weights":
-        weights, recipe = (
-            (1 / (frequency * len(cells.classes)))[labels],
-            recipe.changed(data={"balance": "none"}),
-        )
-    limits = {
-        "max_epochs": recipe.max_epochs,
-        "max_steps": recipe.max_steps,
-    }
+        weights = (1 / (frequency * len(cells.classes)))[labels]
+        recipe = recipe.changed(data={"balance": "none"})
+    limits = {"max_epochs": recipe.max_epochs, "max_steps": recipe.max_steps}
     if trial.same_steps:
-        limits = {
-            "max_epochs": -1,
-            "max_steps": recipe.max_epochs * -(-len(train) // recipe.batch_size),
-        }
-    device, preprocessing, start = (
-        torch.device("cpu"),
-        recipe.preprocessing,
-        time.process_time(),
-    )
+        limits = {"max_epochs": -1, "max_steps": recipe.max_epochs * -(-len(train) // recipe.batch_size)}
+    device, preprocessing, start = torch.device("cpu"), recipe.preprocessing, time.process_time()
     with _quiet():
         images = [cells.images[row] for row in train]
         data = _TrainingCells(recipe, preprocessing, images, labels, weights, seed, device, 1)
         torch.manual_seed(seed)
-        module = TrialModule(
-            **recipe.model,
-            classes=list(cells.classes),
-            preprocessing=preprocessing.to_dict(),
+        module = trial_module(trial, frequency, recipe.balance_cap, seed)(
+            **recipe.model, classes=list(cells.classes), preprocessing=preprocessing.to_dict()
         )
         trainer = build_trainer(device, **{**recipe.trainer, **limits})
         fit_model(trainer, module, data)
-    module.eval()
-    out = {
-        "test": test,
-        "cpu_s": time.process_time() - start,
-        "steps": trainer.global_step,
-    }
-    for name, tta, zoom in [
-        ("one", False, 1.0),
-        ("flips", True, 1.0),
-        *((f"flips_{z}", True, ZOOMS[z]) for z in ZOOMS),
-    ]:
+    seconds = time.process_time() - start
+    found = classify_zoomed_and_turned(module.eval(), [cells.images[row] for row in test])
+    return {"test": test, "cpu_s": seconds, "steps": trainer.global_step, **found}
+
+
+def classify_zoomed_and_turned(module, images):
+    """Return the probabilities (n, K) of cells as they are and changed.
+
+    Returns:
+        ``one``: of the cell as it is; ``flips``: means over its four flips; ``flips_1.25`` and ``flips_0.8``: the same
+        of zoomed cells; ``eight``: means over the flips and those of the cell turned by 90 degrees.
+    """
+    from fastcell.training.on_arrays import classify_cells
+
+    out = {}
+    ways = [("one", False, 1.0), ("flips", True, 1.0), *((f"flips_{z}", True, ZOOMS[z]) for z in ZOOMS)]
+    for name, tta, zoom in ways:
         module.hparams["tta"] = tta
-        images = [cells.images[row] if zoom == 1 else zoomed(cells.images[row], zoom) for row in test]
-        out[name] = classify_cells(module, images, 256)
+        out[name] = classify_cells(module, images if zoom == 1 else [zoomed(image, zoom) for image in images], 256)
     module.hparams["tta"] = True
-    turned = classify_cells(module, [np.ascontiguousarray(np.rot90(cells.images[row])) for row in test], 256)
+    turned = classify_cells(module, [np.ascontiguousarray(np.rot90(image)) for image in images], 256)
     out["eight"] = (out["flips"] + turned) / 2
     return out
 

@@ -95,16 +95,7 @@ def open_study(
     Raises:
         ArgumentError: An argument is invalid, or scores would not be valid (`fastcell.splits.obstacles`).
     """
-    for name, least in (("seeds", 1), ("steps", 1), ("folds", 2), ("jobs", 0), ("min_steps", 0)):
-        if getattr(options, name) < least:
-            raise invalid(f"--{name.replace('_', '-')}", f"{least} or more", getattr(options, name), "See --help")
-    for name in ("seeds", "folds"):
-        if getattr(options, name) > _MOST_REPEATS:
-            raise invalid(f"--{name}", f"at most {_MOST_REPEATS:,}", getattr(options, name), "See --help")
-    if options.study == "leakage" and options.splits is not None:
-        raise invalid(
-            "--splits", "absent with --study leakage", options.splits, "The study makes its own splits; see --folds"
-        )
+    _check_options(options)
     components = _components(options.pca)
     from fastcell.compare.baselines import find_backend
     from fastcell.compare.resolution_study import check_sizes
@@ -121,17 +112,7 @@ def open_study(
     find_backend(options.backend)
     recipe = read_recipe(options.preset, changes, options.select)
     manifest = Manifest.open(data or make_default_dataset(verbose=True))
-    there = np.unique(manifest.cell_labels[manifest.class_codes >= 0])
-    if not len(there):
-        raise ArgumentError(
-            f"{manifest.place} must have labels to compare methods on, got none. Pack it with a --pattern that has "
-            "{class}."
-        )
-    if len(there) == 1:
-        raise ArgumentError(
-            f"{manifest.place} must have cells of two or more classes to compare methods on, got only class "
-            f"{printable(manifest.info.classes[there[0]])}: every method is right. Pack it with cells of other classes."
-        )
+    _check_classes(manifest)
     obstacles: dict[str, list[Obstacle]] = {}
     whole = np.full(len(manifest), "train")  # recordings of one class each, whatever the splits
     obstacles[""] = find_obstacles(manifest.labels, manifest.info.classes, [whole], origins_of(manifest))
@@ -163,6 +144,33 @@ def open_study(
     for line in [*study.cautions, *study.notes]:
         say(line)
     return study, methods
+
+
+def _check_options(options: StudyOptions) -> None:
+    for name, least in (("seeds", 1), ("steps", 1), ("folds", 2), ("jobs", 0), ("min_steps", 0)):
+        if getattr(options, name) < least:
+            raise invalid(f"--{name.replace('_', '-')}", f"{least} or more", getattr(options, name), "See --help")
+    for name in ("seeds", "folds"):
+        if getattr(options, name) > _MOST_REPEATS:
+            raise invalid(f"--{name}", f"at most {_MOST_REPEATS:,}", getattr(options, name), "See --help")
+    if options.study == "leakage" and options.splits is not None:
+        raise invalid(
+            "--splits", "absent with --study leakage", options.splits, "The study makes its own splits; see --folds"
+        )
+
+
+def _check_classes(manifest: Manifest) -> None:
+    there = np.unique(manifest.cell_labels[manifest.class_codes >= 0])
+    if not len(there):
+        raise ArgumentError(
+            f"{manifest.place} must have labels to compare methods on, got none. Pack it with a --pattern that has "
+            "{class}."
+        )
+    if len(there) == 1:
+        raise ArgumentError(
+            f"{manifest.place} must have cells of two or more classes to compare methods on, got only class "
+            f"{printable(manifest.info.classes[there[0]])}: every method is right. Pack it with cells of other classes."
+        )
 
 
 def _refuse(obstacles: Mapping[str, Sequence[Obstacle]], manifest: Manifest, options: StudyOptions) -> None:
