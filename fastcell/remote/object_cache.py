@@ -157,16 +157,9 @@ class ObjectCache:
         with self._explained():
             while True:
                 _made(folder)
-                handle = os.open(folder / _IN_USE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                fcntl.flock(handle, fcntl.LOCK_SH)
-                try:
-                    is_there = os.fstat(handle).st_ino == (folder / _IN_USE).stat().st_ino
-                except FileNotFoundError:
-                    is_there = False
-                if is_there:
+                handle = _lock_tables(folder)
+                if handle is not None:
                     break
-                os.close(handle)  # another process has removed the tables meanwhile
-            os.utime(handle)
         before = _HELD.pop(folder, None)
         _HELD[folder] = handle
         if before is not None:
@@ -253,6 +246,23 @@ class ObjectCache:
             part.unlink()
             raise changed(place)
         part.rename(path)
+
+
+def _lock_tables(folder: Path) -> int | None:
+    """Open and lock the file that says that tables are in use, as of now; None if a process has removed them."""
+    handle = os.open(folder / _IN_USE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        if os.fstat(handle).st_ino == (folder / _IN_USE).stat().st_ino:
+            os.utime(handle)
+            return handle
+    except FileNotFoundError:
+        pass
+    except BaseException:
+        os.close(handle)
+        raise
+    os.close(handle)
+    return None
 
 
 def _is_free(item: os.DirEntry[str]) -> bool:

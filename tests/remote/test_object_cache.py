@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import subprocess
@@ -100,6 +101,17 @@ def test_tables_in_use_are_held_again(tmp_path):
     (folder / "dataset.json").write_bytes(bytes(100))
     cache.make_room()
     assert (folder / "dataset.json").exists()
+
+
+def test_a_lock_that_cannot_be_had_leaves_no_file_open(tmp_path, monkeypatch):
+    def refuse(handle, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(object_cache.fcntl, "flock", refuse)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ArgumentError, match=r"cache must be a folder that can be written, got .*no locks available"):
+        ObjectCache(tmp_path / "c", 1).hold_tables(tmp_path / "c" / "sets" / "cells")
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_removed_object_stays_readable(web_store, tmp_path):
