@@ -17,7 +17,7 @@ from fastcell.errors import ArgumentError
 from fastcell.packing.finish_dataset import finish_dataset
 from fastcell.packing.records import Record
 from fastcell.packing.shard_writer import write_block_shard, write_cell_shard
-from fastcell.storage.staging import put_in_place, staging
+from fastcell.storage.staging import staging
 from fastcell.storage.whole_files import file_crc32
 
 CLASSES = ["A", "B"]
@@ -185,38 +185,3 @@ def test_block_layout_applies_the_window(tmp_path):
     pixels = (tmp_path / "s.tar").read_bytes()[row["offset"] : row["offset"] + row["bytes"]]
     assert pixels == cell(3).tobytes()
     assert row["depth"] == 8
-
-
-def test_places_that_are_taken(tmp_path):
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes.txt").write_text("x")
-    for name, what in (("file", "It is a file"), ("full", "It contains other files")):
-        with pytest.raises(ArgumentError, match=f"OUT must be a new or empty folder.*{what}"), staging(tmp_path / name):
-            pass
-    assert (tmp_path / "full" / "notes.txt").read_text() == "x"
-
-
-def test_an_empty_folder_is_taken_and_a_mounted_one_filled(tmp_path, monkeypatch):
-    for mounted in (False, True):
-        out = tmp_path / f"out-{mounted}"
-        out.mkdir()
-        monkeypatch.setattr("os.path.ismount", lambda path, mounted=mounted: mounted)
-        with staging(out) as folder:
-            assert (out in folder.parents) == mounted
-            result = write_cell_shard(folder / "0.tar", records(2), None, CLASSES)
-            finish_dataset(folder, out, [result], DatasetInfo("x", CLASSES))
-        assert len(Manifest.open(out)) == 2
-        assert not list(out.glob(".*"))
-        assert not list(tmp_path.glob(".*"))
-
-
-def test_the_second_of_two_runs_leaves_the_first_ones_alone(tmp_path):
-    out = tmp_path / "out"
-    with staging(out) as folder:
-        out.mkdir()
-        (out / "first.txt").write_text("mine")
-        with pytest.raises(ArgumentError, match=r"OUT must be .*Another run filled it"):
-            put_in_place(folder, out)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert (out / "first.txt").read_text() == "mine"

@@ -10,7 +10,7 @@ import pytest
 
 from fastcell.errors import ArgumentError, BusyError, DataError, StrictError
 from fastcell.storage.saved_pieces import save_pieces
-from fastcell.storage.staging import open_staging, open_staging_in, put_in_place
+from fastcell.storage.staging import open_staging, open_staging_in, put_in_place, staging
 
 TABLE = pa.table({"a": [1, 2, 3]})
 
@@ -209,3 +209,24 @@ def test_an_output_may_have_the_longest_name_of_the_file_system(tmp_path):
         assert stage.num_saved == 1
         put_in_place(stage.data_dir, out)
     assert os.listdir(tmp_path) == [out.name]
+
+
+def test_places_that_are_taken(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("x")
+    for name, what in (("file", "It is a file"), ("full", "It contains other files")):
+        with pytest.raises(ArgumentError, match=f"OUT must be a new or empty folder.*{what}"), staging(tmp_path / name):
+            pass
+    assert (tmp_path / "full" / "notes.txt").read_text() == "x"
+
+
+def test_the_second_of_two_runs_leaves_the_first_ones_alone(tmp_path):
+    out = tmp_path / "out"
+    with staging(out) as folder:
+        out.mkdir()
+        (out / "first.txt").write_text("mine")
+        with pytest.raises(ArgumentError, match=r"OUT must be .*Another run filled it"):
+            put_in_place(folder, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (out / "first.txt").read_text() == "mine"
