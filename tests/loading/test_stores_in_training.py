@@ -157,24 +157,6 @@ def test_16_bits_reach_the_network(make_dataset):
         data(make_dataset(30, name="shallow"), depth=16)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"store": "disk"}, "store must be one of auto, stream, bank, got 'disk'"),
-    ({"bank_gib": -1.0}, "bank_gib must be 0 or more, got -1.0"),
-    ({"store": "bank", "bank_gib": 0.0}, "bank_gib must be above 0 for a bank"),
-    ({"depth": 12}, "depth must be 8 or 16, got 12"),
-])  # fmt: skip
-def test_bad_stores_are_named(make_dataset, change, message):
-    manifest = make_dataset(300)
-
-    def open_loader():
-        module = data(manifest, **change)
-        module.setup("fit")
-        module.train_dataloader()
-
-    with pytest.raises(ArgumentError, match=message):
-        open_loader()
-
-
 RSS_SCRIPT = """
 import os, sys
 from fastcell.system import library_settings
