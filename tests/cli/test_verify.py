@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from fixtures.written_bytes import overwrite
 
 from fastcell.cli import main as cli
 from fastcell.dataset import integrity
@@ -19,12 +20,6 @@ from fastcell.packing.verify import verify
 from fastcell.predictions.table import write_csv_or_parquet
 
 MakeDataset = Callable[..., Manifest]
-
-
-def overwrite(path, offset, data):
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from fixtures.written_bytes import overwrite
 
 from fastcell.dataset import integrity
 from fastcell.dataset.integrity import (
@@ -40,12 +41,6 @@ def differing(before, after):
 def at(manifest, cell):
     row = manifest.table.slice(cell, 1).to_pylist()[0]
     return manifest.path / row["shard"], row["offset"], row["bytes"]
-
-
-def overwrite(path, offset, data):
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 def flip(manifest):

@@ -5,18 +5,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from fixtures.written_bytes import stored_bytes
 
 from fastcell.dataset.integrity import MISSING, REASONS, SHORT, UNREADABLE
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_reader import MOST_OPEN, ShardFiles
 
 MakeDataset = Callable[..., Manifest]
-
-
-def on_disk(manifest, cell_id):
-    """The bytes where the manifest says a cell is, read apart from the code under test."""
-    row = manifest.table.slice(cell_id, 1).to_pylist()[0]
-    return (manifest.path / row["shard"]).read_bytes()[row["offset"] :][: row["bytes"]]
 
 
 @pytest.mark.parametrize("layout", ["cell", "block"])
@@ -27,8 +22,8 @@ def test_bytes_are_those_of_the_cells(make_dataset, layout, cell_ids):
     assert stored.cell_ids.tolist() == list(cell_ids)
     assert stored.reasons == {}
     for place, cell_id in enumerate(cell_ids):
-        assert stored.bytes_of(place).tobytes() == on_disk(manifest, cell_id)
-        assert stored.sizes[place] == len(on_disk(manifest, cell_id))
+        assert stored.bytes_of(place).tobytes() == stored_bytes(manifest, cell_id)
+        assert stored.sizes[place] == len(stored_bytes(manifest, cell_id))
 
 
 def test_cells_far_apart_are_read_around(make_dataset):
@@ -38,7 +33,10 @@ def test_cells_far_apart_are_read_around(make_dataset):
     assert len(ends.buffer) == ends.sizes.sum()  # nothing between was read
     near = files.read(np.array([0, 1]))
     assert len(near.buffer) > near.sizes.sum()  # one read, the header between along
-    assert [part.tobytes() for part in map(ends.bytes_of, (0, 1))] == [on_disk(manifest, 0), on_disk(manifest, 599)]
+    assert [part.tobytes() for part in map(ends.bytes_of, (0, 1))] == [
+        stored_bytes(manifest, 0),
+        stored_bytes(manifest, 599),
+    ]
 
 
 def test_more_shards_than_may_be_open(make_dataset):
@@ -47,10 +45,10 @@ def test_more_shards_than_may_be_open(make_dataset):
     before = len(os.listdir("/proc/self/fd"))
     stored = files.read(np.arange(60))
     assert len(os.listdir("/proc/self/fd")) - before == MOST_OPEN
-    assert [stored.bytes_of(place).tobytes() for place in range(60)] == [on_disk(manifest, i) for i in range(60)]
+    assert [stored.bytes_of(place).tobytes() for place in range(60)] == [stored_bytes(manifest, i) for i in range(60)]
     files.close()
     assert len(os.listdir("/proc/self/fd")) == before
-    assert files.read(np.array([59])).bytes_of(0).tobytes() == on_disk(manifest, 59)
+    assert files.read(np.array([59])).bytes_of(0).tobytes() == stored_bytes(manifest, 59)
 
 
 def test_reasons_of_cells_that_are_not_there(make_dataset):
@@ -64,7 +62,7 @@ def test_reasons_of_cells_that_are_not_there(make_dataset):
     assert stored.reasons == {
         1: REASONS[MISSING], 2: REASONS[MISSING], 15: REASONS[SHORT], 16: REASONS[SHORT], 25: REASONS[UNREADABLE],
     }  # fmt: skip
-    assert stored.bytes_of(2).tobytes() == on_disk(manifest, 12)
+    assert stored.bytes_of(2).tobytes() == stored_bytes(manifest, 12)
 
 
 def test_a_bad_sector_takes_its_own_cell_along(make_dataset, monkeypatch):
@@ -80,7 +78,7 @@ def test_a_bad_sector_takes_its_own_cell_along(make_dataset, monkeypatch):
     monkeypatch.setattr("fastcell.dataset.shard_reader.os.preadv", fail)
     stored = ShardFiles(manifest, {}).read(np.arange(10))
     assert stored.reasons == {4: REASONS[UNREADABLE]}
-    assert stored.bytes_of(5).tobytes() == on_disk(manifest, 5)
+    assert stored.bytes_of(5).tobytes() == stored_bytes(manifest, 5)
 
 
 def test_shards_that_changed_are_told_once(make_dataset):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from fixtures.written_bytes import overwrite
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.shard_structure import HeaderChecks, check_shard
@@ -47,12 +48,6 @@ def test_a_whole_set_has_no_problem(make_dataset, layout):
     assert problems(manifest) == []
     assert HeaderChecks(manifest).rest() == []
     assert HeaderChecks(manifest).after(np.empty(0, np.int64)) == []
-
-
-def overwrite(path, offset, data):
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 def test_a_damaged_tar_header_is_found(make_dataset):

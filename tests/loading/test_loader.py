@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from fixtures.written_bytes import damage
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
@@ -137,10 +138,7 @@ def test_two_iterations_at_once_do_not_disturb_each_other(make_dataset):
 def test_a_bad_cell_reaches_the_user_by_name(make_dataset):
     manifest = make_dataset(50)
     loader = training_loader(manifest, 8)
-    row = manifest.table.slice(11, 1).to_pylist()[0]
-    with open(manifest.path / row["shard"], "r+b") as file:
-        file.seek(row["offset"])
-        file.write(bytes(row["bytes"]))
+    damage(manifest, 11)
     with pytest.raises(DataError, match="shard 'shard-000000.tar', cell 'cell-00011.png'"):
         list(loader)
 
@@ -155,10 +153,7 @@ def test_lost_cells_have_weight_0_and_nobody_else_moves(make_dataset, layout, tr
     for damaged in (False, True):
         if damaged:
             for cell_id in (5, 64, 117):
-                row = manifest.table.slice(cell_id, 1).to_pylist()[0]
-                with open(manifest.path / row["shard"], "r+b") as file:
-                    file.seek(row["offset"])
-                    file.write(bytes(row["bytes"]))
+                damage(manifest, cell_id)
         module = CellDataModule(
             str(manifest.path),
             batch_size=8,

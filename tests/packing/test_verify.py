@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fixtures.written_bytes import overwrite
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
@@ -12,12 +13,6 @@ from fastcell.dataset.schema import SPLIT_SCHEMA
 from fastcell.packing.verify import verify
 
 MakeDataset = Callable[..., Manifest]
-
-
-def overwrite(path, offset, data):
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 def test_heads_of_blocks_are_held_against_the_manifest(make_dataset):

@@ -1,6 +1,5 @@
 """Stamps of files and kinds of images by their names."""
 
-import io
 import math
 import os
 import pickle
@@ -8,7 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
-import tifffile
+from fixtures.written_bytes import tiff
 
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, BadCell
@@ -45,12 +44,6 @@ def test_an_item_tells_nothing_unless_told_and_can_be_sent_to_a_worker():
     assert math.isnan(item.um_per_px)
     full = SourceItem("a", "png", "A", "g", "c", 0.5, ("/a", 3))
     assert pickle.loads(pickle.dumps(full)) == full
-
-
-def tiff(pixels, **options):
-    file = io.BytesIO()
-    tifffile.imwrite(file, pixels, metadata=None, **options)
-    return file.getvalue()
 
 
 PLANES = np.random.default_rng(0).integers(0, 65536, (3, 13, 17)).astype(np.uint16)

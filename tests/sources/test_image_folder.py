@@ -5,19 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from fixtures.written_bytes import fill
 
 from fastcell.errors import ArgumentError, BadCell, DataError
 from fastcell.sources.base import SourceItem
 from fastcell.sources.image_folder import ImageFolder, Pattern, find_images
 from fastcell.sources.registry import open_source
-
-
-def fill(root, *keys):
-    for key in keys:
-        path = root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"bytes of " + key.encode())
-    return root
 
 
 def scan(root, pattern=None):

@@ -1,18 +1,11 @@
 """The paper's released lists: numbers and split kept, lines that cannot be read named."""
 
 import pytest
+from fixtures.written_bytes import fill
 
 from fastcell.errors import DataError
 from fastcell.sources.paper_lists import ReleasedLists
 from fastcell.sources.registry import open_source
-
-
-def fill(root, *keys):
-    for key in keys:
-        path = root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"bytes of " + key.encode())
-    return root
 
 
 def scan(root):

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+from fixtures.written_bytes import fill
 from PIL import Image
 
 from fastcell.dataset.single_cells import read_cells
@@ -22,14 +23,6 @@ from fastcell.sources.rtdc import Rtdc
 from fastcell.sources.tiff_stacks import TiffStacks
 from fastcell.sources.webdataset import Tars
 from fastcell.system.optional_packages import install_hint
-
-
-def fill(root, *keys):
-    for key in keys:
-        path = root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"bytes of " + key.encode())
-    return root
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
+from fixtures.written_bytes import tiff
 from PIL import Image, ImageOps
 
 from fastcell.dataset.tiff.contents import read_single
@@ -15,12 +16,6 @@ COLOUR = RNG.integers(0, 256, (21, 34, 3)).astype(np.uint8)
 GREY = COLOUR[:, :, 0]
 ALPHA = RNG.integers(0, 256, (21, 34, 1)).astype(np.uint8)
 WEIGHTS = (0.299, 0.587, 0.114)
-
-
-def tiff(pixels, **options):
-    file = io.BytesIO()
-    tifffile.imwrite(file, pixels, metadata=None, **options)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

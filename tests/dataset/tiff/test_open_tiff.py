@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from fixtures.written_bytes import tiff
 
 from fastcell.dataset.open_files import look_again
 from fastcell.dataset.tiff.open_tiff import OpenTiff, open_tiff
@@ -19,12 +20,6 @@ RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (40, 33)).astype(np.uint8)
 DEEP = GREY.astype(np.uint16) * 211
 COLOUR = RNG.integers(0, 256, (40, 33, 3)).astype(np.uint8)
-
-
-def tiff(pixels, **options):
-    file = io.BytesIO()
-    tifffile.imwrite(file, pixels, metadata=None, **options)
-    return file.getvalue()
 
 
 def first_samples(data):

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from fixtures.written_bytes import tiff
 
 from fastcell.dataset.tiff.open_tiff import OpenTiff
 from fastcell.errors import BadCell
@@ -14,12 +15,6 @@ from fastcell.errors import BadCell
 GREY = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (40, 40)).astype(np.uint8), (0, 0), 1.5)
 DEEP = GREY.astype(np.uint16) * 200
 COLOUR = np.dstack([GREY, GREY[::-1], GREY[:, ::-1]])
-
-
-def tiff(pixels, **options):
-    file = io.BytesIO()
-    tifffile.imwrite(file, pixels, metadata=None, **options)
-    return file.getvalue()
 
 
 def samples(data):

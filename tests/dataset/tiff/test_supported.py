@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
+from fixtures.written_bytes import tiff
 
 from fastcell.dataset.tiff.open_tiff import OpenTiff
 from fastcell.dataset.tiff.supported import COMPRESSION_NAMES, READ_COMPRESSIONS, check_page, num_colours
@@ -13,12 +14,6 @@ from fastcell.errors import BadCell
 GREY = np.random.default_rng(0).integers(0, 256, (40, 33)).astype(np.uint8)
 VOLUME = np.stack([GREY] * 8)
 HINT = "which is not read; save with LZW or deflate"
-
-
-def tiff(pixels, **options):
-    file = io.BytesIO()
-    tifffile.imwrite(file, pixels, metadata=None, **options)
-    return file.getvalue()
 
 
 def page_of(data):

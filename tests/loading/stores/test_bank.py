@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from fixtures.written_bytes import damage
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View, ViewConfig, select
@@ -190,10 +191,7 @@ def test_evaluation_keeps_the_stored_order(make_dataset):
 
 def test_a_bad_cell_reaches_the_user_by_name_every_time(make_dataset):
     manifest = make_dataset(50, encoding="npy")
-    row = manifest.table.slice(11, 1).to_pylist()[0]
-    with open(manifest.path / row["shard"], "r+b") as file:
-        file.seek(row["offset"])
-        file.write(bytes(row["bytes"]))
+    damage(manifest, 11)
     loader = loaders(manifest)
     for _ in range(2):
         with pytest.raises(DataError, match="shard 'shard-000000.tar', cell 'cell-00011.npy'"):

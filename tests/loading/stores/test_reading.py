@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from fixtures.written_bytes import damage, stored_bytes
 
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.manifest import Manifest
@@ -13,20 +14,6 @@ from fastcell.loading.stores.reading import PieceReader
 Make = Callable[..., Manifest]
 ORDER = np.array([7, 3, 11, 3, 0, 8, 5])
 EDGES = np.array([0, 3, 6, 7])
-
-
-def damage(manifest, cell_id):
-    row = manifest.table.slice(cell_id, 1).to_pylist()[0]
-    with open(manifest.path / row["shard"], "r+b") as file:
-        file.seek(row["offset"])
-        file.write(bytes(row["bytes"]))
-
-
-def stored_bytes(manifest, cell_id):
-    row = manifest.table.slice(cell_id, 1).to_pylist()[0]
-    with open(manifest.path / row["shard"], "rb") as file:
-        file.seek(row["offset"])
-        return file.read(row["bytes"])
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 9])

@@ -9,6 +9,7 @@ from hashlib import blake2b
 import numpy as np
 import pyarrow as pa
 import pytest
+from fixtures.written_bytes import damage, overwrite
 
 from fastcell.dataset.cell_hashes import hash_pixels
 from fastcell.dataset.corrupt_cells import CorruptCells
@@ -425,22 +426,9 @@ def with_hash(manifest, cell_id, data):
     return replace(manifest, table=manifest.table.set_column(index, "byte_hash", pa.array(hashes, pa.binary(16))))
 
 
-def damage(manifest, cell_id):
-    """Write zeros over a cell; the name of its shard."""
-    row = manifest.table.slice(cell_id, 1).to_pylist()[0]
-    overwrite(manifest.path / row["shard"], row["offset"], bytes(row["bytes"]))
-    return str(row["shard"])
-
-
 def flip(path, offset):
     with open(path, "r+b") as file:
         file.seek(offset)
         byte = file.read(1)[0]
         file.seek(offset)
         file.write(bytes([byte ^ 16]))
-
-
-def overwrite(path, offset, data):
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(data)
