@@ -107,7 +107,7 @@ def test_auto_repeats_at_most_ten_times_and_doubles_an_epoch_at_most(counts):
     length = np.minimum(counts.max(), cap * counts).sum() / counts.sum()
     assert length <= 2 + 1e-9
     longer = np.minimum(counts.max(), min(cap * 1.01, 10) * counts).sum() / counts.sum()
-    assert cap == 10 or longer > 2
+    assert cap >= 10 - 1e-9 or longer > 2  # rounding may leave a little of 10
 
 
 def test_many_rare_classes_beside_a_large_one_are_repeated_less():
