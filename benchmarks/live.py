@@ -145,11 +145,11 @@ class Server:
         command = [sys.executable, "-m", "fastcell", "serve", run, "--socket", self.address, "--http", "-1"]
         command += ["--when_full", "drop", "--drop_log", str(folder / "dropped.csv")]
         command += [*([] if queue is None else ["--queue", str(queue)]), *words]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while not Path(self.address).exists():
-            if self.process.poll() is not None:
-                raise SystemExit("the server did not start")
-            time.sleep(0.05)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        # reads up to the first such line, or to the end of a server that did not start
+        if not any(line.startswith("stream ") for line in self.process.stdout):
+            raise SystemExit("the server did not start")
 
     def rss_mib(self):
         """Resident memory."""

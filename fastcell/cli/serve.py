@@ -66,7 +66,7 @@ def serve(
     if http is not None and http < -1:
         raise invalid("--http", "a port, 0 or -1", http, "0 takes a free port, -1 none")
     from fastcell.live.drop_log import check_drop_log
-    from fastcell.live.serve import ServeOptions, serve_cells
+    from fastcell.live.serve import ServeOptions, check_addresses, serve_cells
     from fastcell.system import library_settings, resources
 
     log = check_drop_log(drop_log)
@@ -74,13 +74,6 @@ def serve(
     library_settings.quiet()
     library_settings.raise_malloc_thresholds()
     say = print_remark if stdin else print_line
-    workers = threads or max(1, resources.num_cpus() - 1)
-    live = opening.open(run, workers, say)
-    program = live.classifier.backend
-    if program.name == "torch":
-        live.classifier.threads, workers = workers, 1
-    else:
-        live.classifier.threads = 1
     elsewhere = socket is not None or stdin
     options = ServeOptions(
         path,
@@ -92,11 +85,20 @@ def serve(
         max_latency_ms,
         queue,
         when_full,
-        workers,
+        threads or max(1, resources.num_cpus() - 1),
         log,
     )
+    if Path(run).exists():  # opening takes seconds; a missing run is an error at once
+        check_addresses(options)
+    live = opening.open(run, options.workers, say)
+    program = live.classifier.backend
+    if program.name == "torch":
+        live.classifier.threads = options.workers
+        options = options._replace(workers=1)
+    else:
+        live.classifier.threads = 1
     about = {"run": str(run), "backend": f"{program.name} {program.precision}", "classes": ", ".join(live.classes)}
-    say(f"serving {printable(run)}: {about['backend']}, {workers} thread{'s' * (workers > 1)}")
+    say(f"serving {printable(run)}: {about['backend']}, {options.workers} thread{'s' * (options.workers > 1)}")
     counts = serve_cells(live, options, about, say)
     lost = counts.dropped + counts.abandoned
     say(

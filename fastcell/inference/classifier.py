@@ -16,7 +16,7 @@ from fastcell.inference.classified_cells import ClassifiedCells
 from fastcell.inference.confidence import calibrated
 from fastcell.inference.given_cells import OnePath, checked_levels, checked_pitches, files_of, in_words_of_python
 from fastcell.inference.grey_cells import cell_arrays, grey_cells
-from fastcell.inference.network_answers import ChunkAnswers, features_and_answers, joined_answers, probabilities_of
+from fastcell.inference.network_answers import ChunkAnswers, features_and_answers, joined_answers, mean_probabilities
 from fastcell.inference.unlike.image_features import network_image_features
 from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.inference.unlike.training_cells import TrainingCells
@@ -169,9 +169,9 @@ class Classifier:
             return self.no_answers()
         grey = grey_cells(cells, self.preprocessing, self.checked_window(window), first)
         run_cells = getattr(self.backend, "run_cells", None)  # transform and network together, on a GPU
-        found = None if run_cells is None or self.tta else run_cells(grey, um_per_px)
+        found = None if run_cells is None else run_cells(grey, um_per_px, self.tta)
         if found is not None:
-            return self._answers(found.images, found.features, probabilities_of(self.loss, found.logits))
+            return self._answers(found.images, found.features, mean_probabilities(self.loss, found.logits))
         threads = min(self.threads, max(1, len(grey) // _FEWEST_PER_THREAD))
         return self.classify_images(grey.images(self.preprocessing, um_per_px, threads))
 

@@ -13,7 +13,8 @@ import numpy as np
 from fastcell.inference.backends.interface import NetworkBackend
 from fastcell.inference.unlike.reasons import UnlikeScores, joined_scores
 
-_FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
+FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
+"""Axes that are flipped with `tta`; first come the images themselves."""
 
 
 class ChunkAnswers(NamedTuple):
@@ -66,9 +67,20 @@ def features_and_answers(
     for number, flipped in enumerate(_flipped(images) if tta else iter((images,))):
         logits, of_flip = backend.run(flipped)
         features = features if number else of_flip
-        found.append(probabilities_of(loss, logits))
-    return features, found[0] if len(found) == 1 else np.asarray(np.mean(found, axis=0, dtype=np.float32))
+        found.append(logits)
+    return features, mean_probabilities(loss, found)
+
+
+def mean_probabilities(loss: str, logits: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean over the flips of the class probabilities (B, K) float32.
+
+    Args:
+        loss: loss of the training.
+        logits: (B, K) float32 of each flip; one array without flips.
+    """
+    found = [probabilities_of(loss, of_flip) for of_flip in logits]
+    return found[0] if len(found) == 1 else np.asarray(np.mean(found, axis=0, dtype=np.float32))
 
 
 def _flipped(images: np.ndarray) -> Iterator[np.ndarray]:
-    return (np.ascontiguousarray(np.flip(images, axes)) if axes else images for axes in _FLIPS)
+    return (np.ascontiguousarray(np.flip(images, axes)) if axes else images for axes in FLIPS)

@@ -62,6 +62,16 @@ class ServeOptions(NamedTuple):
     drop_log: Path = Path("dropped.csv")
 
 
+def check_addresses(options: ServeOptions) -> None:
+    """Check that the server can listen at its addresses, before a run is opened for it.
+
+    Raises:
+        ArgumentError: an address cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        _Addresses.open(options, stack)
+
+
 def serve_cells(live: LiveClassifier, options: ServeOptions, about: dict[str, str], say: Say) -> LiveMetrics:
     """Serve cells until SIGTERM or Ctrl-C, or until standard input ends if nothing else is served.
 

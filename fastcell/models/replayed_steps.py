@@ -113,7 +113,7 @@ class ReplayedSteps:
         if self._stream is None or self._cannot_capture:
             self._step()
         elif self._num_done < WARM_UP_STEPS:
-            with _beside(self._stream, self._device):
+            with beside(self._stream, self._device):
                 self._step()
         else:
             if self._graph is None:
@@ -144,7 +144,7 @@ class ReplayedSteps:
             column.index_select(0, self._cursor)[0] for column in (*self._columns, self._rates)
         )
         images = self.images(index, positions, self._clock)
-        with _without_cache(self._device.type):
+        with without_cache(self._device.type):
             loss = self._loss(Batch(images, labels, cell_ids, weight), total, self._add_scores)
             self._optimizer.zero_grad()
             loss.backward()
@@ -165,7 +165,7 @@ def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def _beside(stream: torch.cuda.Stream, device: torch.device) -> Any:
+def beside(stream: torch.cuda.Stream, device: torch.device) -> Any:
     """Run work on a stream, after that of the current stream and before its later work."""
     current = torch.cuda.current_stream(device)
     stream.wait_stream(current)
@@ -174,7 +174,7 @@ def _beside(stream: torch.cuda.Stream, device: torch.device) -> Any:
     current.wait_stream(stream)
 
 
-def _without_cache(device_type: str) -> Any:
+def without_cache(device_type: str) -> Any:
     """Keep the autocast of the trainer, without its cache: a replay must convert the present weights."""
     if not torch.is_autocast_enabled(device_type):
         return nullcontext()

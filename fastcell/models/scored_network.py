@@ -12,6 +12,7 @@ from fastcell.loading.batch import Batch
 from fastcell.models.assembled_network import AssembledNetwork
 from fastcell.models.losses import cell_losses, own_cell_losses
 from fastcell.models.metrics import OwnMetrics, RunningScores
+from fastcell.models.replayed_forward import ReplayedForward
 
 
 class Prediction(NamedTuple):
@@ -49,6 +50,7 @@ class ScoredNetwork(AssembledNetwork):
     emphasis: torch.Tensor | None
     logit_shift: torch.Tensor | None
     _unread = 0  # steps since the last reading of the training scores
+    _replayed: ReplayedForward | None = None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]
         return Prediction(self._score(batch), batch.cell_ids, batch.weight)
@@ -56,8 +58,15 @@ class ScoredNetwork(AssembledNetwork):
     def test_step(self, batch: Batch, batch_idx: int) -> Prediction:  # type: ignore[override]
         return Prediction(self._score(batch), batch.cell_ids, batch.weight)
 
+    def on_predict_start(self) -> None:
+        if self.has_small_network:  # another one may work on the host, too
+            self._replayed = ReplayedForward(self.features_and_probabilities, self.device)
+
+    def on_predict_end(self) -> None:
+        self._replayed = None  # the graph holds memory of the device
+
     def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
-        features, predicted = self.features_and_probabilities(batch.images)
+        features, predicted = (self._replayed or self.features_and_probabilities)(batch.images)
         return Prediction(predicted, batch.cell_ids, batch.weight, features)
 
     def on_validation_epoch_end(self) -> None:

@@ -162,6 +162,7 @@ def test_commands_that_take_long(place, monkeypatch, capsys):
     monkeypatch.setattr("fastcell.inference.sharing.share.share", folder)
     monkeypatch.setattr("fastcell.cli.distill_from_python.distill", student)
     monkeypatch.setattr("fastcell.live.live_classifier.open_live", lambda *_, **__: (opened, SimpleNamespace(lines=[])))
+    monkeypatch.setattr("fastcell.live.serve.check_addresses", lambda _: None)
     monkeypatch.setattr("fastcell.live.serve.serve_cells", lambda *_: counts)
     monkeypatch.setattr("fastcell.live.watch.watch", lambda *_: None)
     monkeypatch.setattr("fastcell.predictions.from_source.closing_lines", lambda *_: [])

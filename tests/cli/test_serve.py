@@ -178,8 +178,8 @@ def test_unsure_cells_are_flagged(trained_run, capsys, expected):
         (["--port", "70000"], "--port must be from 0 to 65535"),
         (["--host", "192.0.2.1"], "--host must be"),
         (["--when_full", "never"], "--when_full must be"),
-        (["--min_confidence", "2"], "--min_confidence must be"),
-        (["--window", "9", "3"], "--window must be two grey levels"),
+        (["--port", "0", "--http", "-1", "--min_confidence", "2"], "--min_confidence must be"),
+        (["--port", "0", "--http", "-1", "--window", "9", "3"], "--window must be two grey levels"),
     ],
 )
 def test_wrong_options_are_named(trained_run, words, message, capsys):
@@ -187,7 +187,8 @@ def test_wrong_options_are_named(trained_run, words, message, capsys):
     assert message in capsys.readouterr().err.replace("-", "_").replace("__", "--", 1)
 
 
-def test_a_short_token_and_a_taken_port_are_named(trained_run, tmp_path, capsys):
+def test_a_short_token_and_a_taken_port_are_named_before_the_run_is_opened(trained_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fastcell.live.live_classifier.open_live", None)
     (tmp_path / "token").write_text("short")
     assert main(["serve", str(trained_run), "--token_file", str(tmp_path / "token")]) == 2
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -8,13 +8,14 @@ reads the cells' sides on the device, so that a graph serves cells of all sizes,
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from fastcell.inference.grey_cells import GreyCells
+from fastcell.inference.network_answers import FLIPS
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.ops.constants import GPU_IMAGE_SIZES
 from fastcell.ops.transform import CellPool, make_clock, transform
@@ -30,11 +31,17 @@ Forward = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 class GraphAnswers(NamedTuple):
-    """Images (N, 1, S, S), features (N, F) and logits (N, K) of N cells, float32 in host memory."""
+    """Answers for N cells, float32 in host memory.
+
+    Attributes:
+        images: (N, 1, S, S).
+        features: (N, F), of the images without flips.
+        logits: (N, K) for each flip: one array, or four.
+    """
 
     images: np.ndarray
     features: np.ndarray
-    logits: np.ndarray
+    logits: tuple[np.ndarray, ...]
 
 
 class GraphedCells:
@@ -49,23 +56,27 @@ class GraphedCells:
     def __init__(self, forward: Forward, preprocessing: Preprocessing, device: torch.device) -> None:
         self._forward, self._preprocessing, self._device = forward, preprocessing, device
         self._lock = threading.Lock()
-        self._of_size: dict[int, _Batch] = {}
+        self._batches: dict[tuple[int, bool], _Batch] = {}
 
-    def run(self, cells: GreyCells, um_per_px: np.ndarray | None) -> GraphAnswers | None:
+    def run(self, cells: GreyCells, um_per_px: np.ndarray | None, tta: bool = False) -> GraphAnswers | None:
         """Return the answers for N cells; None if they are too many or too large for a graph.
 
         Args:
             cells: N cells, at least 1.
             um_per_px: (N,) micrometres per pixel, NaN if unknown; None if it is unknown for all cells.
+            tta: run the network on the four flips of the images, in the same graph.
         """
         batch = next((size for size in BATCHES if size >= len(cells)), None)
         if batch is None or len(cells.pixels) + batch > capacity(batch):
             return None
         with self._lock:
-            if batch not in self._of_size:
+            if (batch, tta) not in self._batches:
                 dtype = torch.uint8 if cells.pixels.dtype == np.uint8 else torch.uint16
-                self._of_size[batch] = _Batch(batch, dtype, self._forward, self._preprocessing, self._device)
-            return self._of_size[batch].run(cells, um_per_px)
+                made = _Batch(
+                    batch, dtype, self._forward, self._preprocessing, self._device, FLIPS if tta else FLIPS[:1]
+                )
+                self._batches[batch, tta] = made
+            return self._batches[batch, tta].run(cells, um_per_px)
 
 
 def fits(preprocessing: Preprocessing) -> bool:
@@ -82,9 +93,16 @@ class _Batch:
     """Memory of one batch size on host and device, and its graph."""
 
     def __init__(
-        self, size: int, dtype: torch.dtype, forward: Forward, preprocessing: Preprocessing, device: torch.device
+        self,
+        size: int,
+        dtype: torch.dtype,
+        forward: Forward,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        flips: Sequence[tuple[int, ...]] = FLIPS[:1],
     ) -> None:
         self._size, self._forward, self._preprocessing, self._device = size, forward, preprocessing, device
+        self._flips = flips
         scaled = preprocessing.fit == "scale"
         shapes = {
             "pixels": ((capacity(size),), dtype),
@@ -125,7 +143,8 @@ class _Batch:
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
         assert self._answers is not None
-        return GraphAnswers(*(values[:num].numpy().copy() for values in self._answers))
+        images, features, *logits = (values[:num].numpy().copy() for values in self._answers)
+        return GraphAnswers(images, features, tuple(logits))
 
     def _begin(self) -> None:
         """Do the work, which allocates memory and chooses algorithms, and on a GPU capture it and do it again."""
@@ -162,7 +181,9 @@ class _Batch:
                 scale_um_per_px=values.scale_um_per_px,
                 antialias=values.antialias,
             )
-            found = (images, *self._forward(images))
+            features, logits = self._forward(images)
+            flipped = [self._forward(images.flip(axes))[1] for axes in self._flips[1:]]
+            found = (images, features, logits, *flipped)
             if self._answers is None:
                 on_gpu = self._device.type == "cuda"
                 self._answers = tuple(torch.empty(one.shape, dtype=one.dtype, pin_memory=on_gpu) for one in found)

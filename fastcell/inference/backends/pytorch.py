@@ -36,12 +36,13 @@ class TorchNetwork:
         if device.type == "cuda" and fits(preprocessing):
             self._graphs = GraphedCells(self._forward, preprocessing, device)
 
-    def run_cells(self, cells: GreyCells, um_per_px: np.ndarray | None) -> GraphAnswers | None:
+    def run_cells(self, cells: GreyCells, um_per_px: np.ndarray | None, tta: bool = False) -> GraphAnswers | None:
         """Return images, features and logits of N cells by one CUDA graph; None where there is none.
 
         Args:
             cells: N cells, at least 1.
             um_per_px: (N,) micrometres per pixel, NaN if unknown; None if it is unknown for all cells.
+            tta: run the network on the four flips of the images.
 
         Raises:
             FastcellError: the process was forked, and the network is on a GPU.
@@ -50,7 +51,7 @@ class TorchNetwork:
             return None
         if os.getpid() != self._process:
             self._adapt_to_fork()
-        return self._graphs.run(cells, um_per_px)
+        return self._graphs.run(cells, um_per_px, tta)
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (B, K) and features (B, F) float32 of images (B, 1, S, S) float32.

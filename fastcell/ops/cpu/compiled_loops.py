@@ -67,7 +67,7 @@ def entry(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(**options)(function)
+        dispatcher = njit(**options, no_cfunc_wrapper=True)(function)  # for calls from C, of which there are none
         dispatcher._cache = _LoopCache(function)
         dispatcher._compiler = _Compiler(dispatcher._compiler)
         return dispatcher

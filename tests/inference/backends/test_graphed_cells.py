@@ -12,6 +12,7 @@ from fastcell.inference.backends.graphed_cells import GraphedCells, capacity, fi
 from fastcell.inference.backends.pytorch import TorchNetwork
 from fastcell.inference.classifier import Classifier
 from fastcell.inference.grey_cells import GreyCells, grey_cells
+from fastcell.inference.network_answers import FLIPS
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.models.lightning_module import CellModule
 
@@ -45,12 +46,18 @@ def test_answers_are_those_of_transform_and_network_apart(num, settings):
         images = cells.images(preprocessing, pitch, 1)
         np.testing.assert_allclose(found.images, images, rtol=1e-6, atol=1e-6)
         logits, features = network.run(images)
-        np.testing.assert_allclose(found.logits, logits, rtol=1e-4, atol=1e-5)
+        assert len(found.logits) == 1
+        np.testing.assert_allclose(found.logits[0], logits, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.features, features, rtol=1e-4, atol=1e-5)
+        of_flips = graphs.run(cells, pitch, tta=True)
+        np.testing.assert_allclose(of_flips.features, features, rtol=1e-4, atol=1e-5)
+        for logits, axes in zip(of_flips.logits, FLIPS, strict=True):
+            wanted = network.run(np.ascontiguousarray(np.flip(images, axes)) if axes else images)[0]
+            np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
     first = graphs.run(draw_cells(num, preprocessing, 0), pitch)
-    kept = first.logits.copy()
+    kept = first.logits[0].copy()
     graphs.run(draw_cells(num, preprocessing, 5), pitch)
-    assert np.array_equal(first.logits, kept)  # answers are copies
+    assert np.array_equal(first.logits[0], kept)  # answers are copies
 
 
 def test_too_many_and_too_large_cells_have_no_graph():
@@ -68,22 +75,24 @@ def test_too_many_and_too_large_cells_have_no_graph():
 def test_the_work_of_a_graph_has_no_wait_of_the_host():
     network, preprocessing = make_network()
     graphs = GraphedCells(network._forward, preprocessing, CPU)
-    graphs.run(draw_cells(3, preprocessing), None)
-    with no_host_waits() as names:
-        graphs._of_size[16]._work()
-    assert names.count("fastcell::transform") == 1
+    for tta in (False, True):
+        graphs.run(draw_cells(3, preprocessing), None, tta)
+        with no_host_waits() as names:
+            graphs._batches[16, tta]._work()
+        assert names.count("fastcell::transform") == 1
+        assert names.count("aten::flip") == 3 * tta
 
 
 def test_threads_take_turns():
     network, preprocessing = make_network()
     graphs = GraphedCells(network._forward, preprocessing, CPU)
     cells = [draw_cells(1, preprocessing, seed) for seed in range(24)]
-    expected = [graphs.run(one, None).logits for one in cells]
+    expected = [graphs.run(one, None).logits[0] for one in cells]
     found = [None] * len(cells)
 
     def work(part):
         for number in range(part, len(cells), 4):
-            found[number] = graphs.run(cells[number], None).logits
+            found[number] = graphs.run(cells[number], None).logits[0]
 
     threads = [threading.Thread(target=work, args=(part,)) for part in range(4)]
     for thread in threads:
@@ -100,13 +109,14 @@ def test_a_classifier_takes_the_graph_where_its_backend_has_one(monkeypatch):
     cells = [rng.integers(0, 256, (20, 30), np.uint8) for _ in range(5)]
     expected = plain.predict_proba(cells)
     assert network.run_cells(grey_cells(cells, preprocessing, None), None) is None  # a CPU has no graph
+    flipped = Classifier(network, ["a", "b", "c"], preprocessing, "cross_entropy", threads=1, tta=True)
+    expected_of_flips = flipped.predict_proba(cells)
+    assert np.abs(expected_of_flips - expected).max() > 1e-5
     network._graphs = GraphedCells(network._forward, preprocessing, CPU)
     monkeypatch.setattr(network, "run", None)
     np.testing.assert_allclose(plain.predict_proba(cells), expected, atol=1e-6)
-    assert list(network._graphs._of_size) == [16]
-    flipped = Classifier(network, ["a", "b", "c"], preprocessing, "cross_entropy", threads=1, tta=True)
-    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
-        flipped.predict_proba(cells)  # four flips have no graph
+    np.testing.assert_allclose(flipped.predict_proba(cells), expected_of_flips, atol=1e-6)
+    assert list(network._graphs._batches) == [(16, False), (16, True)]
 
 
 def test_on_a_gpu_the_work_is_captured_once_and_replayed(monkeypatch):
