@@ -1,7 +1,8 @@
 """How much processor time does the first ``fastcell predict`` on a machine take, and how much a later one?
 
-Processes run in turns: with an empty cache of compiled loops, then with the cache that the first one has left. Each
-checkout prepares the backend in a copy of RUN before. ``--before`` adds another checkout of fastcell, to compare with.
+Processes run in turns: with an empty cache of compiled loops, then with the cache that the first one has left, and with
+this cache one that opens the run by ``fastcell.load`` and classifies one cell. Each checkout prepares the backend in a
+copy of RUN before. ``--before`` adds another checkout of fastcell, to compare with.
 
     python benchmarks/first_use.py RUN DATA [--before CHECKOUT] [--rounds 3]
 """
@@ -22,6 +23,13 @@ from harness import Result
 from fastcell.dataset.manifest import Manifest
 from fastcell.storage.whole_files import scratch_folder
 
+ONE_CELL = "a cell by fastcell.load, imports included"
+CODE = """
+import sys
+import numpy as np
+from fastcell import load
+load(sys.argv[1], backend=sys.argv[2], precision=sys.argv[3], threads=1).predict(np.full((1, 40, 50), 99, np.uint8))
+"""
 HERE = Path(__file__).resolve().parents[1]
 
 
@@ -67,6 +75,10 @@ def main():
         command = [sys.executable, "-m", "fastcell", "predict", str(run), str(options.data.resolve()), *out, *words]
         return cpu_seconds_of(command, checkout, cache)
 
+    def classify_one(checkout, run, cache):
+        command = [sys.executable, "-c", CODE, str(run), options.backend, options.precision]
+        return cpu_seconds_of(command, checkout, cache)
+
     with scratch_folder() as runs:
         for number, checkout in enumerate(checkouts.values()):
             shutil.copytree(options.run, runs / str(number))
@@ -75,14 +87,25 @@ def main():
         for turn in range(options.rounds):
             for number, (name, checkout) in enumerate(checkouts.items()):
                 with scratch_folder() as scratch:
-                    for when in ("first use, empty cache", "second use"):
-                        seconds = predict(checkout, runs / str(number), scratch, when)
+                    run = runs / str(number)
+                    for when in ("first use, empty cache", "second use", ONE_CELL):
+                        one = when == ONE_CELL
+                        seconds = classify_one(checkout, run, scratch) if one else predict(checkout, run, scratch, when)
                         found.setdefault(name + when, []).append(seconds)
                         print(f"round {turn}: {name}{when} {seconds:.2f} s", flush=True)
     num = len(Manifest.open(options.data))
-    what = f"predict of {num:,} cells, {options.backend} {options.precision}"
+    backend = f"{options.backend} {options.precision}"
+    what = f"predict of {num:,} cells, {backend}"
     rows = [
-        QuantityRow(name, what, statistics.median(values), min(values), max(values), "s of CPU time", len(values))
+        QuantityRow(
+            name,
+            backend if ONE_CELL in name else what,
+            statistics.median(values),
+            min(values),
+            max(values),
+            "s of CPU time",
+            len(values),
+        )
         for name, values in found.items()
     ]
     settings = {"threads": 1, "cores": os.cpu_count()}

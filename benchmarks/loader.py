@@ -44,10 +44,10 @@ import numpy as np
 from harness import Contestant, Result, print_rows, time_turns
 from worker import MALLOC, Worker, WorkerError, write_source
 
-from fastcell.cli.synth import main as synth
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.packing.pack import pack
+from fastcell.simulator.synth import synthesize
 from fastcell.splits.make_splits import SplitOptions
 from fastcell.system import library_settings, resources
 
@@ -269,7 +269,7 @@ class Data:
     def _make(self, form, path):
         whole = SplitOptions((1.0, 0.0, 0.0))
         if form == "jpeg":
-            synth([str(path), "--cells", str(self.num_cells), "--seed", "0", "--split", "100/0/0"])
+            synthesize(path, self.num_cells, split=whole)
             return
         tar = self.folder / f"{form}.tar"
         with tarfile.open(tar, "w") as out:

@@ -2,10 +2,11 @@
 
 The command itself runs in this process with one thread for each chunk, and the processor time of each of its stages is
 added up by thread. The lowest of the rounds counts, because other work on the machine only adds. ``--clock`` also
-measures by the clock, with two threads; that needs a machine without other work, and some ten thousand cells, because
-the start of the command costs a small data set more than its cells.
+measures by the clock, with two threads; that needs a machine without other work, and as many cells as a recording has,
+because start and end of the command cost a small data set more than its cells: ``--rows`` repeats the shards of DATA
+under other names.
 
-    python benchmarks/stages.py NAME=RUN=DATA=PROGRAM=PRECISION ... [--clock]
+    python benchmarks/stages.py NAME=RUN=DATA=PROGRAM=PRECISION ... [--clock] [--rows 300000]
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from harness import Result
+from linked_rows import write_rows
 
 from fastcell.cli.main import main as fastcell
 from fastcell.dataset import shard_reader
@@ -100,12 +102,16 @@ class Stopwatch:
         setattr(owner, name, timed)
 
 
-def measure(case, rounds, watch, clock):
+def measure(case, rounds, watch, clock, num_rows):
     """Return the rows of one case."""
     name, run, data, program, precision = case.split("=")
     backend = ["--backend", program, "--precision", precision]
     best = {}
     with scratch_folder() as scratch:
+        if num_rows:
+            base = Manifest.open(data)
+            of_shard = int(base.info.shards[0]["num_cells"])
+            data = str(write_rows(base, scratch / "rows", max(1, round(num_rows / of_shard)) * of_shard, of_shard))
         num = len(Manifest.open(data))
         for turn in range(rounds + 1):
             watch.seconds.clear()
@@ -137,13 +143,14 @@ def main():
     parser.add_argument("cases", nargs="+", metavar="NAME=RUN=DATA=PROGRAM=PRECISION")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clock", action="store_true", help="measure by the clock, too")
+    parser.add_argument("--rows", type=int, default=0, help="about as many cells (default: those of DATA)")
     arguments = parser.parse_args()
     watch = Stopwatch()
     for owner, name, stage in STAGES:
         watch.watch(owner, name, stage)
     rows = []
     for case in arguments.cases:
-        rows += measure(case, arguments.rounds, watch, arguments.clock)
+        rows += measure(case, arguments.rounds, watch, arguments.clock, arguments.rows)
         for row in rows:
             print(f"{row.cells}: {row.stage} {row.stage_us:.2f} us, {row.two_cores:,.0f} cells/s")
     settings = {"threads": 1, "rounds": arguments.rounds, "load": round(os.getloadavg()[0], 1), "cores": num_cpus()}

@@ -32,10 +32,10 @@ from fastcell.loading.batch import Batch
 from fastcell.loading.bank_loader import BankLoader, PlannedLoader
 from fastcell.loading.loader import GroupedLoader
 from fastcell.loading.datamodule import CellDataModule
-from fastcell.cli.synth import main as synth
 from fastcell.models.lightning_module import CellModule
 from fastcell.models.networks.same_padding import same_padding, same_size
 from fastcell.models.networks.space_to_depth import convolve_in_depth
+from fastcell.simulator.synth import synthesize
 from fastcell.ops.augmentation import Augmentation
 from fastcell.training.recipe import preset_path
 
@@ -104,7 +104,7 @@ def main():
     settings = yaml.safe_load(preset_path(options.preset).read_text())
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "cells"
-        synth([str(data), "--cells", str(options.cells), "--seed", "0"])
+        synthesize(data, options.cells)
         look, module = (make_module(data, settings["data"]) for _ in range(2))
         look.setup("fit")
         batch = next(iter(look.train_dataloader()))

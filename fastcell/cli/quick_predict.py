@@ -6,10 +6,13 @@ line runs the command, and reports errors.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
+
+import numpy as np
 
 from fastcell.cli.next_steps import after_predict, show_next
 from fastcell.cli.options import packages_of
@@ -25,6 +28,7 @@ from fastcell.system import library_settings, resources
 from fastcell.system.messages import print_line
 
 if TYPE_CHECKING:
+    from fastcell.inference.backends.interface import NetworkBackend
     from fastcell.remote.object_cache import ObjectCache
 
 _SHORT = {"-o": "--out", "--data": "--data.path"}
@@ -154,6 +158,8 @@ def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: 
     threads = int(values.get("--data.threads", "0")) or resources.num_cpus()
     files = NetworkFiles(checkpoint)
     backend, network = open_prepared(files, program, precision, threads)
+    if not {"--engine", "--scheduler"} & set(values):
+        threading.Thread(target=_open_session, args=(backend, network.preprocessing.image_size)).start()
     cache = _cache(values)
     task = PredictionTask(
         Manifest.open(values["--data.path"], cache),
@@ -175,6 +181,15 @@ def _predict(values: dict[str, str], checkpoint: Path, program: str, precision: 
     with _engine(values, jobs):
         predict_without_trainer(task, backend, network, limits)
     show_next(*after_predict(out, checkpoint))
+
+
+def _open_session(backend: NetworkBackend, size: int) -> None:
+    """Compile the network, which the first batch does, while another thread opens the data set.
+
+    An error here is raised again by the first batch.
+    """
+    with suppress(Exception):
+        backend.run(np.zeros((2, 1, size, size), np.float32))
 
 
 def _engine(values: dict[str, str], jobs: int | None) -> AbstractContextManager[object]:

@@ -7,6 +7,7 @@ Pixels of blocks are used as they are stored in the file.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal, get_args
@@ -52,8 +53,8 @@ def choose_decoding(
     """Choose how to decode the cells of one rank.
 
     Args:
-        decoder: ``dali``, ``threads``, or ``auto`` for DALI on a GPU and threads on a CPU. Threads decode all rows if
-            DALI cannot decode one of the cells.
+        decoder: ``dali``, ``threads``, or ``auto`` for DALI on a GPU if it is installed, else threads. Threads decode
+            all rows if DALI cannot decode one of the cells.
         manifest: manifest of the data set.
         rows: (n,) int64 cell_ids, or an iterator of such arrays.
         cells: encodings of the cells and bits per grey level to return.
@@ -67,6 +68,8 @@ def choose_decoding(
     """
     if decoder not in DECODERS:
         raise invalid("decoder", f"one of {', '.join(DECODERS)}", decoder, "Leave it at auto")
+    if decoder == "auto" and device_id is not None and not _has_dali():
+        decoder = "threads"
     block = manifest.info.layout == "block"
     if not block and (decoder == "threads" or (decoder == "auto" and device_id is None)):
         return "threads"
@@ -76,6 +79,13 @@ def choose_decoding(
     if decoder == "threads" or (decoder == "auto" and device_id is None):
         return "threads"
     return "dali" if found == {"dali"} and cells.depth == 8 else "threads"
+
+
+def _has_dali() -> bool:
+    try:
+        return importlib.util.find_spec("nvidia.dali") is not None
+    except ModuleNotFoundError:  # no package of NVIDIA at all
+        return False
 
 
 def _choose(manifest: Manifest, rows: np.ndarray, cells: CellDecoder) -> str:

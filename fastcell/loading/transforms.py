@@ -20,7 +20,6 @@ from fastcell.loading.geometry import Geometry, Transform
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.loading.ragged_cells import RaggedCells
 from fastcell.loading.stores.pixel_pool import PoolWriter, empty_pool
-from fastcell.loading.transform_dali import DaliTransform
 from fastcell.ops.constants import GPU_IMAGE_SIZES, GPU_SIZES_RULE
 from fastcell.ops.cpu.transform import transform_cells
 from fastcell.ops.transform import CellPool, make_clock
@@ -169,6 +168,8 @@ def make_transform(
     """
     name = resolve_transform(name, geometry.preprocessing, device_id)
     if name == "dali":
+        from fastcell.loading.transform_dali import DaliTransform  # loads DALI
+
         return DaliTransform(geometry, epoch, batch, dtype, threads, device_id, rank)
     if device_id is not None:
         return FusedGpuTransform(geometry, epoch, dtype, torch.device("cuda", device_id))

@@ -301,3 +301,24 @@ def test_scale_takes_the_sizes_that_it_is_given(gpu_all, program):
         given = dict(itertools.pairwise(arguments))
         assert int(given.get("--stored", 20_000)) >= program("linked_rows").SHARD_CELLS
         assert int(given["--max-rows"]) >= program("scale").SIZES[1]
+
+
+def test_its_programs_start_without_packages_that_they_do_not_need(gpu_all):
+    """As on a machine with CuPy, Lightning and Numba, and without DALI, jsonargparse and readers of formats."""
+    code = """
+import importlib, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in sys.argv[2].split(","):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+for program in sys.argv[1].split(","):
+    importlib.import_module(program)
+"""
+    programs = {Path(part.command[0]).stem for part in gpu_all.PARTS if part.command[0].endswith(".py")}
+    assert {"smoke", "kernel", "train", "predict", "loader"} <= programs
+    missing = "nvidia.dali,jsonargparse,docstring_parser,imagecodecs,webdataset,openvino,starlette"
+    command = [sys.executable, "-c", code, ",".join(sorted(programs)), missing]
+    subprocess.run(command, check=True, cwd=REPO_DIR / "benchmarks", env={**os.environ, "PYTHONPATH": str(REPO_DIR)})

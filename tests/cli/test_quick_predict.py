@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,7 +11,9 @@ import pytest
 from fastcell.cli import quick_predict
 from fastcell.cli.predict import main
 from fastcell.cli.quick_predict import predict_quickly, understood
-from fastcell.errors import ArgumentError
+from fastcell.dataset.manifest import Manifest
+from fastcell.errors import ArgumentError, DataError
+from fastcell.inference.backends.openvino_network import OpenVinoNetwork
 
 INT8 = ["--backend=openvino", "--precision=int8"]
 
@@ -70,12 +73,43 @@ def test_slow_packages_are_not_imported(prepared_run, trained_data, tmp_path):
         "import sys\n"
         "from fastcell.cli.main import main\n"
         "assert main(sys.argv[1:]) == 0\n"
-        "names = 'torch', 'pytorch_lightning', 'jsonargparse', 'nncf', 'scipy.stats', 'scipy.special'\n"
+        "names = 'torch', 'pytorch_lightning', 'jsonargparse', 'nncf', 'scipy.linalg', 'scipy.stats'\n"
         "print([name for name in names if name in sys.modules])\n"
     )
     words = ["predict", str(prepared_run), str(trained_data), "--out", str(tmp_path / "p.csv"), *INT8]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_network_is_compiled_while_the_set_is_opened(prepared_run, trained_data, predicted, tmp_path, monkeypatch):
+    compiled, seen = threading.Event(), []
+    run, opening = OpenVinoNetwork.run, Manifest.open
+
+    def noted(network, images, batch=None):
+        answers = run(network, images, batch)
+        compiled.set()
+        return answers
+
+    def waiting(*arguments):
+        seen.append(compiled.wait(60))
+        return opening(*arguments)
+
+    monkeypatch.setattr(OpenVinoNetwork, "run", noted)
+    monkeypatch.setattr(Manifest, "open", waiting)
+    out = tmp_path / "p.parquet"
+    assert predict_quickly([str(prepared_run), str(trained_data), "-o", str(out), *INT8]) is None
+    assert seen[0] is True
+    assert out.read_bytes() == predicted.read_bytes()
+
+
+def test_an_error_of_the_network_is_told_once(prepared_run, trained_data, tmp_path, monkeypatch, capfd):
+    def failing(network, images, batch=None):
+        raise DataError("no memory for the network")
+
+    monkeypatch.setattr(OpenVinoNetwork, "run", failing)
+    with pytest.raises(DataError, match="no memory for the network"):
+        predict_quickly([str(prepared_run), str(trained_data), "-o", str(tmp_path / "p.parquet"), *INT8])
+    assert "no memory" not in capfd.readouterr().err
 
 
 def test_words_that_are_understood():

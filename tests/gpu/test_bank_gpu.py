@@ -8,8 +8,6 @@ import pytorch_lightning as pl
 import torch
 from fixtures.recorded_training import trainer as quiet_trainer
 
-from fastcell.cli.synth import main as synth
-from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import View, ViewConfig, select
 from fastcell.loading.bank_loader import BankLoader
 from fastcell.loading.datamodule import CellDataModule
@@ -21,6 +19,7 @@ from fastcell.loading.settings import LoaderSettings
 from fastcell.loading.stores.bank import CellBank
 from fastcell.models.lightning_module import READ_EVERY, CellModule
 from fastcell.ops.augmentation import Augmentation
+from fastcell.simulator.synth import synthesize
 from fastcell.system import library_settings
 
 pytestmark = pytest.mark.gpu
@@ -30,8 +29,7 @@ GPU, STRONG = "cuda:0", Augmentation(rotation_deg=180, noise_probability=0.7)
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu") / "cells"
-    assert synth([str(folder), "--cells", "6000", "--seed", "3"]) == 0
-    return Manifest.open(folder)
+    return synthesize(folder, 6000, 3)
 
 
 def bank_loader(manifest, device, memory, decode_on_gpu=False):
@@ -52,6 +50,8 @@ def bank_loader(manifest, device, memory, decode_on_gpu=False):
 @pytest.mark.parametrize("decode_on_gpu", [False, True])
 def test_batches_are_those_of_the_cpu(cells, memory, decode_on_gpu):
     """nvJPEG rounds a grey level or two differently; the images are compared where the pixels are the same."""
+    if decode_on_gpu:
+        pytest.importorskip("nvidia.dali")
     here, there = bank_loader(cells, "cpu", "host"), bank_loader(cells, GPU, memory, decode_on_gpu)
     here.bank.fill()
     there.bank.fill()
@@ -74,8 +74,7 @@ def test_batches_are_those_of_the_cpu(cells, memory, decode_on_gpu):
 def test_fused_stream_gives_the_batches_of_the_cpu(cells, layout, tmp_path):
     """Cells that threads decode are copied; those of blocks are read where the file was read to."""
     if layout == "block":
-        assert synth([str(tmp_path / "blocks"), "--cells", "1000", "--seed", "3", "--layout", "block"]) == 0
-        cells = Manifest.open(tmp_path / "blocks")
+        cells = synthesize(tmp_path / "blocks", 1000, 3, layout="block")
     view = select(cells, ViewConfig("train"))
     share, loaders = training_share(len(view), 64), []
     for name in ("cpu", GPU):

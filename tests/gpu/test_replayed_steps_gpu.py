@@ -7,11 +7,10 @@ import pytorch_lightning as pl
 import torch
 from fixtures.recorded_training import trainer as quiet_trainer
 
-from fastcell.cli.synth import main as synth
-from fastcell.dataset.manifest import Manifest
 from fastcell.loading.bank_loader import PlannedLoader
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import READ_EVERY, CellModule
+from fastcell.simulator.synth import synthesize
 from fastcell.system import library_settings
 
 pytestmark = pytest.mark.gpu
@@ -21,8 +20,7 @@ GROUP = 8
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu") / "cells"
-    assert synth([str(folder), "--cells", "6000", "--seed", "3"]) == 0
-    return Manifest.open(folder)
+    return synthesize(folder, 6000, 3)
 
 
 class Watch(pl.Callback):

@@ -45,6 +45,21 @@ def test_the_choice(make_dataset, encoding, layout, depth, on_cpu, dali, on_gpu)
     assert choose_decoding("threads", manifest, rows, cells, 0) == ("stored" if layout == "block" else "threads")
 
 
+@pytest.mark.parametrize("error", [False, True])
+def test_without_dali_threads_decode_unless_it_is_asked_for(make_dataset, monkeypatch, error):
+    def find(name):
+        assert name == "nvidia.dali"
+        if error:
+            raise ModuleNotFoundError("No module named 'nvidia'")
+
+    manifest = make_dataset(12, encoding="jpg")
+    rows, cells = np.arange(12), CellDecoder(manifest, 8)
+    assert choose_decoding("auto", manifest, rows, cells, 0) == "dali"
+    monkeypatch.setattr("importlib.util.find_spec", find)
+    assert choose_decoding("auto", manifest, rows, cells, 0) == "threads"
+    assert choose_decoding("dali", manifest, rows, cells, 0) == "dali"
+
+
 def test_an_unknown_decoder_is_refused(make_dataset):
     manifest = make_dataset(12)
     with pytest.raises(ArgumentError, match="decoder must be one of auto, dali, threads, got 'pillow'"):

@@ -17,6 +17,7 @@ import ast
 import functools
 import gc
 import hashlib
+import importlib
 import io
 import logging
 import sys
@@ -54,6 +55,7 @@ logger = logging.getLogger(__name__)
 
 _ROOT = __name__.partition(".")[0]
 _HASH_BYTES = 16
+_BLAS = "scipy.linalg.cython_blas"
 
 
 def entry(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -204,6 +206,22 @@ def _is_whole(path: str) -> bool:
     return len(content) > _HASH_BYTES and _hash(content[:-_HASH_BYTES]) == content[-_HASH_BYTES:]
 
 
+@functools.cache
+def _load_numba_without_scipy() -> None:
+    """Load the part of numba that looks for the BLAS of SciPy, without SciPy.
+
+    Otherwise the first call of a loop imports ``scipy.linalg``, which takes 0.2 s. No loop multiplies matrices; a
+    function of other packages that does finds SciPy when it is compiled.
+    """
+    if _BLAS in sys.modules:
+        return
+    sys.modules[_BLAS] = None  # type: ignore[assignment]  # imports of it fail
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[_BLAS]
+
+
 class _LoopCache(FunctionCache):  # type: ignore[misc]
     _impl_class = _LoopCacheImpl
 
@@ -213,6 +231,7 @@ class _LoopCache(FunctionCache):  # type: ignore[misc]
         self._cache_file = _CheckedFile(self._cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        _load_numba_without_scipy()
         found = super().load_overload(sig, target_context)
         if found is None:
             _announce()

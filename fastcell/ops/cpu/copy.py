@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fastcell.ops.cpu.compiled_loops import OPTIONS, entry
+from fastcell.ops.cpu.compiled_loops import WITHOUT_ARRAYS, entry
 from fastcell.ops.cpu.llvm import array_at
 
 
-@entry(**OPTIONS)
+@entry(**WITHOUT_ARRAYS)
 def copy_cells(addresses, sizes, target):  # type: ignore[no-untyped-def]
     """Copy B blocks of memory one after another.
 
@@ -17,6 +17,8 @@ def copy_cells(addresses, sizes, target):  # type: ignore[no-untyped-def]
     """
     at = 0
     for b in range(len(addresses)):
-        source = array_at(addresses[b], sizes[b], target)
-        target[at : at + sizes[b]] = source
-        at += sizes[b]
+        size = sizes[b]
+        source, part = array_at(addresses[b], size, target), target[at : at + size]
+        for i in range(size):  # an assignment of arrays takes 2 s to compile, for the message of its error
+            part[i] = source[i]
+        at += size

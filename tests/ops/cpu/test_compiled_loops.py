@@ -211,3 +211,16 @@ def test_sources_of_a_loop():
     inner = {f"fastcell.ops.cpu.{part}" for part in ("llvm", "jpeg.decode", "jpeg.huffman", "jpeg.idct")}
     assert source_modules(name) == inner | {"fastcell.ops.cpu.compiled_loops"}
     assert source_stamp(name) != source_stamp("fastcell.ops.cpu.llvm")
+
+
+def test_loops_run_without_scipy_and_others_still_find_it():
+    code = (
+        "import sys, numpy as np\n"
+        "from fastcell.ops.cpu.copy import copy_cells\n"
+        "copy_cells(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8))\n"
+        "assert 'scipy.linalg' not in sys.modules\n"
+        "from numba.np.linalg import ensure_blas\n"
+        "ensure_blas()\n"
+        "assert sys.modules['scipy.linalg.cython_blas'] is not None\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
