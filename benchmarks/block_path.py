@@ -116,7 +116,7 @@ def measure(manifest, folder):
     begin, used = time.perf_counter(), time.process_time()
     store = PartStore(corrupt)
     store.begin(saved)
-    store.growing = grow_table(out, manifest, CLASSES, view.rows, NO_LIMITS, corrupt)
+    store.growing = grow_table(out, manifest, CLASSES, view.rows, NO_LIMITS, lambda: corrupt.reasons)
     share = evaluation_share(len(view), BATCH)
     reader = CellReader(view, share, threads=resources.num_cpus(), device_id=0, corrupt_cells=corrupt)
     for step, cells in enumerate(reader.epoch(0)):
@@ -124,9 +124,9 @@ def measure(manifest, folder):
         num = share.num_real(step)
         store.add(cells.cell_ids[:num], answers[:num])
     store.save()
-    table, _ = finish_table(store, out, manifest, CLASSES, view.rows, NO_LIMITS)
+    summary, _ = finish_table(store, out, manifest, CLASSES, view.rows, NO_LIMITS)
     cpu, wall = time.process_time() - used, time.perf_counter() - begin
-    assert table.num_rows == len(view)
+    assert summary.num_rows == len(view)
     out.unlink()
     for path in saved.iterdir():
         path.unlink()

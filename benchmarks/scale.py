@@ -261,12 +261,14 @@ def measure(path):
     library_settings.raise_malloc_thresholds()
     import torch
 
+    from fastcell.inference.unlike.reasons import UnlikeScores
     from fastcell.loading.datamodule import CellDataModule
     from fastcell.loading.loader import CellLoader
     from fastcell.loading.order import BankOrder, fill_order
     from fastcell.loading.same_data import SharedData
-    from fastcell.predictions.convert import write_predictions
-    from fastcell.predictions.table import prediction_table
+    from fastcell.predictions.answer_limits import AnswerLimits
+    from fastcell.predictions.growing_table import grow_table
+    from fastcell.predictions.table import quarantine_rows
 
     torch.set_num_threads(1)
     found = {}
@@ -301,12 +303,16 @@ def measure(path):
     step("order, stream", lambda: sum(map(len, loader.reader.order.spans(1, 0, 1))))
     step("order, bank", bank_order)
     step("fingerprint", SharedData(module.view).hashes)
-    ids = np.arange(len(manifest))
-    chances = np.random.default_rng(0).random((len(ids), len(module.classes)), dtype=np.float32)
 
     def predictions():
-        table = prediction_table(manifest, module.classes, ids, ids, chances)
-        write_predictions(path / "predictions.parquet", table, module.classes, manifest)
+        out, limits = path / "predictions.parquet", AnswerLimits(None, None, 0.0, [])
+        rng, ids = np.random.default_rng(0), np.arange(len(manifest))
+        growing = grow_table(out, manifest, module.classes, ids, limits, dict)
+        for first in range(0, len(ids), 1 << 17):
+            some = ids[first : first + (1 << 17)]
+            chances = rng.random((len(some), len(module.classes)), dtype=np.float32)
+            growing.add(some, chances, UnlikeScores.none(len(some)))
+        growing.finish(lambda schema: quarantine_rows(manifest, schema))
 
     step("predictions", predictions)
     (path / "predictions.parquet").unlink()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastcell.errors import FastcellError
 from fastcell.remote.addresses import scheme_of
-from fastcell.system.messages import print_line
+from fastcell.system.messages import other_name, print_line
 
 if TYPE_CHECKING:
     from fastcell.dataset.manifest import Manifest
@@ -64,7 +64,7 @@ def run_words(checkpoint: Path) -> list[Word]:
 def after_predict(out: Path, checkpoint: Path) -> list[tuple[Word, ...]]:
     """Return the commands that may follow ``fastcell predict``."""
     run = run_words(checkpoint)
-    if out.suffix == ".fcs":
+    if out.suffix == ".fcs" or other_name(str(out)) is not None:  # no command reads predictions at an address
         return [("report", *run)] if run else []
     return [*([("count", out, *run)] if run else []), ("convert", out, out.with_suffix(".fcs"))]
 

@@ -128,11 +128,17 @@ class EngineArguments(NamedTuple):
     backend: Literal["loky", "dask"] | None = None
     scheduler: Annotated[str | None, Spelled("ADDRESS")] = None
 
-    def use(self, jobs: int | None) -> AbstractContextManager[int | None]:
-        """Return a context in which tasks run on the engine; it gives the number of jobs for the command."""
+    def use(self, jobs: int | None, reads: str, writes: Path | None = None) -> AbstractContextManager[int | None]:
+        """Return a context in which tasks run on the engine; it gives the number of jobs for the command.
+
+        Args:
+            jobs: number of tasks at a time.
+            reads: path or address that the workers read.
+            writes: folder that they write into.
+        """
         from fastcell.system.engines import use_engine
 
-        return use_engine(self.backend, self.scheduler, jobs)
+        return use_engine(self.backend, self.scheduler, jobs, reads=[reads], writes=writes)
 
 
 class ShardArguments(NamedTuple):

@@ -93,32 +93,32 @@ def pack(
         if scheme_of(out) is not None and (Path(folder) / "dataset.json").exists():  # its upload was interrupted
             manifest = Manifest.open(folder)
         else:
-            manifest = pack(
-                src,
-                folder,
-                pattern=pattern,
-                read=read,
-                layout=shards.layout,
-                shard_cells=shards.shard_cells,
-                block_cells=shards.block_cells,
-                split=options,
-                allow_absent=allow_absent,
-                seed=seed,
-                window=window,
-                um_per_px=um_per_px,
-                collection=collection,
-                name=name,
-                origin=source,
-                licence=licence,
-                jobs=num_jobs,
-                strict=strict,
-                verbose=True,
-            )
+            with engine.use(jobs, src, Path(folder).absolute().parent) as num_jobs:
+                manifest = pack(
+                    src,
+                    folder,
+                    pattern=pattern,
+                    read=read,
+                    layout=shards.layout,
+                    shard_cells=shards.shard_cells,
+                    block_cells=shards.block_cells,
+                    split=options,
+                    allow_absent=allow_absent,
+                    seed=seed,
+                    window=window,
+                    um_per_px=um_per_px,
+                    collection=collection,
+                    name=name,
+                    origin=source,
+                    licence=licence,
+                    jobs=num_jobs,
+                    strict=strict,
+                    verbose=True,
+                )
         has_split = bool((manifest.split_codes() >= 0).any())
         return describe_dataset(manifest, options.shares if has_split else None), can_train(manifest)
 
-    with engine.use(jobs) as num_jobs:
-        description, may_train = make_dataset_at(out, job, make, verbose=True)
+    description, may_train = make_dataset_at(out, job, make, verbose=True)
     print_line(description)
     show_next(("qc", out), *([("fit", out)] if may_train else []))
     return 0

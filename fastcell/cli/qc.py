@@ -63,7 +63,7 @@ def qc(
         show_next(*fit_step(manifest))
         return 0
     folder = Path(review) if review else None
-    with engine.use(jobs) as num_jobs:
+    with engine.use(jobs, data) as num_jobs:
         found, how = control_quality(
             manifest,
             labels=None if labels is None else Path(labels),

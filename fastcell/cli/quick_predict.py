@@ -197,7 +197,8 @@ def _engine(values: dict[str, str], jobs: int | None) -> AbstractContextManager[
         return nullcontext()
     from fastcell.system.engines import use_engine
 
-    return use_engine(values.get("--engine"), values.get("--scheduler"), jobs, option="--engine")  # type: ignore[arg-type]
+    reads = [values["--data.path"], values["--ckpt_path"]]
+    return use_engine(values.get("--engine"), values.get("--scheduler"), jobs, "--engine", reads)  # type: ignore[arg-type]
 
 
 def describe_backend(files: NetworkFiles, program: str, precision: str) -> str:

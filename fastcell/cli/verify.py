@@ -40,7 +40,7 @@ def verify(
     listed = None if list_ is None else check_output_file("--list", list_)
     from fastcell.packing.verify import verify, write_list
 
-    with engine.use(jobs) as num_jobs:
+    with engine.use(jobs, data) as num_jobs:
         verdict = verify(data, jobs=num_jobs, by_workers=engine.backend is not None, verbose=True)
     print_line(verdict.describe())
     if listed is not None:

@@ -30,6 +30,7 @@ from fastcell.compare.write_tables import (
     write_rows,
 )
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.rows.split_table import subset_names
 from fastcell.splits.by_group import k_folds, leave_one_group_out
 from fastcell.stats.scores import MEASURES
 
@@ -51,14 +52,14 @@ def protocols(images: Manifest, sources: np.ndarray, num_folds: int, seed: int) 
     _, first, member = np.unique(sources, return_index=True, return_inverse=True)
 
     def spread(folds: list[np.ndarray], name: str) -> dict[str, np.ndarray]:
-        return {f"{name}-{number}": fold[member] for number, fold in enumerate(folds)}
+        return {f"{name}-{number}": subset_names(fold)[member] for number, fold in enumerate(folds)}
 
     leaky = k_folds(labels, None, num_folds, seed)
     schemes = [
         Scheme(
             AUGMENT_FIRST,
             "augmented, then split at random (the paper's order)",
-            {f"{AUGMENT_FIRST}-{number}": fold for number, fold in enumerate(leaky)},
+            {f"{AUGMENT_FIRST}-{number}": subset_names(fold) for number, fold in enumerate(leaky)},
         ),
         Scheme(
             SPLIT_FIRST,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.rows.split_table import subset_codes
+from fastcell.dataset.rows.split_table import subset_codes, subset_names
 from fastcell.dataset.rows.subset_codes import SubsetCodes
 from fastcell.errors import ArgumentError, invalid
 from fastcell.splits.by_group import MAX_GROUP_FOLDS, k_folds, leave_one_group_out
@@ -180,6 +180,6 @@ def _spread(folds: list[np.ndarray], labelled: np.ndarray, name: str) -> dict[st
     spread = {}
     for number, fold in enumerate(folds):
         subsets = np.full(len(labelled), "", "<U5")
-        subsets[labelled] = fold
+        subsets[labelled] = subset_names(fold)
         spread[f"{name}-{number}"] = subsets
     return spread

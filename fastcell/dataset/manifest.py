@@ -46,10 +46,10 @@ from fastcell.dataset.rows.instrument_features import read_feature_names, read_i
 from fastcell.dataset.rows.manifest_checks import check_blocks, check_quarantine, checked_quality
 from fastcell.dataset.rows.mapped_manifest import MappedRows
 from fastcell.dataset.rows.read_rows import read_manifest_rows
-from fastcell.dataset.rows.split_table import read_split
+from fastcell.dataset.rows.split_table import read_split, subset_names
 from fastcell.dataset.rows.subset_codes import SubsetCodes
 from fastcell.dataset.rows.take_rows import take_rows
-from fastcell.dataset.schema import BLOCKS_SCHEMA, QUALITY_SCHEMA, QUARANTINE_SCHEMA, SCHEMA, SPLITS
+from fastcell.dataset.schema import BLOCKS_SCHEMA, QUALITY_SCHEMA, QUARANTINE_SCHEMA, SCHEMA
 from fastcell.errors import ArgumentError
 from fastcell.remote.object_cache import ObjectCache
 from fastcell.storage.places import local_path
@@ -235,7 +235,7 @@ class Manifest(DatasetFiles):
             ArgumentError: no split has this name; the message lists the existing names.
             DataError: the file is damaged, or does not match the manifest.
         """
-        return np.array([*SPLITS, ""])[self.split_codes(name)]
+        return subset_names(self.split_codes(name))
 
     def split_codes(self, name: str = "default") -> np.ndarray:
         """Read a split as numbers.

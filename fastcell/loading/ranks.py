@@ -13,6 +13,8 @@ import numpy as np
 
 from fastcell.errors import invalid
 
+_PART = 1 << 20  # rows that are looked at together
+
 
 @dataclass(frozen=True)
 class Share:
@@ -116,14 +118,20 @@ def chunks_left(rows: np.ndarray, done: np.ndarray, chunk: int) -> np.ndarray:
 
     Args:
         rows: (n,) int64, rows of the view.
-        done: (m,) int64, rows that need not be run again.
+        done: (m,) int64, rows that need not be run again, in increasing order.
         chunk: rows per chunk.
 
     Returns:
         (n,) bool, True for the rows of these chunks. If all rows are done, True for the last chunk, because a run needs
         at least one.
     """
-    chunks = np.arange(len(rows)) // chunk
-    left = np.bincount(chunks, ~np.isin(rows, done)) > 0
-    left[-1] |= not left.any()
-    return left[chunks]
+    if not len(done):
+        return np.ones(len(rows), bool)
+    step, left = max(_PART // chunk, 1) * chunk, [np.empty(0, bool)]
+    for begin in range(0, len(rows), step):
+        part = rows[begin : begin + step]
+        near = done[slice(*np.searchsorted(done, (part.min(), part.max() + 1)))]
+        left.append(np.logical_or.reduceat(~np.isin(part, near), np.arange(0, len(part), chunk)))
+    chunks = np.concatenate(left)
+    chunks[-1] |= not chunks.any()
+    return np.repeat(chunks, chunk)[: len(rows)]

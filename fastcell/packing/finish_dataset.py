@@ -167,9 +167,9 @@ def _number_blocks(tmp_dir: Path, blocks: pa.Table) -> None:
 
 def _in_stored_order(subsets: np.ndarray | Mapping[str, str], table: pa.Table) -> np.ndarray:
     if isinstance(subsets, Mapping):
-        return np.array([subsets.get(key, "") for key in table.column("key").to_pylist()], dtype="<U5")
+        return subset_codes(np.array([subsets.get(key, "") for key in table.column("key").to_pylist()], str))
     if len(subsets) != table.num_rows:
         raise invalid(
             "splits", f"one subset for each of the {table.num_rows} cells", len(subsets), "Give a mapping by key"
         )
-    return np.asarray(subsets) if np.asarray(subsets).dtype == np.int8 else np.asarray(subsets).astype("<U5")
+    return subset_codes(np.asarray(subsets))

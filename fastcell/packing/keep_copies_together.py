@@ -44,7 +44,7 @@ def keep_exact_copies_together(
         info: description of the data set; its window is used.
         key_of: function that returns the key of a cell by its place in the splits.
         places: (M,) int64, place in the splits of each row of the results.
-        splits: the splits made so far, by name, each (N,) str.
+        splits: the splits made so far, by name, each (N,) int8 as from `fastcell.splits.make_splits.make_splits`.
         labels: (N,) int, the strata of the split.
         groups: groups of the cells, or (N,) names, None or empty for a cell without group; None if there are no groups.
         options: shares, seed and folds, with which the splits are made again if there are copies.
@@ -54,7 +54,7 @@ def keep_exact_copies_together(
     Returns:
         The splits, and notes for the user.
     """
-    if not any((subsets != "").any() for name, subsets in splits.items() if name not in given):
+    if not any((subsets >= 0).any() for name, subsets in splits.items() if name not in given):
         return splits, []
     table = pa.concat_tables([result.rows for result in results])  # numbers of cells and blocks are not needed
     whole = _with_whole_paths(table, base) if remote is None else table
@@ -91,7 +91,7 @@ def note_spanning(name: str, subsets: np.ndarray, copies: Copies) -> list[str]:
 
     Args:
         name: name of the split.
-        subsets: (N,) str, subset of each cell.
+        subsets: (N,) subset of each cell, see `fastcell.dataset.rows.split_table.subset_codes`.
         copies: sets of exact copies among the cells.
     """
     torn = spanning_cells(copies.sets, subsets)

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 
 from fastcell.dataset.dataset_info import DatasetInfo
 from fastcell.dataset.manifest import Manifest
-from fastcell.dataset.rows.split_table import subset_codes
 from fastcell.dataset.schema import FORMAT_VERSION
 from fastcell.errors import BadCell, StrictError, invalid
 from fastcell.packing.dataset_name import name_dataset
@@ -272,7 +271,7 @@ def pack(
         for note in notes:
             say(f"note: {note}")
         check.splits(splits)  # again, for copies that are kept together
-        stored = {title: subset_codes(subsets)[places] for title, subsets in splits.items()}
+        stored = {title: subsets[places] for title, subsets in splits.items()}
         features = listing.features
         del listing, check, splits, shards  # not needed any more, tens of bytes for each cell
         return finish_dataset(stage.data_dir, out, results, info, stored, rejected, features)
@@ -313,7 +312,7 @@ def _digest(listing: Listing, splits: dict[str, np.ndarray]) -> str:
     digest, columns = blake2b(digest_size=16), columns_of(listing)
     columns.update(digest)  # without places, see `Source.stamp`
     for name, subsets in sorted(splits.items()):
-        digest.update(name.encode() + subset_codes(subsets).tobytes())
+        digest.update(name.encode() + subsets.tobytes())
     return digest.hexdigest()
 
 

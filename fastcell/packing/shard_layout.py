@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from fastcell.dataset.schema import LAYOUTS
+from fastcell.dataset.rows.split_table import subset_codes, subset_names
+from fastcell.dataset.schema import LAYOUTS, SPLITS
 from fastcell.errors import invalid
 from fastcell.sources.base import Runs
 from fastcell.sources.containers import WINDOW_BYTES
@@ -25,6 +26,7 @@ MAX_BLOCK_CELLS = 65_536
 _NUM_SHARDS = 8  # small sets get about this many shards, enough for several workers and ranks
 
 BLOCK_CELLS = 256
+_RANK_OF_NAME = np.argsort(np.argsort([*SPLITS, ""]))  # by the number of a subset, of which -1 stands for none
 
 Item = TypeVar("Item")
 Blocks = list[tuple[str, Sequence[Item]]]
@@ -81,7 +83,8 @@ def block_shards(
 
     Args:
         items: N cells.
-        splits: for each split name, `default` among them, the subset of each cell, (N,) str.
+        splits: for each split name, `default` among them, the subset of each cell, (N,), see
+            `fastcell.dataset.rows.split_table.subset_codes`.
         shard_cells: cells per shard.
         block_cells: maximum number of cells in a block.
         seed: seed of the order, >= 0.
@@ -120,13 +123,13 @@ def _blocks(
     """Yield blocks of cells that share their subset in every split, in a seeded order within each mixing span."""
     code = np.zeros(len(items), dtype=np.int64)
     for subsets in splits.values():
-        _, subset = np.unique(subsets, return_inverse=True)
-        _, code = np.unique(code * 4 + subset.reshape(-1), return_inverse=True)
+        _, code = np.unique(code * 4 + _RANK_OF_NAME[subset_codes(subsets)], return_inverse=True)
+    names = subset_names(subset_codes(splits["default"]))
     for window in windows:
         blocks: Blocks[Item] = []
         for value in np.unique(code[window]):
             rows = rng.permutation(window[code[window] == value])
-            name = str(splits["default"][rows[0]])
+            name = str(names[rows[0]])
             for part in np.array_split(rows, -(-len(rows) // block_cells)):
                 blocks.append((name, _some(items, part)))
         for i in rng.permutation(len(blocks)).tolist():

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastcell.dataset.rows.cell_groups import CellGroups
+from fastcell.dataset.rows.split_table import subset_codes
 from fastcell.sources.base import Listing
 from fastcell.sources.listings.item_columns import ItemColumns
 from fastcell.splits.make_splits import SplitOptions, make_splits
@@ -89,9 +90,9 @@ def possible_options(listing: Listing, options: SplitOptions, say: Callable[[str
 
 
 def make_subsets(listing: Listing, options: SplitOptions) -> dict[str, np.ndarray]:
-    """Return all splits, each (N,) str in the order of the listing: the ones made here and those of the source."""
+    """Return all splits, each (N,) int8 in the order of the listing: the ones made here and those of the source."""
     splits = make_splits(*strata_of(listing), options)
-    return splits | {name: np.array(subsets, dtype="<U5") for name, subsets in listing.splits.items()}
+    return splits | {name: subset_codes(np.array(subsets, str)) for name, subsets in listing.splits.items()}
 
 
 def strata_of(listing: Listing) -> tuple[np.ndarray, CellGroups | None]:

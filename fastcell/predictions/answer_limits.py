@@ -1,4 +1,4 @@
-"""Limits of trust in predictions: temperature, minimum confidence, and cells unlike those of training by recording."""
+"""Limits of trust in predictions: temperature, minimum confidence, and statistics of training cells."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ import numpy as np
 
 from fastcell.errors import ArgumentError, invalid
 from fastcell.inference.confidence import Confidence
-from fastcell.inference.unlike.training_cells import CHANCE, TrainingCells
-from fastcell.predictions.table import Predictions
+from fastcell.inference.unlike.training_cells import TrainingCells
 from fastcell.runs.prediction_columns import UNSURE
-from fastcell.stats.excess import above_chance
-from fastcell.system.text import largest_rows, printable
-
-_MOST_RECORDINGS = 5
 
 
 class AnswerLimits(NamedTuple):
@@ -92,43 +87,3 @@ def answer_limits(
         least = found.confidence
         lines.append(found.describe())
     return AnswerLimits(known, confidence, least, lines)
-
-
-def describe_predictions(predictions: Predictions) -> list[str]:
-    """Return lines about new predictions: cells of each class, and cells unlike those of training by recording."""
-    called = predictions.called()
-    counts = np.bincount(called[called >= 0], minlength=len(predictions.classes)).tolist()
-    shown, others = largest_rows(counts)
-    named = [f"{printable(predictions.classes[place])} {counts[place]:,}" for place in shown]
-    named += [f"{len(others):,} other classes {sum(counts[place] for place in others):,}"] if others else []
-    num_unsure = int(predictions.unsure.sum())
-    lines = ["  ".join([*named, *([f"{UNSURE} {num_unsure:,}"] if num_unsure else [])])]
-    if "unlike_training" in predictions.table.column_names:
-        scored = predictions.table.column("unlike_training").is_valid().to_numpy(zero_copy_only=False)
-        if scored.any():
-            unlike = predictions.unlike_training[scored]
-            lines.append(describe_unlike(unlike, predictions.groups()[scored]))
-    return lines
-
-
-def describe_unlike(unlike: np.ndarray, groups: np.ndarray) -> str:
-    """Return one line with the number of cells unlike training cells, and the recordings with more than by chance.
-
-    `fastcell.stats.excess.above_chance` finds these recordings.
-
-    Args:
-        unlike: (N,) bool, N >= 1.
-        groups: (N,) str, recording of each cell, empty if it has none.
-    """
-    num = int(unlike.sum())
-    text = f"{num:,} of {len(unlike):,} cells ({num / len(unlike):.1%}) look unlike training cells, chance {CHANCE:.0%}"
-    found = above_chance(unlike, groups, CHANCE)
-    if found and (len(found) > 1 or found[0][0]):
-        shown = ", ".join(
-            f"{printable(name or '-')} {count:,} of {of:,}" for name, count, of in found[:_MOST_RECORDINGS]
-        )
-        more = f", and {len(found) - _MOST_RECORDINGS:,} more" if len(found) > _MOST_RECORDINGS else ""
-        text += f"; above chance in {shown}{more}"
-    elif found:
-        text += ": more than by chance"
-    return text

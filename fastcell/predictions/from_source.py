@@ -25,8 +25,8 @@ from fastcell.inference.classify_files import ClassifiedPart, SourceAnswers, cla
 from fastcell.inference.network_answers import ChunkAnswers, joined_answers
 from fastcell.inference.source_cells import SourceCells
 from fastcell.inference.unlike.reasons import UnlikeScores
-from fastcell.predictions.answer_limits import describe_predictions
 from fastcell.predictions.convert import write_predictions
+from fastcell.predictions.prediction_summary import PredictionSummary
 from fastcell.predictions.saved_parts import UNLIKE_PIECES
 from fastcell.predictions.table import Predictions
 from fastcell.storage.saved_pieces import load_pieces, save_pieces
@@ -193,9 +193,10 @@ def _manifest(stage: Staging, cells: SourceCells, table: pa.Table, out: Path) ->
 
 def closing_lines(predictions: Predictions, seconds: float) -> list[str]:
     """Return what ``fastcell predict`` prints at its end: cells by class, unlike cells, rows, rate, file."""
-    lines, out = describe_predictions(predictions), printable(predictions.path)
-    missing = int(((predictions.called() < 0) & ~predictions.unsure).sum())
-    if missing:
-        lines.append(f"cells without a class: {missing:,}; column reason of {out} says why")
+    summary, out = PredictionSummary(predictions.classes), printable(predictions.path)
+    summary.add(predictions.table)
+    lines = summary.lines()
+    if summary.num_without_class:
+        lines.append(f"cells without a class: {summary.num_without_class:,}; column reason of {out} says why")
     rate = f"{len(predictions) / max(seconds, 1e-9):,.0f} cells/s"
     return [*lines, f"{len(predictions):,} rows, {rate}, {out}"]

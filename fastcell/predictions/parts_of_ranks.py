@@ -22,7 +22,7 @@ HAND_OVER_CELLS = 1 << 17
 
 
 class PredictionParts(pl.Callback):
-    """Callback that saves the predictions of each rank about every 30 s, and joins those of all ranks and runs.
+    """Callback that saves the predictions of each rank about every 30 s.
 
     Args:
         folder: `Staging.saved_dir` on rank 0; None on the other ranks.
@@ -30,28 +30,13 @@ class PredictionParts(pl.Callback):
         scorer: object that scores cells unlike those of training; None for no scores.
 
     Attributes:
-        store: the parts; joined on rank 0 after the run.
+        store: the parts.
     """
 
     def __init__(self, folder: Path | None, corrupt_cells: CorruptCells, scorer: BatchScorer | None = None) -> None:
         self.folder, self.store, self.scorer = folder, PartStore(corrupt_cells), scorer
         self._waiting: list[Prediction] = []  # on the device, so that a step does not wait for it
         self._num_waiting = 0
-
-    @property
-    def cell_ids(self) -> np.ndarray:
-        """(N,) int64 in increasing order, on rank 0 after the run."""
-        return self.store.cell_ids
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """(N, K) float32 in the same order, on rank 0 after the run."""
-        return self.store.probabilities
-
-    @property
-    def unlike(self) -> UnlikeScores:
-        """Scores of the N cells in the same order, on rank 0 after the run; NaN without a scorer."""
-        return self.store.unlike
 
     @property
     def reasons(self) -> dict[int, str]:

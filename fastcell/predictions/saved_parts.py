@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,15 +22,18 @@ from fastcell.dataset.cell_hashes import hashes_of
 from fastcell.dataset.corrupt_cells import CorruptCells
 from fastcell.dataset.integrity import still_corrupt
 from fastcell.dataset.manifest import Manifest
+from fastcell.dataset.parquet import PART_ROWS
 from fastcell.dataset.schema import FORMAT_VERSION
+from fastcell.errors import DataError
 from fastcell.inference.unlike.reasons import UnlikeScores
-from fastcell.storage.saved_pieces import load_pieces, save_pieces
+from fastcell.storage.saved_pieces import load_pieces, map_pieces, save_pieces
 from fastcell.storage.staging import Staging, describe_job, open_staging_of
 
 if TYPE_CHECKING:
     from fastcell.predictions.growing_table import GrowingTable
 
 SAVE_EVERY_S = 30.0
+_SPAN_CELLS = 1 << 18
 UNLIKE_PIECES = ("unlike_score", "off_first", "off_second")
 """Columns of saved parts: scores, and the two columns of features outside their usual range
 (`fastcell.inference.unlike.reasons`).
@@ -58,7 +61,7 @@ def saved_parts(
     """
     job = {
         **describe_job("predict", FORMAT_VERSION),
-        "cells": blake2b(hashes_of(manifest).tobytes(), digest_size=16).hexdigest(),
+        "cells": _hash_of_cells(manifest),
         "checkpoint": blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
         "torch": importlib.metadata.version("torch"),
         **settings,
@@ -68,26 +71,42 @@ def saved_parts(
         yield stage
 
 
+def _hash_of_cells(manifest: Manifest) -> str:
+    digest = blake2b(digest_size=16)
+    for part in np.array_split(hashes_of(manifest), len(manifest) // PART_ROWS + 1):
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
+
+
+class SavedPredictions(NamedTuple):
+    """Predictions of N cells.
+
+    Attributes:
+        cell_ids: (N,) int64, increasing.
+        probabilities: (N, K) float32.
+        unlike: scores of the cells; NaN for cells that were not scored.
+    """
+
+    cell_ids: np.ndarray
+    probabilities: np.ndarray
+    unlike: UnlikeScores
+
+
 class PartStore:
-    """Predictions of one process, saved about every 30 s, and those of all processes and interrupted runs, joined.
+    """Predictions of one process, saved about every 30 s, and those of all processes and interrupted runs.
 
     Args:
         corrupt_cells: corrupt cells found by the reader of this process.
 
     Attributes:
-        cell_ids: (N,) int64 in increasing order, after `join`.
-        probabilities: (N, K) float32 in the same order, after `join`.
-        unlike: scores of the N cells in the same order, after `join`; NaN for cells that were not scored.
-        reasons: reason for each corrupt cell, by cell_id, after `join`.
+        reasons: reason for each corrupt cell that other processes and earlier runs have found, by cell_id, after
+            `take_over` and `read_reasons`.
         growing: table that the predictions are also added to; None for none, and if some come from an earlier run.
     """
 
     def __init__(self, corrupt_cells: CorruptCells) -> None:
         self.corrupt_cells = corrupt_cells
         self.growing: GrowingTable | None = None
-        self.cell_ids = np.empty(0, np.int64)
-        self.probabilities = np.empty((0, 0), np.float32)
-        self.unlike = UnlikeScores.none(0)
         self.reasons: dict[int, str] = {}
         self._earlier: set[Path] = set()
         self._parts: list[tuple[np.ndarray, ...]] = []
@@ -139,13 +158,10 @@ class PartStore:
         if self.growing is not None:
             self.growing.add(cell_ids, probabilities, unlike)
 
-    def end(self) -> None:
-        """Keep the table that has grown, or, without one, `join` the predictions."""
-        if self.growing is not None and self.growing.is_whole:
-            self.reasons |= self.corrupt_cells.reasons
-            return
-        self.stop_growing()
-        self.join()
+    @property
+    def all_reasons(self) -> dict[int, str]:
+        """Reason for each corrupt cell, by cell_id: `reasons` and those that this process has found."""
+        return self.reasons | self.corrupt_cells.reasons
 
     def stop_growing(self) -> None:
         """Give up a table that is not finished."""
@@ -166,18 +182,76 @@ class PartStore:
         save_pieces(path, {"stamp": "", "reasons": reasons}, [table])
         self._parts, self._number, self._last = [], self._number + 1, time.monotonic()
 
-    def join(self) -> None:
-        """Read the parts of all processes and runs."""
-        tables = []
-        for path in sorted(self._folder.glob("*.saved")):
-            part = load_pieces(path, "")
+    def read_reasons(self) -> None:
+        """Add the reasons for corrupt cells in the parts of all processes of this run."""
+        for path in self._paths():
+            part = None if path in self._earlier else load_pieces(path, "")
             if part is not None:
-                tables.append(part.tables[0])
-                if path not in self._earlier:
-                    self.reasons |= {int(cell_id): reason for cell_id, reason in part.facts["reasons"].items()}
-        table = pa.concat_tables(tables)
-        self.cell_ids, first = np.unique(table.column("cell_id").to_numpy(), return_index=True)
-        columns = {name: table.column(name).to_numpy()[first] for name in table.column_names[1:]}
-        score, *off = (columns.pop(name) for name in UNLIKE_PIECES)
-        self.unlike = UnlikeScores(score, np.stack(off, axis=1))
-        self.probabilities = np.stack(list(columns.values()), axis=1)
+                self.reasons |= {int(cell_id): reason for cell_id, reason in part.facts["reasons"].items()}
+
+    def in_order(self) -> Iterator[SavedPredictions]:
+        """Yield the predictions of all processes and runs in the order of cell_id, some at a time.
+
+        The files of the parts are mapped into memory, so this takes little of it.
+        """
+        parts = [_SortedPart.of(table) for table in self._tables()]
+        end = max((int(part.cell_ids[-1]) + 1 for part in parts if len(part.cell_ids)), default=0)
+        for begin in range(0, end, _SPAN_CELLS):
+            tables = [part.between(begin, begin + _SPAN_CELLS) for part in parts]
+            found = _predictions_of([table for table in tables if table.num_rows])
+            if found is not None:
+                yield found
+
+    def joined(self) -> SavedPredictions:
+        """Return the predictions of all processes and runs.
+
+        Raises:
+            DataError: there are none.
+        """
+        found = _predictions_of(self._tables())
+        if found is None:
+            raise DataError("no cell could be read: there is no prediction. Check the data set with fastcell verify.")
+        return found
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._folder.glob("*.saved"))
+
+    def _tables(self) -> list[pa.Table]:
+        """Return the predictions of each part, of which `take_over` and `read_reasons` have checked the files."""
+        found = [map_pieces(path) for path in self._paths()]
+        return [tables[0] for tables in found if tables is not None and tables[0].num_rows]
+
+
+class _SortedPart(NamedTuple):
+    """Predictions of a part, and its cells in increasing order: cell k stands in row `order[k]`, or in row k."""
+
+    table: pa.Table
+    cell_ids: np.ndarray
+    order: np.ndarray | None
+
+    @classmethod
+    def of(cls, table: pa.Table) -> _SortedPart:
+        ids = table.column("cell_id").to_numpy()
+        if (ids[1:] > ids[:-1]).all():
+            return cls(table, ids, None)
+        order = np.argsort(ids, kind="stable")
+        return cls(table, ids[order], order)
+
+    def between(self, begin: int, end: int) -> pa.Table:
+        """Return the predictions of the cells from `begin` to `end`, exclusive."""
+        first, last = np.searchsorted(self.cell_ids, (begin, end))
+        if self.order is None:
+            return self.table.slice(first, last - first)
+        return self.table.take(pa.array(self.order[first:last]))
+
+
+def _predictions_of(tables: list[pa.Table]) -> SavedPredictions | None:
+    """Join the predictions of parts, each cell once; None without any."""
+    if not tables:
+        return None
+    table = pa.concat_tables(tables)
+    ids, first = np.unique(table.column("cell_id").to_numpy(), return_index=True)
+    columns = {name: table.column(name).to_numpy()[first] for name in table.column_names[1:]}
+    score, *off = (columns.pop(name) for name in UNLIKE_PIECES)
+    unlike = UnlikeScores(score, np.stack(off, axis=1))
+    return SavedPredictions(ids, np.stack(list(columns.values()), axis=1), unlike)

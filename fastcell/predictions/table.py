@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import first_line
+from fastcell.dataset.rows.take_rows import take_rows
 from fastcell.errors import DataError, invalid
 from fastcell.inference.unlike.reasons import UnlikeScores, unlike_columns
 from fastcell.runs.prediction_columns import (
@@ -305,11 +306,6 @@ def prediction_table(
     return pa.concat_tables([table, quarantine_rows(manifest, table.schema)]) if quarantined else table
 
 
-def num_not_finite(table: pa.Table) -> int:
-    """Return the number of cells of a table whose probabilities are not finite."""
-    return int(pc.sum(pc.equal(table.column("reason"), NOT_FINITE)).as_py() or 0)
-
-
 def stored_columns(manifest: Manifest, rows: np.ndarray, truth: bool = False) -> pa.Table:
     """Return the columns of `prediction_table` that the manifest holds: key, group, and true_class if `truth`.
 
@@ -320,7 +316,9 @@ def stored_columns(manifest: Manifest, rows: np.ndarray, truth: bool = False) ->
     """
     cells = manifest.table.select(["key", "group", *(["class"] if truth else [])])
     cells = cells.rename_columns(["key", "group", *(["true_class"] if truth else [])])
-    return cells if len(rows) == cells.num_rows else cells.take(rows)
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        return cells.slice(int(rows[0]), len(rows))
+    return take_rows(cells, rows)
 
 
 def quarantine_rows(manifest: Manifest, schema: pa.Schema) -> pa.Table:

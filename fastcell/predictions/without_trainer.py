@@ -17,11 +17,10 @@ from fastcell.errors import StoppedError, invalid
 from fastcell.inference.backends.interface import NetworkBackend
 from fastcell.inference.backends.network_files import NetworkDescription
 from fastcell.loading.ranks import chunks_left
-from fastcell.predictions.answer_limits import AnswerLimits, answer_limits, describe_predictions
+from fastcell.predictions.answer_limits import AnswerLimits, answer_limits
 from fastcell.predictions.classified_chunks import ChunkSettings, EngineJob, classified_chunks, classified_on_engine
 from fastcell.predictions.growing_table import finish_table, grow_table
 from fastcell.predictions.saved_parts import PartStore, saved_parts
-from fastcell.predictions.table import Predictions, num_not_finite
 from fastcell.remote.object_cache import ObjectCache
 from fastcell.system.messages import print_line
 from fastcell.system.signals import handle_signals
@@ -108,9 +107,10 @@ def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDesc
     start, num = time.monotonic(), 0
     with saved_parts(task.out, manifest, task.checkpoint, settings, print_line) as stage, ExitStack() as stack:
         store = PartStore(corrupt_cells)
-        store.growing = grow_table(task.out, manifest, network.classes, rows, limits, corrupt_cells)
+        store.growing = grow_table(task.out, manifest, network.classes, rows, limits, lambda: corrupt_cells.reasons)
         stack.callback(store.stop_growing)
-        left = rows[chunks_left(rows, store.take_over(stage.saved_dir), task.chunk)]
+        is_left = chunks_left(rows, store.take_over(stage.saved_dir), task.chunk)
+        left = rows if is_left.all() else rows[is_left]
         store.begin(stage.saved_dir)
         chunks = ChunkSettings(task.chunk, task.tta, limits.known)
         if task.on_engine:
@@ -127,15 +127,15 @@ def _predict(task: PredictionTask, backend: NetworkBackend, network: NetworkDesc
                 num += len(found.cell_ids)
                 if store.is_due:
                     store.save()
-        table, lines = finish_table(store, task.out, manifest, network.classes, rows, limits)
+        summary, lines = finish_table(store, task.out, manifest, network.classes, rows, limits)
     seconds = time.monotonic() - start
     if store.reasons:
         print_line(describe_corrupt_cells(corrupt_cells_table(manifest, store.reasons)))
-    print_line(join_lines([*lines, *describe_predictions(Predictions(table, network.classes, task.out))]))
-    not_finite = num_not_finite(table)
-    if not_finite:
-        print_line(f"cells without a class, because the network gives them no finite probability: {not_finite:,}")
-    print_line(f"{table.num_rows:,} rows, {num / max(seconds, 1e-9):,.0f} cells/s, {printable(task.out)}")
+    print_line(join_lines([*lines, *summary.lines()]))
+    if summary.num_not_finite:
+        text = "cells without a class, because the network gives them no finite probability"
+        print_line(f"{text}: {summary.num_not_finite:,}")
+    print_line(f"{summary.num_rows:,} rows, {num / max(seconds, 1e-9):,.0f} cells/s, {printable(task.out)}")
 
 
 def _check_window(manifest: Manifest, network: NetworkDescription) -> None:

@@ -227,11 +227,13 @@ class ObjectCache:
                 file.truncate(0)
                 done = 0
             while done < size:
-                if stop is not None and stop.is_set():
-                    raise Stopped
+                _check(stop)
                 edges = range(done, min(size, done + _AT_ONCE * _CHUNK_BYTES), _CHUNK_BYTES)
                 ranges = [(edge, min(edge + _CHUNK_BYTES, size)) for edge in edges]
                 try:
+                    if place.sends_ranges is False:
+                        place.copy_whole(file, size, lambda: _check(stop))
+                        break
                     parts = place.read_ranges(ranges)
                 except DataError:
                     if place.version() != version:
@@ -263,6 +265,11 @@ def _lock_tables(folder: Path) -> int | None:
         raise
     os.close(handle)
     return None
+
+
+def _check(stop: Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise Stopped
 
 
 def _is_free(item: os.DirEntry[str]) -> bool:

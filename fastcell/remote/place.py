@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import random
 import re
 import time
@@ -10,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
 from fastcell.remote.addresses import WEB, join_address, scheme_of
@@ -18,9 +20,20 @@ from fastcell.system.optional_packages import install_hint
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 TRIES = 7
 """Attempts at a request before it counts as failed; the waits between them are 0.25 s, 0.5 s, ... 8 s, with jitter."""
 _FIRST_WAIT_S = 0.25
+_MOST_S = 300.0
+"""Time after which a request that fails is not repeated any more."""
+_TOLD_AFTER = 3
+"""Attempts after which the user is told."""
+_SILENCE_S, _CONNECT_S = 60.0, 30.0
+"""Time that a web server may take to send something more, and to accept a connection."""
+_PIECE_BYTES = 1 << 20
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SENDS_RANGES: dict[str, bool] = {}
 _STAMPS = (
     "ETag",
     "etag",
@@ -89,7 +102,8 @@ class RemotePlace:
             hint = "Use s3://, https://, gs://, az://, hf:// or another scheme of fsspec"
             raise invalid("address", "one whose scheme is known", self.address, hint)
         try:
-            system, path = url_to_fs(self.address, use_listings_cache=False)
+            options = _web_options(scheme) if self.is_web else {}
+            system, path = url_to_fs(self.address, use_listings_cache=False, **options)
         except ImportError as error:
             raise _missing(self.address, error) from None
         except (ValueError, TypeError) as error:
@@ -102,6 +116,11 @@ class RemotePlace:
     def below(self, name: str) -> RemotePlace:
         """Return the place of an object below this one."""
         return RemotePlace(join_address(self.address, name))
+
+    @property
+    def sends_ranges(self) -> bool | None:
+        """Whether the server sends ranges of the objects in this folder; None if it is not known yet."""
+        return _SENDS_RANGES.get(self.address.rsplit("/", 1)[0]) if self.is_web else True
 
     def connect(self) -> None:
         """Find the library for the scheme.
@@ -179,7 +198,7 @@ class RemotePlace:
         return self._tried(lambda: bytes(system.cat_file(path)), "read")
 
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Read ranges of the object at the same time; a server that knows no ranges sends the whole object for each.
+        """Read ranges of the object at the same time, or from the whole object if the server sends no ranges.
 
         Args:
             ranges: (start, end) in bytes; each lies in the object.
@@ -193,6 +212,8 @@ class RemotePlace:
 
         def asked() -> None:  # for those that are missing: of many ranges some may fail each time
             left = [place for place in range(len(ranges)) if place not in parts]
+            if self.sends_ranges is None:  # a server that knows none would send the whole object for each
+                left = left[:1]
             starts, ends = zip(*(ranges[place] for place in left), strict=True)
             found = system.cat_ranges([path] * len(left), list(starts), list(ends), on_error="return")
             failed: list[Exception] = []
@@ -201,16 +222,52 @@ class RemotePlace:
                     failed.append(part)
                 elif len(part) == end - start:
                     parts[place] = bytes(part)
-                elif len(part) >= end:  # the whole object
-                    parts[place] = bytes(part[start:end])
+                    if start > 0:
+                        self._note(True)
+                elif len(part) >= max(end for _, end in ranges):  # the whole object
+                    parts.update({place: bytes(part[start:end]) for place, (start, end) in enumerate(ranges)})
+                    self._note(False)
+                    return
                 else:
                     failed.append(EOFError(f"{len(part):,} bytes were sent, {end - start:,} were asked for"))
             if failed:
                 raise failed[0]
 
-        if ranges:
+        while len(parts) < len(ranges):
             self._tried(asked, "read")
         return [parts[place] for place in range(len(ranges))]
+
+    def copy_whole(self, file: BinaryIO, size: int, between: Callable[[], None] = lambda: None) -> None:
+        """Write the whole object into a file in one request, for a server that sends no ranges.
+
+        Args:
+            file: a file of this machine; what it holds is discarded.
+            size: bytes of the object; what the server sends behind them is left out.
+            between: called between pieces; an exception of it ends the download.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            DataError: the store cannot be reached or refuses the request.
+            OSError: the file cannot be written.
+        """
+        system, path = self._opened
+
+        def asked() -> None:
+            file.seek(0)
+            file.truncate()
+            with system.open(path, block_size=0) as source:
+                while data := source.read(_PIECE_BYTES):
+                    between()
+                    file.write(data)
+            if file.tell() < size:
+                raise EOFError(f"{file.tell():,} bytes were sent, {size:,} were asked for")
+            file.truncate(size)
+
+        self._tried(asked, "read")
+
+    def _note(self, sends_ranges: bool) -> None:
+        if self.is_web:
+            _SENDS_RANGES[self.address.rsplit("/", 1)[0]] = sends_ranges
 
     def write(self, source: str) -> None:
         """Write a file of this machine as the object.
@@ -240,6 +297,7 @@ class RemotePlace:
             FileNotFoundError: there is no such object.
             DataError: the request fails for good; the message names the address.
         """
+        begin = time.monotonic()
         for attempt in range(TRIES):
             try:
                 return work()
@@ -251,8 +309,11 @@ class RemotePlace:
                     raise FileNotFoundError(self.address) from None
                 if not _is_of_store(error):
                     raise
-                if attempt == TRIES - 1 or not _may_pass(error):
+                is_last = attempt == TRIES - 1 or time.monotonic() - begin > _MOST_S
+                if is_last or not _may_pass(error):
                     raise _failed(self.address, what, error) from None
+                if attempt + 1 == _TOLD_AFTER:
+                    logger.warning("%s cannot be %s (%s): it is tried again", self.address, what, _reason(error))
             time.sleep(_FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1))
         raise AssertionError
 
@@ -260,6 +321,19 @@ class RemotePlace:
 def digest_of(*texts: str) -> str:
     """Return a hash of texts as 32 hexadecimal digits, for names of files."""
     return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
+
+
+def _web_options(scheme: str | None) -> dict[str, Any]:
+    """Return the options of fsspec for a web server: no compressed answers, no limit for the time of a whole answer."""
+    import aiohttp
+    from fsspec.config import conf
+
+    given = conf.get(scheme, {})
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
+    return {
+        "headers": {"Accept-Encoding": "identity", **given.get("headers", {})},
+        "client_kwargs": {"timeout": timeout, **given.get("client_kwargs", {})},
+    }
 
 
 def _version(found: dict[str, Any]) -> Version:
@@ -285,6 +359,8 @@ def _behind(error: Exception) -> Exception:
 
 
 def _is_of_store(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return False
     modules = [kind.__module__ for kind in type(error).__mro__]
     return isinstance(error, OSError | TimeoutError | EOFError) or any(map(_LIBRARIES.fullmatch, modules))
 

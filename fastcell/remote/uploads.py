@@ -20,6 +20,7 @@ from fastcell.remote.addresses import check_address, scheme_of
 from fastcell.remote.object_cache import ObjectCache
 from fastcell.remote.place import RemotePlace, Version, digest_of
 from fastcell.storage.whole_files import read_json_file, write_text
+from fastcell.system.messages import shown_as
 from fastcell.system.progress_line import Progress
 
 T = TypeVar("T")
@@ -86,7 +87,8 @@ def file_at(name: str, out: str) -> Iterator[str]:
     folder = _folder_of(place)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / place.address.rsplit("/", 1)[1]
-    yield str(path)
+    with shown_as(str(path), place.address):
+        yield str(path)
     if path.is_file():  # else other processes of the same command have written it
         place.write(str(path))
         shutil.rmtree(folder, ignore_errors=True)

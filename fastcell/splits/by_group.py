@@ -42,7 +42,7 @@ def split_by_group(
         units: (N,) int. Cells without group that have the same number >= 0 (copies of one cell) stay together.
 
     Returns:
-        (N,) `<U5`, subset of each cell.
+        (N,) int8, index into `SUBSETS` of each cell.
 
     Raises:
         ArgumentError: every cell has a group and there are fewer groups than requested subsets, or another argument is
@@ -51,7 +51,7 @@ def split_by_group(
     labels, known = _check_cells(labels, groups)
     shares = _check_shares(shares)
     rng = np.random.default_rng([check_split_seed(seed), 0x5711])
-    subsets = np.full(len(labels), "", dtype="<U5")
+    subsets = np.empty(len(labels), np.int8)
     loose = known.codes < 0
     if not loose.all():
         asked = [subset for subset, share in zip(SUBSETS, shares, strict=True) if share > 0]
@@ -61,7 +61,7 @@ def split_by_group(
                 "groups", f"at least {len(asked)} for the subsets {', '.join(asked)}", _listed(unique), _GROUP_HINT
             )
         chosen = assign_groups(_count_groups(labels[~loose], group[~loose], len(unique)), np.asarray(shares), rng)
-        subsets[~loose] = np.asarray(SUBSETS)[chosen][group[~loose]]
+        subsets[~loose] = chosen.astype(np.int8)[group[~loose]]
     if loose.any():
         subsets[loose] = _split_stratified(labels[loose], shares, rng, None if units is None else units[loose])
     return subsets
@@ -89,7 +89,7 @@ def k_folds(
         units: as for `split_by_group`.
 
     Returns:
-        k arrays (N,) `<U5`.
+        k arrays (N,) int8, as from `split_by_group`.
 
     Raises:
         ArgumentError: `k` is out of range, or another argument is invalid.
@@ -102,7 +102,7 @@ def k_folds(
         what = "groups" if unique else "cells"
         raise invalid("--folds", f"2 to {most} (the number of {what})", k, "Choose another number of folds")
     rng = np.random.default_rng([check_split_seed(seed), 0xF01D])
-    fold = np.full(len(labels), -1, dtype=np.int64)
+    fold = np.empty(len(labels), np.min_scalar_type(k))
     if unique:
         counts = _count_groups(labels[~loose], group[~loose], len(unique))
         fold[~loose] = assign_groups(counts, np.full(k, 1 / k), rng)[group[~loose]]
@@ -129,7 +129,7 @@ def leave_one_group_out(
         units: not used, because every cell has a group.
 
     Returns:
-        One array (N,) `<U5` for each group.
+        One array (N,) int8 for each group, as from `split_by_group`.
 
     Raises:
         ArgumentError: a cell has no group, or the number of groups is less than 2 or more than 200.
@@ -161,7 +161,7 @@ def _fold_split(
     shares: tuple[float, float, float],
     units: np.ndarray | None = None,
 ) -> np.ndarray:
-    subsets = np.full(len(labels), "test", dtype="<U5")
+    subsets = np.full(len(labels), SUBSETS.index("test"), np.int8)
     train, valid, _ = _check_shares(shares)
     if train <= 0:
         raise invalid(
@@ -177,11 +177,10 @@ def _split_stratified(
     labels: np.ndarray, shares: tuple[float, ...], rng: np.random.Generator, units: np.ndarray | None
 ) -> np.ndarray:
     """Shuffle the cells of each class and cut them into subsets where the cumulative counts reach the shares."""
-    subsets = np.full(len(labels), "", dtype="<U5")
     owed = np.zeros(len(shares))  # cells that rounding has taken from each subset in previous classes
     one, sizes = _weigh_units(len(labels), units)
     placed = np.zeros(len(sizes), dtype=bool)
-    subset_of = np.full(len(sizes), "", dtype="<U5")
+    subset_of = np.empty(len(sizes), np.int8)
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
         leaders = _first_of_each(one[rows])
@@ -193,9 +192,8 @@ def _split_stratified(
         owed += total * np.asarray(shares) - counts
         middles = ends - sizes[leaders] / 2
         chosen = np.searchsorted(np.cumsum(counts), middles, side="right")
-        subset_of[leaders] = np.asarray(SUBSETS)[np.minimum(chosen, len(SUBSETS) - 1)]
-    subsets[:] = subset_of[one]
-    return subsets
+        subset_of[leaders] = np.minimum(chosen, len(SUBSETS) - 1)
+    return subset_of[one]  # type: ignore[no-any-return]
 
 
 def _weigh_units(num: int, units: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -116,7 +116,8 @@ def describe_splits(
 
     Args:
         manifest: manifest of the data set.
-        splits: subsets, (N,) str, by name of the split; the main split first, then the folds.
+        splits: subsets by name of the split, (N,) int8 each, index into `SUBSETS`, -1 for none; the main split first,
+            then the folds.
         linked: groups after linking by copies.
         grouping: groups that were requested.
         shares: requested shares of train, valid and test.
@@ -130,8 +131,8 @@ def describe_splits(
     if folds:
         rows = [["fold", *SUBSETS, "groups tested"]]
         for name, fold in folds:
-            tested = natural_sorted(linked.groups.subset(fold == "test").names)
-            counts = [f"{(fold == subset).sum():,}" for subset in SUBSETS]
+            tested = natural_sorted(linked.groups.subset(fold == SUBSETS.index("test")).names)
+            counts = [f"{np.count_nonzero(fold == number):,}" for number in range(len(SUBSETS))]
             rows.append([name, *counts, _listed(tested) if tested else "-"])
         lines += ["", *align_columns(rows)]
     return lines
@@ -156,8 +157,8 @@ def _class_table(manifest: Manifest, subsets: np.ndarray, shares: Sequence[float
 
 def _groups_by_subset(linked: LinkedCells, subsets: np.ndarray) -> list[str]:
     lines = []
-    for subset in SUBSETS:
-        names = natural_sorted(linked.groups.subset(subsets == subset).names)
+    for number, subset in enumerate(SUBSETS):
+        names = natural_sorted(linked.groups.subset(subsets == number).names)
         if not names:
             continue
         lines.append(f"{subset}: {len(names):,} group{'' if len(names) == 1 else 's'} ({_listed(names)})")
@@ -194,7 +195,7 @@ def summarize_split(
         classes: names of the classes.
         shares: requested shares. A note is added for each requested subset that is empty.
     """
-    subset_index = subsets if subsets.dtype == np.int8 else subset_codes(subsets)
+    subset_index = subset_codes(subsets)
     known = [(subset_index == number) & (labels >= 0) for number in range(3)]
     counts = np.stack([np.bincount(labels[mine], minlength=len(classes)) for mine in known], axis=1)
     totals = np.bincount(subset_index[subset_index >= 0], minlength=3)

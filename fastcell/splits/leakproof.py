@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcell.dataset.rows.cell_groups import CellGroups
+from fastcell.dataset.rows.split_table import subset_codes
 from fastcell.errors import ArgumentError
 from fastcell.splits.copies.exact import Duplicates
 from fastcell.splits.linked_groups import Ids, LinkedGroups, link_groups
@@ -94,7 +95,7 @@ def make_leakproof_splits(
     num_blank = 0
     for name, subsets in splits.items():
         torn = spanning_cells(copies.sets, subsets) & copies.blank
-        splits[name] = np.where(torn, "", subsets)
+        splits[name] = np.where(torn, np.int8(-1), subsets)
         num_blank = max(num_blank, int(torn.sum()))
     if num_blank:
         notes.append(f"Cells of a single grey level with copies in several subsets are in no subset: {num_blank:,}.")
@@ -112,14 +113,19 @@ def _make_without_ties(
     out = np.zeros(len(tying), bool)
     out[tying >= 0] = ties[tying[tying >= 0]]
     splits = make_splits(labels, known, options, np.where((known.codes < 0) & ~out, tying, -1))
-    return {name: np.where(out, "", subsets) for name, subsets in splits.items()}, int(out.sum())
+    return {name: np.where(out, np.int8(-1), subsets) for name, subsets in splits.items()}, int(out.sum())
 
 
 def spanning_cells(sets: Ids, subsets: np.ndarray) -> npt.NDArray[np.bool_]:
-    """Return True for the cells of sets that are in two or more subsets, (N,) bool."""
-    inside = (sets >= 0) & (subsets != "")
-    _, subset = np.unique(subsets, return_inverse=True)
-    pairs = np.unique(np.stack([sets, subset.reshape(-1)])[:, inside], axis=1)
+    """Return True for the cells of sets that are in two or more subsets, (N,) bool.
+
+    Args:
+        sets: (N,) int64, number of the set of each cell, -1 for none.
+        subsets: (N,) subset of each cell, see `fastcell.dataset.rows.split_table.subset_codes`.
+    """
+    codes = subset_codes(subsets)
+    inside = (sets >= 0) & (codes >= 0)
+    pairs = np.unique(np.stack([sets[inside], codes[inside]]), axis=1)
     torn = np.bincount(pairs[0], minlength=int(sets.max(initial=-1)) + 2) > 1
     return inside & torn[sets]
 

@@ -92,7 +92,7 @@ def find_obstacles(
         The obstacles, each once.
     """
     labels = np.asarray(labels)
-    splits = [subsets if subsets.dtype == np.int8 else subset_codes(subsets) for subsets in splits]
+    splits = [subset_codes(subsets) for subsets in splits]
     inside = (labels >= 0) & np.any([subsets >= 0 for subsets in splits], axis=0)
     if len(np.unique(labels[inside])) < 2:
         return []

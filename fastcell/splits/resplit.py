@@ -45,7 +45,7 @@ class Resplit:
 
     Attributes:
         manifest: manifest of the data set.
-        splits: subsets, (N,) str, by name, as written.
+        splits: subsets by name, as written, (N,) int8 each, index into `SUBSETS`, -1 for none.
         grouping: the requested groups.
         linked: groups and sets of copies after linking, as kept together.
         duplicates: the copies that were found.
@@ -107,7 +107,7 @@ def resplit(
     check_output_folder("DATA", manifest.path / "splits")
     if not allow_absent:  # check before the slow search, and again after it with the groups linked by copies
         if options.shares[0] > 0:
-            whole = _obstacles(manifest, grouping, [np.full(len(manifest), "train")])
+            whole = _obstacles(manifest, grouping, [np.full(len(manifest), SUBSETS.index("train"), np.int8)])
             few = "" if grouping.groups is None else describe_few_groups(grouping.groups.different, options.shares)
             refuse_obstacles(whole, f"split {title!r}", few and f"with --group-by none, {few}")
         _check_classes(manifest, link_groups(grouping.groups, np.full(len(manifest), -1)), options)

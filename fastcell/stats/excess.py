@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 
 def above_chance(
@@ -27,9 +29,24 @@ def above_chance(
     names, place = np.unique(groups, return_inverse=True)
     sizes = np.bincount(place, minlength=len(names))
     counts = np.bincount(place, hits, minlength=len(names)).astype(np.int64)
-    above = _upper_tail(counts, sizes, chance) * len(names) <= level
-    order = np.flatnonzero(above)[np.argsort(-(counts / sizes)[above], kind="stable")]
-    return [(str(names[index]), int(counts[index]), int(sizes[index])) for index in order]
+    return counts_above_chance(names.tolist(), counts, sizes, chance, level)
+
+
+def counts_above_chance(
+    names: Sequence[str], hits: npt.ArrayLike, sizes: npt.ArrayLike, chance: float, level: float = 0.05
+) -> list[tuple[str, int, int]]:
+    """Find groups as `above_chance` does, given their counts.
+
+    Args:
+        names: names of G groups.
+        hits: (G,) int, number of hits of each.
+        sizes: (G,) int, its size, at least 1.
+        chance, level: see `above_chance`.
+    """
+    hits, sizes = np.asarray(hits, np.int64), np.asarray(sizes, np.int64)
+    above = _upper_tail(hits, sizes, chance) * len(names) <= level
+    order = np.flatnonzero(above)[np.argsort(-(hits / sizes)[above], kind="stable")]
+    return [(names[index], int(hits[index]), int(sizes[index])) for index in order]
 
 
 def _upper_tail(counts: np.ndarray, sizes: np.ndarray, chance: float) -> np.ndarray:

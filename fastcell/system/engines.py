@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import joblib
 
+from fastcell import __version__
 from fastcell.errors import ArgumentError, FastcellError, invalid
 from fastcell.system.optional_packages import require
 from fastcell.system.worker_processes import check_jobs
@@ -17,11 +20,17 @@ from fastcell.system.worker_processes import check_jobs
 EngineName = Literal["loky", "dask"]
 
 _TIMEOUT_S = 30
+_PROBE = ".fastcell-probe-"
 
 
 @contextmanager
 def use_engine(
-    backend: EngineName | None, scheduler: str | None, jobs: int | None, option: str = "--backend"
+    backend: EngineName | None,
+    scheduler: str | None,
+    jobs: int | None,
+    option: str = "--backend",
+    reads: Sequence[str | os.PathLike[str]] = (),
+    writes: str | os.PathLike[str] | None = None,
 ) -> Iterator[int | None]:
     """Run tasks of `fastcell.system.worker_processes.run_tasks` on an engine inside the block.
 
@@ -31,12 +40,15 @@ def use_engine(
         scheduler: address of a Dask scheduler; None starts workers on this machine.
         jobs: number of tasks at a time; None for all workers.
         option: the option that names the engine, for messages.
+        reads: files and folders of this machine that all workers of a scheduler must see; addresses are left out.
+        writes: folder of this machine that the workers write into.
 
     Yields:
         The number of jobs to give to the command: None if the engine knows it.
 
     Raises:
-        ArgumentError: a scheduler is given without ``dask``, it cannot be reached, or its workers have several threads.
+        ArgumentError: a scheduler is given without ``dask``, it cannot be reached, or its workers have several threads,
+            another version of fastcell, or do not see one of the files and folders.
         FastcellError: the package distributed is not installed.
     """
     check_jobs(jobs)
@@ -50,6 +62,10 @@ def use_engine(
     else:
         num = -1 if jobs is None else jobs
         with _dask_client(scheduler, jobs) as client, joblib.parallel_config("dask", n_jobs=num, client=client):
+            if scheduler is not None:
+                _check_versions(client, scheduler)
+                with _probe(writes) as probe:
+                    _check_places(client, scheduler, [*map(os.path.abspath, reads), *probe])
             yield None
 
 
@@ -86,3 +102,47 @@ def _dask_client(scheduler: str | None, jobs: int | None) -> Iterator[Any]:
             rule = "one whose workers have one thread each"
             raise invalid("--scheduler", rule, scheduler, "Start them with dask worker --nthreads 1")
         yield client
+
+
+def _check_versions(client: Any, scheduler: str) -> None:
+    """Check that all workers have this version of fastcell.
+
+    Raises:
+        ArgumentError: one of them has not.
+    """
+    asked = "__import__('fastcell').__version__"  # a function of fastcell could not be sent to a worker without it
+    for worker, version in client.run(eval, asked, on_error="return").items():
+        if version != __version__:
+            got = f"{scheduler} with {'none' if isinstance(version, Exception) else version} on {worker}"
+            hint = "Install the same version on all machines"
+            raise invalid("--scheduler", f"one whose workers have fastcell {__version__}", got, hint)
+
+
+@contextmanager
+def _probe(folder: str | os.PathLike[str] | None) -> Iterator[list[str]]:
+    """Yield the path of an empty file in a folder, which is removed at the end; none if it cannot be made."""
+    paths: list[str] = []
+    if folder is not None:
+        with suppress(OSError):
+            handle, path = tempfile.mkstemp(prefix=_PROBE, dir=folder)
+            os.close(handle)
+            paths.append(path)
+    try:
+        yield paths
+    finally:
+        for path in paths:
+            Path(path).unlink(missing_ok=True)
+
+
+def _check_places(client: Any, scheduler: str, places: Sequence[str]) -> None:
+    """Check that all workers see files and folders; what this process does not see is left to the command.
+
+    Raises:
+        ArgumentError: one of them does not.
+    """
+    for place in filter(os.path.exists, places):
+        blind = [worker for worker, is_there in client.run(os.path.exists, place).items() if not is_there]
+        if blind:
+            shown = Path(place).parent if Path(place).name.startswith(_PROBE) else place
+            hint = "Use a disk that all machines mount under this path, or an address"
+            raise invalid("--scheduler", f"one whose workers see {shown}", f"{scheduler}: {blind[0]} does not", hint)

@@ -99,7 +99,27 @@ def safe_output() -> Iterator[None]:
         warnings.formatwarning, logging.lastResort = format_warning, last_handler
 
 
+_OTHER_NAMES: dict[str, str] = {}
+
+
+@contextmanager
+def shown_as(path: str, name: str) -> Iterator[None]:
+    """Show another name in place of a path in all messages inside the block, e.g. of a file that is uploaded then."""
+    _OTHER_NAMES[path] = name
+    try:
+        yield
+    finally:
+        del _OTHER_NAMES[path]
+
+
+def other_name(path: str) -> str | None:
+    """Return the name that `shown_as` shows in place of a path; None for none."""
+    return _OTHER_NAMES.get(path)
+
+
 def _print(text: str, stream: TextIO) -> None:
+    for path, name in _OTHER_NAMES.items():
+        text = text.replace(path, printable(name))
     with bars_hidden():
         print(text, file=stream, flush=True)
 

@@ -16,13 +16,13 @@ from fastcell.dataset.schema import SPLITS
 from fastcell.errors import DIVERGED_HINT, DivergedError
 from fastcell.loading.datamodule import CellDataModule
 from fastcell.models.lightning_module import CellModule
-from fastcell.predictions.answer_limits import AnswerLimits, describe_predictions, read_answer_limits
+from fastcell.predictions.answer_limits import AnswerLimits, read_answer_limits
 from fastcell.predictions.convert import write_predictions
 from fastcell.predictions.gather import PredictionGatherer
 from fastcell.predictions.growing_table import finish_table, grow_table
 from fastcell.predictions.parts_of_ranks import PredictionParts
 from fastcell.predictions.saved_parts import saved_parts
-from fastcell.predictions.table import Predictions, num_not_finite, prediction_table
+from fastcell.predictions.table import prediction_table
 from fastcell.predictions.unlike_scores import BatchScorer
 from fastcell.runs.open_run import check_classes
 from fastcell.splits.obstacles import Obstacle, cautions, find_obstacles, origins_of, usable_cells
@@ -116,20 +116,22 @@ def predict(
         gatherer = PredictionParts(None if stage is None else stage.saved_dir, data.corrupt_cells, scorer)
         rows = _rows_to_predict(data)
         if trainer.world_size == 1:
-            gatherer.store.growing = grow_table(out, data.manifest, model.classes, rows, limits, data.corrupt_cells)
+            gatherer.store.growing = grow_table(
+                out, data.manifest, model.classes, rows, limits, lambda: data.corrupt_cells.reasons
+            )
             stack.callback(gatherer.store.stop_growing)
         with attached(trainer, gatherer):
             trainer.predict(model, datamodule=data, return_predictions=False)
         if trainer.is_global_zero:
-            table, lines = finish_table(gatherer.store, out, data.manifest, model.classes, rows, limits)
+            summary, lines = finish_table(gatherer.store, out, data.manifest, model.classes, rows, limits)
     if trainer.is_global_zero:
         print_corrupt_cells(trainer, data, gatherer.reasons)
         print_line(join_lines(lines))
-        print_line(join_lines(describe_predictions(Predictions(table, model.classes, out))))
-        num = num_not_finite(table)
-        if num:
-            print_line(f"cells without a class, because the network gives them no finite probability: {num:,}")
-        print_line(f"{table.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {printable(out)}")
+        print_line(join_lines(summary.lines()))
+        if summary.num_not_finite:
+            text = "cells without a class, because the network gives them no finite probability"
+            print_line(f"{text}: {summary.num_not_finite:,}")
+        print_line(f"{summary.num_rows:,} rows, {throughput.rate('predict'):,.0f} cells/s, {printable(out)}")
 
 
 def _rows_to_predict(data: CellDataModule) -> np.ndarray:

@@ -29,7 +29,7 @@ def test_arguments_become_options_and_options_splits():
     assert (splits["default"] == split_by_group(np.arange(30) % 2, None, (0.8, 0.1, 0.1), 7)).all()
     assert SplitArguments(folds="groups").read().folds == "groups"
     none = SplitArguments("none").read()
-    assert make_splits(np.zeros(3), None, none)["default"].tolist() == ["", "", ""]
+    assert make_splits(np.zeros(3), None, none)["default"].tolist() == [-1, -1, -1]
 
 
 @pytest.mark.parametrize("text", ["65/15", "65/15/30", "-5/55/50", "a/b/c", "", "nan/50/50"])

@@ -51,8 +51,12 @@ def test_batch_size_is_over_all_ranks():
         evaluation_share(100, 0)
 
 
-def test_chunks_with_a_row_that_is_not_done_are_left():
+def test_chunks_with_a_row_that_is_not_done_are_left(monkeypatch):
     rows = np.array([10, 11, 12, 20, 21, 22, 30])
-    assert chunks_left(rows, np.array([11, 12, 10, 21, 99]), 3).tolist() == [False] * 3 + [True] * 4
+    assert chunks_left(rows, np.array([10, 11, 12, 21, 99]), 3).tolist() == [False] * 3 + [True] * 4
     assert chunks_left(rows, rows, 3).tolist() == [False] * 6 + [True]  # something must be run
     assert chunks_left(rows, rows[:0], 3).all()
+    whole = chunks_left(np.arange(100), np.arange(7, 93), 8)
+    monkeypatch.setattr("fastcell.loading.ranks._PART", 20)
+    assert np.array_equal(chunks_left(np.arange(100), np.arange(7, 93), 8), whole)
+    assert np.flatnonzero(whole).tolist() == [*range(8), *range(88, 100)]

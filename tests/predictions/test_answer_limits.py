@@ -11,7 +11,7 @@ from fastcell.cli.predict import main as predict
 from fastcell.errors import ArgumentError, DataError
 from fastcell.inference.confidence import CHECKPOINT_KEY as CONFIDENCE_KEY
 from fastcell.inference.unlike.training_cells import CHECKPOINT_KEY
-from fastcell.predictions.answer_limits import describe_unlike, read_answer_limits
+from fastcell.predictions.answer_limits import read_answer_limits
 from fastcell.predictions.table import read_predictions
 from fastcell.runs.checkpoint import read_checkpoint, save_checkpoint
 from fastcell.runs.run_folder import scored_checkpoint
@@ -162,20 +162,3 @@ def test_predictions_do_not_depend_on_layout_and_ranks(trained_run, other_data, 
         assert cells.column(name).equals(blocks.column(name))
     np.testing.assert_allclose(cells.column("unlike_score"), blocks.column("unlike_score"), rtol=1e-4)
     assert 20 <= sum(cells.column("unlike_training").to_pylist()) < 60
-
-
-def test_recordings_above_chance_are_named():
-    unlike = np.zeros(300, bool)
-    unlike[:60] = True
-    groups = np.repeat(["a", "b\x1b[1m", "c"], 100)
-    text = "60 of 300 cells (20.0%) look unlike training cells, chance 5%; above chance in a 60 of 100"
-    assert describe_unlike(unlike, groups) == text
-    unlike[150:190] = True
-    assert describe_unlike(unlike, groups).endswith("above chance in a 60 of 100, b\\x1b[1m 40 of 100")
-    assert describe_unlike(unlike, np.full(300, "")).endswith("chance 5%: more than by chance")
-    assert (
-        describe_unlike(np.zeros(9, bool), np.full(9, ""))
-        == "0 of 9 cells (0.0%) look unlike training cells, chance 5%"
-    )
-    many = np.repeat([f"r{number}" for number in range(8)], 40)
-    assert describe_unlike(np.ones(320, bool), many).endswith("r4 40 of 40, and 3 more")

@@ -18,6 +18,7 @@ from fastcell.inference.unlike.reasons import UnlikeScores
 from fastcell.predictions import growing_table
 from fastcell.predictions.answer_limits import AnswerLimits
 from fastcell.predictions.growing_table import GrowingTable, finish_table, grow_table
+from fastcell.predictions.prediction_summary import PredictionSummary
 from fastcell.predictions.saved_parts import PartStore
 from fastcell.predictions.table import prediction_table, quarantine_rows
 
@@ -54,7 +55,7 @@ class Answers:
         return prediction_table(self.manifest, CLASSES, self.rows, self.ids, self.found, **options)
 
     def grow(self, out):
-        table = grow_table(out, self.manifest, CLASSES, self.rows, self.limits, self.corrupt)
+        table = grow_table(out, self.manifest, CLASSES, self.rows, self.limits, lambda: self.corrupt.reasons)
         assert table is not None
         return table
 
@@ -78,9 +79,12 @@ def test_the_bytes_are_those_of_the_whole_table(answers, tmp_path, ending):
     growing, whole = answers.grow(tmp_path / f"grown{ending}"), answers.whole()
     for chunk in answers.chunks():
         growing.add(*chunk)
-    table = growing.finish(partial(quarantine_rows, answers.manifest))
-    assert table.equals(whole, check_metadata=True)
-    assert table.column("reason").to_pylist()[-1] == "broken"
+    summary = growing.finish(partial(quarantine_rows, answers.manifest))
+    expected = PredictionSummary(CLASSES)
+    expected.add(whole)
+    assert vars(summary) == vars(expected)
+    assert (summary.num_rows, summary.num_not_finite) == (whole.num_rows, int(33 in answers.ids))
+    assert whole.column("reason").to_pylist()[-1] == "broken"
     if ending == ".csv":
         pyarrow.csv.write_csv(whole, tmp_path / "whole.csv")
     else:
@@ -122,10 +126,60 @@ def test_predictions_in_another_order_make_the_same_table_at_the_end(answers, tm
         store.add(*chunk)
     store.save()
     what = (answers.manifest, CLASSES, answers.rows, answers.limits)
-    table, lines = finish_table(store, tmp_path / "a.parquet", *what)
-    assert (store.growing, lines) == (None, [])
-    assert table.equals(answers.whole(), check_metadata=True)
-    assert pq.read_table(tmp_path / "a.parquet").equals(table)
+    summary, lines = finish_table(store, tmp_path / "a.parquet", *what)
+    assert (summary.num_rows, lines) == (answers.whole().num_rows, [])
+    assert pq.read_table(tmp_path / "a.parquet").equals(answers.whole(), check_metadata=True)
+
+
+def test_parts_of_several_processes_are_written_span_by_span(answers, tmp_path, monkeypatch):
+    """Two interrupted processes have saved parts that overlap, one in no order, and both have one cell."""
+    monkeypatch.setattr("fastcell.predictions.saved_parts._SPAN_CELLS", 10)
+    monkeypatch.setattr(growing_table, "_MOST_WAITING", 12)
+    (tmp_path / "saved").mkdir()
+    chunks = list(answers.chunks())
+    for rank, mine in enumerate((chunks[4::-2], [*chunks[1::2], *chunks[6::2], chunks[0]])):
+        store = PartStore(answers.corrupt if rank else CorruptCells(answers.manifest))
+        store.begin(tmp_path / "saved", rank)
+        for chunk in mine:
+            store.add(*chunk)
+        store.save()
+    store = PartStore(CorruptCells(answers.manifest))
+    store.begin(tmp_path / "saved")
+    parts = list(store.in_order())
+    assert max(len(part.cell_ids) for part in parts) <= 10
+    assert np.array_equal(np.concatenate([part.cell_ids for part in parts]), answers.ids)
+    what = (answers.manifest, CLASSES, answers.rows, answers.limits)
+    for ending in (".parquet", ".csv"):
+        assert finish_table(store, tmp_path / f"a{ending}", *what)[0].num_rows == answers.whole().num_rows
+        store.growing = None
+    assert store.reasons == {20: "short"}
+    assert pq.read_table(tmp_path / "a.parquet").equals(answers.whole(), check_metadata=True)
+    pyarrow.csv.write_csv(answers.whole(), tmp_path / "whole.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_cells_wait_for_the_table(answers, tmp_path, monkeypatch):
+    """A source that is faster than the table does not fill the memory."""
+    monkeypatch.setattr(growing_table, "_MOST_WAITING", 12)
+    held, waiting = threading.Event(), []
+    growing = answers.grow(tmp_path / "a.csv")
+    make = growing._make
+    growing._make = lambda *what: (held.wait(20), make(*what))[1]
+
+    def feed():
+        for chunk in answers.chunks():
+            growing.add(*chunk)
+            waiting.append(growing._num_waiting)
+
+    source = threading.Thread(target=feed)
+    source.start()
+    source.join(0.3)
+    assert source.is_alive()
+    held.set()
+    source.join(20)
+    assert len(waiting) == len(list(answers.chunks()))
+    assert max(waiting) < 12 + 9
+    assert growing.finish(partial(quarantine_rows, answers.manifest)).num_rows == answers.whole().num_rows
 
 
 def test_a_table_that_is_given_up_leaves_the_file_as_it_was(answers, tmp_path):
@@ -154,9 +208,7 @@ def test_an_error_of_the_thread_is_raised_at_the_end(answers, tmp_path, monkeypa
 
 
 def test_other_formats_do_not_grow(answers, tmp_path):
-    assert (
-        grow_table(tmp_path / "a.fcs", answers.manifest, CLASSES, answers.rows, answers.limits, answers.corrupt) is None
-    )
+    assert grow_table(tmp_path / "a.fcs", answers.manifest, CLASSES, answers.rows, answers.limits, dict) is None
 
 
 def test_the_command_hands_over_while_it_runs(trained_run, trained_data, tmp_path, monkeypatch):

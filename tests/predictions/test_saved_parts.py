@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastcell.dataset.corrupt_cells import CorruptCells
+from fastcell.errors import DataError
 from fastcell.predictions.saved_parts import PartStore, saved_parts
 
 
@@ -23,10 +24,13 @@ def test_parts_of_two_processes_and_an_interrupted_run_are_joined(make_dataset, 
     assert store(0, [5, 2])[1] == []
     second, done = store(1, [9], [1])
     assert done == [2, 5]
-    second.join()
-    assert second.cell_ids.tolist() == [1, 2, 5, 9]
-    assert second.probabilities[:, 0].tolist() == pytest.approx([0.01, 0.02, 0.05, 0.09])
-    assert second.probabilities.dtype == np.float32
+    for joined in (second.joined(), *second.in_order()):
+        assert joined.cell_ids.tolist() == [1, 2, 5, 9]
+        assert joined.probabilities[:, 0].tolist() == pytest.approx([0.01, 0.02, 0.05, 0.09])
+        assert joined.probabilities.dtype == np.float32
+    assert not list(PartStore(losses).in_order())
+    with pytest.raises(DataError, match="no cell could be read"):
+        PartStore(losses).joined()
 
 
 def test_another_job_finds_nothing(make_dataset, tmp_path):

@@ -151,6 +151,22 @@ def test_an_interrupted_download_goes_on(web_store, cache, monkeypatch):
     assert min(int(wanted[6:].split("-")[0]) for _, _, wanted in web_store.faults.requests if wanted) == 400
 
 
+def test_servers_that_send_no_ranges(web_store, cache, monkeypatch):
+    """The first object is sent whole to find that out, and once more; each other one once."""
+    monkeypatch.setattr(object_cache, "_CHUNK_BYTES", 100)
+    web_store.ranges = False
+    places = [put(web_store, f"{name}.tar", 1000, seed) for seed, name in enumerate("ab")]
+    for place, requests in zip(places, (2, 1), strict=True):
+        name = place.address.rsplit("/", 1)[1]
+        assert content(cache, place) == (web_store.folder / name).read_bytes()
+        assert web_store.faults.bytes_of(name) <= requests
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        cache.fetch(put(web_store, "c.tar", 1000), RemotePlace(f"{web_store.url}/c.tar").version(), stop)
+    assert web_store.faults.bytes_of("c.tar") == 0
+
+
 def test_threads_share_one_download(web_store, cache):
     place = put(web_store, "a.tar", 2000)
     web_store.faults.bytes_per_s = 20_000

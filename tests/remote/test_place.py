@@ -1,3 +1,5 @@
+import errno
+import io
 import pickle
 import socket
 import time
@@ -38,8 +40,58 @@ def test_ranges_come_in_the_order_asked_for(at):
 
 
 def test_ranges_of_a_server_that_knows_none(at, web_store):
+    """The whole object is sent once, for all ranges together."""
     web_store.ranges = False
-    assert at.read_ranges([(256, 259), (10, 12)]) == [b"\x00\x01\x02", b"\x0a\x0b"]
+    assert at.read_ranges([(256, 259), (10, 12), (0, 1)]) == [b"\x00\x01\x02", b"\x0a\x0b", b"\x00"]
+    assert web_store.faults.bytes_of("a.tar") == 1
+    assert at.sends_ranges is False
+
+
+class Full(io.BytesIO):
+    def write(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_whole_object_is_copied_piece_by_piece(at, web_store, tmp_path, waits, monkeypatch):
+    monkeypatch.setattr(place_module, "_PIECE_BYTES", 1000)
+    steps = []
+    with open(tmp_path / "copy", "ab") as file:
+        file.write(b"what an interrupted download has left")
+        web_store.faults.every = 4
+        for _ in range(2):  # the third and the fourth request ask for the second copy
+            at.copy_whole(file, 2560, lambda: steps.append(file.tell()))
+        assert (tmp_path / "copy").stat().st_size == 2560
+        web_store.faults.every = 0
+        assert len(steps) >= 3
+        assert waits
+        at.copy_whole(file, 2000)
+    assert (tmp_path / "copy").read_bytes() == (bytes(range(256)) * 10)[:2000]
+    waits.clear()
+    with pytest.raises(OSError, match="No space left"):
+        at.copy_whole(Full(), 2560)
+    assert waits == []
+    with open(tmp_path / "copy", "ab") as file, pytest.raises(DataError, match=r"2,560 bytes were sent, 3,000 were"):
+        at.copy_whole(file, 3000)
+    assert len(waits) == place_module.TRIES - 1
+
+
+def test_the_user_is_told_of_repeated_failures(at, web_store, waits, caplog):
+    web_store.faults.every = 1
+    with pytest.raises(DataError, match="status 503"):
+        at.version()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{at.address} cannot be read (status 503 Service Unavailable): it is tried again"
+    ]
+
+
+def test_a_request_is_not_repeated_for_ever(at, web_store, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(place_module.time, "sleep", lambda _: now.append(now[-1] + 200))
+    monkeypatch.setattr(place_module.time, "monotonic", lambda: now[-1])
+    web_store.faults.every = 1
+    with pytest.raises(DataError, match="status 503"):
+        at.version()
+    assert len(now) == 3
 
 
 def test_requests_are_repeated(at, web_store, waits):

@@ -87,6 +87,17 @@ def test_single_cells_come_by_range(opened, shards_on_disk, web_store):
     assert sum(int(last) - int(first) + 1 for first, last in lengths) == 2 * sizes[rows].sum()
 
 
+def test_single_cells_of_a_server_that_sends_no_ranges(opened, shards_on_disk, web_store):
+    """The second cell of a shard comes from the cache, and not with the whole shard again."""
+    web_store.ranges = False
+    (name, size), *_ = opened.shard_sizes.items()
+    data = (shards_on_disk / name).read_bytes()
+    for begin in (512, 1024, 2048):
+        ends = [(begin, begin + 9), (begin + 40, begin + 41), (size - 3, size + 20)]
+        assert opened.remote.read_ranges(name, size, ends) == [data[first:last] for first, last in ends]
+    assert web_store.faults.bytes_of(name) == 2
+
+
 def test_a_shard_that_was_never_there(served, web_store, cache):
     (web_store.folder / "cells" / "shard-000002.tar").unlink()
     opened = Manifest.open(served, cache)

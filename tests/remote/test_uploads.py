@@ -112,10 +112,14 @@ def test_a_file_is_uploaded_at_the_end(memory, tmp_cache):
     assert not Path(path).exists()
 
 
-def test_predictions_are_those_on_disk(memory, trained_run, trained_data, tmp_path):
+def test_predictions_are_those_on_disk(memory, trained_run, trained_data, tmp_path, capsys):
     words = ["predict", str(trained_run), str(trained_data), "--data.threads=1"]
     assert main([*words, "--out", str(tmp_path / "p.csv")]) == 0
+    capsys.readouterr()
     assert main([*words, "--out", "memory://up/p.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "cells/s, memory://up/p.csv\n" in said
+    assert "uploads" not in said
     assert memory.cat("/up/p.csv") == (tmp_path / "p.csv").read_bytes()
 
 

@@ -7,10 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastcell.dataset.rows.split_table import subset_names
 from fastcell.errors import ArgumentError
-from fastcell.splits.by_group import MAX_GROUP_FOLDS, SUBSETS, k_folds, leave_one_group_out, split_by_group
+from fastcell.splits import by_group
+from fastcell.splits.by_group import MAX_GROUP_FOLDS, SUBSETS
 
 SHARES = (0.65, 0.15, 0.20)
+
+
+def split_by_group(*words, **options):
+    codes = by_group.split_by_group(*words, **options)
+    assert codes.dtype == np.int8
+    return subset_names(codes)
+
+
+def k_folds(*words, **options):
+    return [subset_names(fold) for fold in by_group.k_folds(*words, **options)]
+
+
+def leave_one_group_out(*words):
+    return [subset_names(fold) for fold in by_group.leave_one_group_out(*words)]
 
 
 def count(sides, labels, label):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastcell.dataset.rows.split_table import subset_codes
 from fastcell.splits.copies.exact import Duplicates, NearFacts, Recall
 from fastcell.splits.describe import describe_copies, describe_splits, large_sets, summarize_split
 from fastcell.splits.linked_groups import link_groups
@@ -76,8 +77,8 @@ def test_classes_groups_and_folds_of_a_split(planted):
     manifest = planted(24, groups=4)
     grouping = read_grouping(manifest, "group")
     bound = link_groups(grouping.groups, np.full(24, -1))
-    sides = np.where(manifest.groups[:] == "donor-1", "test", "train")
-    fold = np.where(manifest.groups[:] == "donor-0", "test", "valid").astype(object)
+    sides = subset_codes(np.where(manifest.groups[:] == "donor-1", "test", "train"))
+    fold = subset_codes(np.where(manifest.groups[:] == "donor-0", "test", "valid"))
     lines = describe_splits(manifest, {"mine": sides, "mine-fold-0": fold}, bound, grouping, (0.8, 0.0, 0.2))
     assert lines[0] == "split mine, grouped by group:"
     table = [line.split() for line in lines[1:7]]

@@ -31,6 +31,6 @@ def test_folds_stand_beside_the_default_split():
 
 def test_no_split_puts_no_cell_into_a_subset():
     splits = make_splits(LABELS, GROUPS, SplitOptions(shares=None))
-    assert {name: set(split.tolist()) for name, split in splits.items()} == {"default": {""}}
+    assert {name: set(split.tolist()) for name, split in splits.items()} == {"default": {-1}}
     with pytest.raises(ArgumentError, match="--folds must be absent with --split none, got 3"):
         make_splits(LABELS, GROUPS, SplitOptions(shares=None, folds=3))

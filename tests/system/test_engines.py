@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fastcell import __version__
 from fastcell.cli.main import main
 from fastcell.dataset.manifest import Manifest
 from fastcell.errors import ArgumentError
@@ -166,6 +167,26 @@ def test_workers_have_one_thread():
         pytest.raises(ArgumentError, match="whose workers have one thread each.*--nthreads 1"),
         use_engine("dask", cluster.scheduler_address, None),
     ):
+        pass
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_do_the_work(cluster, tmp_path, monkeypatch):
+    """Workers of another version, and workers that do not see a file of this machine."""
+    address = cluster[0]
+    with use_engine("dask", address, None, reads=[tmp_path, "s3://bucket/cells"], writes=tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+    own = os.dup2(os.open(tmp_path, os.O_RDONLY), 900)
+    try:
+        rule = f"--scheduler must be one whose workers see /dev/fd/{own}, got '{address}: tcp://.* does not'"
+        with pytest.raises(ArgumentError, match=rule), use_engine("dask", address, None, reads=[f"/dev/fd/{own}"]):
+            pass
+    finally:
+        os.close(own)
+    monkeypatch.setattr("fastcell.system.engines.__version__", "9.9")
+    rule = f"whose workers have fastcell 9.9, got '{address} with {__version__} on tcp://.*Install the same version"
+    with pytest.raises(ArgumentError, match=rule), use_engine("dask", address, None):
         pass
 
 

@@ -48,10 +48,10 @@ def write_split(path: Path, name: str, subsets: np.ndarray) -> None:
     Args:
         path: folder of the data set.
         name: name of the split.
-        subsets: (N,) str, subset of each cell in the order of cell_id; cells with an empty subset are left out. Or
-            (N,) int8 as from `subset_codes`.
+        subsets: (N,) subset of each cell in the order of cell_id, see `subset_codes`; cells without a subset are left
+            out.
     """
-    codes = subsets if subsets.dtype == np.int8 else subset_codes(subsets)
+    codes = subset_codes(subsets)
     (path / "splits").mkdir(exist_ok=True)
     names, step = pa.array(SPLITS), group_rows(len(codes))
 
@@ -65,11 +65,16 @@ def write_split(path: Path, name: str, subsets: np.ndarray) -> None:
 
 
 def subset_codes(subsets: np.ndarray) -> np.ndarray:
-    """Return the index into `SPLITS` of (N,) str subsets as (N,) int8, -1 for an empty one.
+    """Return the index into `SPLITS` of each subset, (N,) int8, -1 for none.
+
+    Args:
+        subsets: (N,) str, empty for none; or (N,) int8, which are returned as they are.
 
     Raises:
         ArgumentError: a subset has another name.
     """
+    if subsets.dtype == np.int8:
+        return subsets
     codes = np.full(len(subsets), -1, np.int8)
     for number, name in enumerate(SPLITS):
         codes[subsets == name] = number
@@ -77,3 +82,8 @@ def subset_codes(subsets: np.ndarray) -> np.ndarray:
     if unknown.any():
         raise invalid("split", f"one of {', '.join(SPLITS)}, or empty", str(subsets[unknown][0]), "Name it so")
     return codes
+
+
+def subset_names(codes: np.ndarray) -> np.ndarray:
+    """Return the names of subsets, (N,) str, empty for none, given (N,) int8 as from `subset_codes`."""
+    return np.array([*SPLITS, ""])[codes]  # type: ignore[no-any-return]

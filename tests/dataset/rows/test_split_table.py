@@ -6,7 +6,7 @@ import pytest
 
 from fastcell.dataset.parquet import read_parquet_parts
 from fastcell.dataset.rows import split_table
-from fastcell.dataset.rows.split_table import read_split, subset_codes, write_split
+from fastcell.dataset.rows.split_table import read_split, subset_codes, subset_names, write_split
 from fastcell.errors import ArgumentError, DataError
 
 
@@ -33,6 +33,13 @@ def test_subsets_by_name_are_the_same_file(tmp_path):
     assert pq.read_table(named).to_pylist() == [
         {"cell_id": 0, "split": "train"}, {"cell_id": 2, "split": "test"}, {"cell_id": 3, "split": "valid"},
     ]  # fmt: skip
+
+
+def test_names_and_numbers_of_subsets():
+    codes = np.array([0, -1, 2, 1], np.int8)
+    assert subset_names(codes).tolist() == ["train", "", "test", "valid"]
+    assert subset_codes(subset_names(codes)).tolist() == codes.tolist()
+    assert subset_codes(codes) is codes
 
 
 def test_a_cell_that_stands_twice(tmp_path):
