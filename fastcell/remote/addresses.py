@@ -24,7 +24,7 @@ def scheme_of(text: str) -> str | None:
 
 
 def check_address(name: str, text: str) -> str:
-    """Check an address, and return it without a slash at its end.
+    """Check an address, and return it with a scheme in lower case and without a slash at its end.
 
     Args:
         name: the argument, as the user wrote it.
@@ -43,7 +43,7 @@ def check_address(name: str, text: str) -> str:
         raise invalid(name, "an address without a password", f"{scheme}://...", HINT_CREDENTIALS)
     if scheme in WEB and re.search("[?#]", rest):
         raise invalid(name, "an address without ? and #", re.split("[?#]", shown)[0] + "?...", HINT_CREDENTIALS)
-    return text.rstrip("/")
+    return f"{scheme}://{rest}".rstrip("/")
 
 
 def join_address(address: str, name: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from fastcell.errors import ArgumentError, invalid
 from fastcell.storage.whole_files import is_special, make_scratch_folder
 
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?(?!/)")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://|([A-Za-z][A-Za-z0-9+.-]*):/(?!/)")
 _SCHEMES = "abfs abfss adl az blob ftp ftps gcs gdrive gs hdfs hf http https oss s3 s3a s3n scp sftp smb ssh wasb wasbs"
 _FREE_TEXT = ("--trainer.", "--name", "--collection", "--model-id", "--model_id", "--pattern", "--scheduler")
 _NO_PATHS = (
@@ -57,14 +57,16 @@ def local_path(name: str, value: str | os.PathLike[str]) -> Path:
         return Path(unquote(text[found.end() :]))
     if is_address(text) and not Path(text).exists():
         hint = "Copy it to a disk, or mount its store; only data sets are taken at addresses"
+        if ":///" in text:
+            hint = "An address names a bucket or a host behind ://, as s3://bucket/cells does"
         raise invalid(name, "a path on this machine", text, hint)
     return Path(value)
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is an address: any scheme followed by ``://``, or a known scheme followed by ``:/``."""
+    """Return whether a text is an address: schemes followed by ``://``, or a known scheme followed by ``:/``."""
     found = _ADDRESS.match(text)
-    return found is not None and ("://" in found[0] or found[1].lower() in _SCHEMES.split())
+    return found is not None and (found[1] is None or found[1].lower() in _SCHEMES.split())
 
 
 def local_words(

@@ -22,6 +22,10 @@ def test_scheme(text, scheme):
     assert scheme_of(text) == scheme
 
 
+def test_a_scheme_in_upper_case():
+    assert check_address("DATA", "S3://Bucket/Cells") == "s3://Bucket/Cells"
+
+
 def test_slash_at_the_end_is_no_part_of_an_address():
     assert check_address("DATA", "s3://bucket/cells//") == "s3://bucket/cells"
     assert (

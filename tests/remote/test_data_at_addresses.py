@@ -13,7 +13,7 @@ import pytest
 import torch
 from fixtures.stores import serve_folder
 
-from fastcell.cli.main import main
+from fastcell.cli.main import COMMANDS, main
 from fastcell.dataset.manifest import Manifest
 
 FIT = [
@@ -105,6 +105,54 @@ def test_other_addresses_are_refused(words, message, capsys):
     text = capsys.readouterr().err
     assert message in text
     assert "secret" not in text
+
+
+WORDS = {
+    "audit": "AT",
+    "bench": "AT",
+    "compare": "AT",
+    "convert": "AT x.csv|x.parquet AT|x.parquet x.csv --data AT",
+    "count": "AT run|x.parquet AT|x.parquet run --out AT",
+    "distill": "AT cells|run AT|run cells --out AT",
+    "explain": "AT|run --out AT",
+    "export": "AT x.onnx|run AT|run x.onnx --data AT",
+    "fit": "AT|cells --out AT|cells --start_from AT",
+    "index": "AT|cells --out AT",
+    "info": "AT|cells --figures AT",
+    "pack": "AT cells|images AT|images --out AT",
+    "predict": "AT cells --out x.csv|run AT --out x.csv|run cells --out AT",
+    "qc": "AT|cells --review AT",
+    "report": "AT|run --out AT",
+    "review": "AT",
+    "serve": "AT",
+    "split": "AT|cells --group-by AT",
+    "synth": "AT --cells 12",
+    "test": "AT|run AT",
+    "validate": "AT|run AT",
+    "verify": "AT|cells --list AT",
+    "watch": "AT images --out x.csv|run AT --out x.csv|run images --out AT",
+}
+"""Places of addresses in the words of each command."""
+
+
+def test_every_command_has_words():
+    assert set(WORDS) == set(COMMANDS) - {"completion", "doctor"}
+
+
+@pytest.mark.parametrize("at", ["s3:///cells", "nonsense://bucket/cells", "simplecache::memory://cells", "http://0/c"])
+def test_no_command_takes_a_wrong_address(at, tmp_path, tmp_cache, monkeypatch, capsys):
+    """Each command ends with one line, and writes nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastcell.remote.place.TRIES", 1)
+    for command, texts in WORDS.items():
+        for text in texts.split("|"):
+            words = [command, *text.replace("AT", at).split()]
+            capsys.readouterr()
+            assert main(words) == 2, words
+            error = capsys.readouterr().err
+            assert error.startswith("fastcell: error: "), (words, error)
+            assert error.count("\n") == 1, (words, error)
+            assert [path.name for path in tmp_path.iterdir() if path != tmp_cache] == [], words
 
 
 def test_batches_are_those_on_disk(store, cells, tmp_path):

@@ -11,6 +11,7 @@ from fastcell.storage.places import check_output_file, check_output_folder, is_a
 from fastcell.storage.whole_files import write_text
 
 ADDRESSES = ["s3://bucket/a", "gs://b", "http://x.org/a.tar", "HTTPS://x.org", "abc+d://x", "hf://d", "file://host/x"]
+ADDRESSES += ["s3:///a", "s3://", "simplecache::s3://bucket/a"]
 
 
 @pytest.mark.parametrize("text", [*ADDRESSES, "s3:/bucket/a", Path("gs://bucket/a")])
