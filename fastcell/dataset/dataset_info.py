@@ -71,12 +71,12 @@ class DatasetInfo:
         return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, path: Path) -> DatasetInfo:
+    def from_json(cls, text: str, path: Path | str) -> DatasetInfo:
         """Parse the text of ``dataset.json``.
 
         Args:
             text: content of the file.
-            path: path of the file, for error messages.
+            path: path or address of the file, for error messages.
 
         Raises:
             DataError: the text is not JSON, has another format version, lacks fields, or has an invalid value.
@@ -136,4 +136,4 @@ def info_in(folder: Path, place: str) -> DatasetInfo:
         ) from None
     except (NotADirectoryError, UnicodeDecodeError):
         raise DataError(f"{place} is not a packed data set. Make one with `fastcell pack SRC OUT`.") from None
-    return DatasetInfo.from_json(text, file)
+    return DatasetInfo.from_json(text, file if scheme_of(place) is None else f"{place}/dataset.json")

@@ -31,8 +31,8 @@ def check_address(name: str, text: str) -> str:
         text: the address.
 
     Raises:
-        ArgumentError: the address holds a password or a query, which would be written into runs and messages, or a
-            control character.
+        ArgumentError: the address holds a password or a query, which would be written into runs and messages, a
+            control character, or ``::``.
     """
     scheme = scheme_of(text) or ""
     rest = text[len(scheme) + 3 :]
@@ -43,6 +43,8 @@ def check_address(name: str, text: str) -> str:
         raise invalid(name, "an address without a password", f"{scheme}://...", HINT_CREDENTIALS)
     if scheme in WEB and re.search("[?#]", rest):
         raise invalid(name, "an address without ? and #", re.split("[?#]", shown)[0] + "?...", HINT_CREDENTIALS)
+    if "::" in rest:
+        raise invalid(name, "an address without ::", shown, "fsspec takes it for a chain of file systems")
     return f"{scheme}://{rest}".rstrip("/")
 
 

@@ -236,7 +236,7 @@ class ObjectCache:
                         break
                     parts = place.read_ranges(ranges)
                 except DataError:
-                    if place.version() != version:
+                    if not place.version().may_be(version):
                         raise changed(place) from None
                     raise
                 for data in parts:
@@ -244,7 +244,7 @@ class ObjectCache:
                     done += len(data)
             file.flush()
             os.fsync(file.fileno())
-        if place.version() != version:
+        if not place.version().may_be(version):
             part.unlink()
             raise changed(place)
         part.rename(path)

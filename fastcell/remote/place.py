@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import os
 import random
 import re
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from fastcell.errors import ArgumentError, DataError, FastcellError, invalid
@@ -67,6 +69,10 @@ class Version(NamedTuple):
 
     size: int | None
     stamp: str
+
+    def may_be(self, other: Version) -> bool:
+        """Return whether both can be one version; a size that the server did not tell may be any."""
+        return self.stamp == other.stamp and (None in (self.size, other.size) or self.size == other.size)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,8 @@ class RemotePlace:
 
         def listed() -> dict[str, Version]:
             found = system.ls(path + "/" * self.is_web, detail=True)
-            files = [item for item in found if item.get("type", "file") == "file"]
+            own = path.rstrip("/")  # an object is listed as the only one below it
+            files = [item for item in found if item.get("type", "file") == "file" and item["name"].rstrip("/") != own]
             return {str(item["name"]).rstrip("/").rsplit("/", 1)[-1]: _version(item) for item in files}
 
         try:
@@ -276,7 +283,29 @@ class RemotePlace:
             DataError: the store cannot be reached or refuses the request.
         """
         system, path = self._opened
-        self._tried(lambda: system.put_file(source, path), "written")
+        try:
+            self._tried(lambda: system.put_file(source, path), "written")
+        except FileNotFoundError:
+            hint = "Check the names of bucket and folder"
+            raise DataError(f"{self.address} cannot be written (no such bucket or folder). {hint}.") from None
+
+    def check_writable(self, scratch: Path) -> None:
+        """Check by a small object that something can be written below this place.
+
+        Args:
+            scratch: folder of this machine for the content of the object.
+
+        Raises:
+            DataError: the store cannot be reached or refuses to write.
+        """
+        probe = self.below(f".probe-{os.urandom(8).hex()}")
+        path = scratch / probe.address.rsplit("/", 1)[1]
+        path.write_bytes(b"fastcell")
+        try:
+            probe.write(str(path))
+            probe.remove()
+        finally:
+            path.unlink()
 
     def remove(self) -> None:
         """Remove the object, if it is there.

@@ -213,14 +213,7 @@ class RemoteDataset:
         """
         if self.place.is_web:
             raise invalid("DATA", "in a place that can be written", str(self), "Copy it to a disk or an object store")
-        probe = self.place.below(f".probe-{os.urandom(8).hex()}")
-        path = self.folder / probe.address.rsplit("/", 1)[1]
-        path.write_bytes(b"fastcell")
-        try:
-            probe.write(str(path))
-            probe.remove()
-        finally:
-            path.unlink()
+        self.place.check_writable(self.folder)
 
     def upload(self, name: str) -> None:
         """Write a table of `folder` at the address.

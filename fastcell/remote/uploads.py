@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from fastcell.errors import invalid
+from fastcell.errors import DataError, invalid
 from fastcell.remote.addresses import check_address, scheme_of
 from fastcell.remote.object_cache import ObjectCache
 from fastcell.remote.place import RemotePlace, Version, digest_of
@@ -58,6 +58,7 @@ def make_dataset_at(out: str, job: str, make: Callable[[str], T], verbose: bool 
         raise invalid("OUT", "a place without a data set", place.address, "Name another place, or remove it first")
     with _upload_folder(place) as folder:
         made = folder / (place.address.rsplit("/", 1)[1] or "cells")
+        place.check_writable(folder)
         if (read_json_file(folder / "job.json") or {}).get("job") != job:
             _clear(folder)
             write_text(folder / "job.json", json.dumps({"job": job}))
@@ -86,11 +87,15 @@ def file_at(name: str, out: str) -> Iterator[str]:
     place = _writable(name, out)
     folder = _folder_of(place)
     folder.mkdir(parents=True, exist_ok=True)
+    place.below("..").check_writable(folder)
     path = folder / place.address.rsplit("/", 1)[1]
     with shown_as(str(path), place.address):
         yield str(path)
     if path.is_file():  # else other processes of the same command have written it
-        place.write(str(path))
+        try:
+            place.write(str(path))
+        except DataError as error:
+            raise DataError(f"{error} The file is kept as {path}.") from None
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,11 +139,31 @@ def _check_places(client: Any, scheduler: str, places: Sequence[str]) -> None:
     """Check that all workers see files and folders; what this process does not see is left to the command.
 
     Raises:
-        ArgumentError: one of them does not.
+        ArgumentError: one of them does not, or sees other content, as of a folder where no disk is mounted.
     """
-    for place in filter(os.path.exists, places):
-        blind = [worker for worker, is_there in client.run(os.path.exists, place).items() if not is_there]
+    for place in places:
+        here = _content_of(place)
+        others = client.run(_content_of, place) if here is not None else {}
+        blind = [worker for worker, there in others.items() if there != here]
         if blind:
             shown = Path(place).parent if Path(place).name.startswith(_PROBE) else place
             hint = "Use a disk that all machines mount under this path, or an address"
-            raise invalid("--scheduler", f"one whose workers see {shown}", f"{scheduler}: {blind[0]} does not", hint)
+            got = f"{scheduler}: {blind[0]} sees {'none' if others[blind[0]] is None else 'another'}"
+            raise invalid("--scheduler", f"one whose workers see {shown}", got, hint)
+
+
+def _content_of(place: str) -> int | str | None:
+    """Return what tells a file or folder from another: the size, the names in it; None if it is not there.
+
+    Of a data set, the size of ``dataset.json``: other files in its folder may be new, and not seen by all machines yet.
+    """
+    path = Path(place)
+    try:
+        if not path.is_dir():
+            return path.stat().st_size
+        described = path / "dataset.json"
+        if described.exists():
+            return described.stat().st_size
+        return blake2b("\0".join(sorted(os.listdir(path))).encode(errors="surrogateescape")).hexdigest()
+    except OSError:
+        return None

@@ -22,6 +22,12 @@ def test_scheme(text, scheme):
     assert scheme_of(text) == scheme
 
 
+@pytest.mark.parametrize("text", ["s3://bucket/a::b", "zip://cells::s3://bucket/a.zip"])
+def test_chains_are_refused(text):
+    with pytest.raises(ArgumentError, match=f"DATA must be an address without ::, got '{text}'"):
+        check_address("DATA", text)
+
+
 def test_a_scheme_in_upper_case():
     assert check_address("DATA", "S3://Bucket/Cells") == "s3://Bucket/Cells"
 

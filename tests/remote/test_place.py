@@ -129,6 +129,16 @@ def test_names_of_a_page(web_store):
     assert place.names() is None
 
 
+def test_an_object_holds_no_names(tmp_path):
+    RemotePlace("memory://of-objects/x").write(__file__)
+    assert list(RemotePlace("memory://of-objects").names() or {}) == ["x"]
+    assert RemotePlace("memory://of-objects/x").names() == {}
+    RemotePlace("memory://of-objects").check_writable(tmp_path)
+    assert list(RemotePlace("memory://of-objects").names() or {}) == ["x"]
+    assert not list(tmp_path.iterdir())
+    RemotePlace("memory://of-objects/x").remove()
+
+
 def test_names_of_other_stores():
     import fsspec
 

@@ -98,6 +98,25 @@ def test_single_cells_of_a_server_that_sends_no_ranges(opened, shards_on_disk, w
     assert web_store.faults.bytes_of(name) == 2
 
 
+def test_a_damaged_description_is_named_by_its_address(served, web_store, cache):
+    (web_store.folder / "cells" / "dataset.json").write_bytes(b"")
+    with pytest.raises(DataError, match=f"^{served}/dataset.json is not a dataset.json of fastcell"):
+        Manifest.open(served, cache)
+
+
+def test_a_server_that_tells_no_sizes(served, web_store, cache, shards_on_disk):
+    web_store.sizes = False
+    manifest = Manifest.open(served, cache)
+    for name, size in manifest.shard_sizes.items():
+        handle = manifest.open_shard(name)
+        assert os.read(handle, size + 1) == (shards_on_disk / name).read_bytes()
+        os.close(handle)
+    (web_store.folder / "cells" / name).write_bytes(b"another")
+    manifest.remote.cache.path_of(*manifest.remote._known(name, size)).unlink()
+    with pytest.raises(DataError, match=f"{name} has changed since the data set was opened"):
+        manifest.open_shard(name)
+
+
 def test_a_shard_that_was_never_there(served, web_store, cache):
     (web_store.folder / "cells" / "shard-000002.tar").unlink()
     opened = Manifest.open(served, cache)

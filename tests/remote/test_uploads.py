@@ -123,6 +123,32 @@ def test_predictions_are_those_on_disk(memory, trained_run, trained_data, tmp_pa
     assert memory.cat("/up/p.csv") == (tmp_path / "p.csv").read_bytes()
 
 
+def test_a_bucket_that_is_not_there(s3_store, tmp_cache):
+    """It is found before the work."""
+    message = r"s3://none.* cannot be written \(no such bucket or folder\)"
+    with pytest.raises(DataError, match=message):
+        make_dataset_at("s3://none/cells", "job", lambda folder: pytest.fail("the work has begun"))
+    with pytest.raises(DataError, match=message), file_at("--out", "s3://none/x.csv"):
+        pytest.fail("the work has begun")
+
+
+def test_a_file_that_cannot_be_uploaded_is_kept(memory, tmp_cache, monkeypatch):
+    with pytest.raises(DataError, match=r"cannot be written.*The file is kept as .*x\.csv\.") as error:
+        write_and_lose_the_store(monkeypatch)
+    path = Path(str(error.value).rpartition("kept as ")[2].rstrip("."))
+    assert path.read_text() == "cells"
+
+
+def write_and_lose_the_store(monkeypatch):
+    with file_at("--out", "memory://up/x.csv") as path:
+        Path(path).write_text("cells")
+        monkeypatch.setattr(RemotePlace, "write", refuse)
+
+
+def refuse(place, source):
+    raise DataError(f"{place.address} cannot be written (status 507).")
+
+
 @pytest.mark.slow
 def test_s3_holds_what_is_packed_to_disk(s3_store, tmp_path, tmp_cache):
     s3_store.faults.every = 5

@@ -179,8 +179,11 @@ def test_workers_that_cannot_do_the_work(cluster, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     own = os.dup2(os.open(tmp_path, os.O_RDONLY), 900)
     try:
-        rule = f"--scheduler must be one whose workers see /dev/fd/{own}, got '{address}: tcp://.* does not'"
+        rule = f"--scheduler must be one whose workers see /dev/fd/{own}, got '{address}: tcp://.* sees none'"
         with pytest.raises(ArgumentError, match=rule), use_engine("dask", address, None, reads=[f"/dev/fd/{own}"]):
+            pass
+        rule = "whose workers see /proc/self/fdinfo, got .* sees another'"
+        with pytest.raises(ArgumentError, match=rule), use_engine("dask", address, None, reads=["/proc/self/fdinfo"]):
             pass
     finally:
         os.close(own)

@@ -28,7 +28,7 @@ _PART = 1 << 20  # rows that are checked together
 _MOST_BYTES = 1 << 62  # largest shard: its size plus an offset fits into int64
 
 
-def check_info(values: Mapping[str, Any], path: Path) -> None:
+def check_info(values: Mapping[str, Any], path: Path | str) -> None:
     """Check types and ranges of the fields of dataset.json.
 
     Args:
