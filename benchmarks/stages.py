@@ -30,7 +30,7 @@ from fastcell.inference.backends import onnxruntime_network, openvino_network
 from fastcell.inference.unlike import training_cells
 from fastcell.loading import chunk_work
 from fastcell.loading.stores import reading
-from fastcell.predictions import answer_limits, classified_chunks, growing_table, saved_parts, without_trainer
+from fastcell.predictions import answer_limits, classified_chunks, growing_table, saved_parts
 from fastcell.storage.whole_files import scratch_folder
 from fastcell.system.resources import num_cpus
 
@@ -52,9 +52,7 @@ STAGES = [
     (training_cells.TrainingCells, "measure", "unlike cells"),
     (saved_parts.PartStore, "add", "saved parts"),
     (saved_parts.PartStore, "save", "saved parts"),
-    (saved_parts.PartStore, "join", "saved parts"),
     (growing_table, "prediction_table", "table"),
-    (without_trainer, "describe_predictions", "table"),
     (growing_table.GrowingTable, "_joined", "write the file"),
     (growing_table.GrowingTable, "_put", "write the file"),
 ]
