@@ -34,8 +34,7 @@ def watch_parent() -> None:
         return
     from fastcell.system.worker_processes import end_with_parent  # imports joblib
 
-    parent = int(os.environ.get(PARENT, os.getppid()))
-    end_with_parent(parent, last_line("rank 0 has died"), _ends_by_itself)
+    end_with_parent(_rank_zero() or os.getppid(), last_line("rank 0 has died"), _ends_by_itself)
 
 
 def is_further_rank() -> bool:
@@ -106,8 +105,13 @@ def _launched() -> tuple[Path, int] | None:
 
 
 def _rank_zero() -> int | None:
-    """Return the process id of rank 0 if rank 0 has started this process."""
-    return _number(os.environ.get(PARENT)) or None if _number(os.environ.get("LOCAL_RANK")) > 0 else None
+    """Return the process id of rank 0 if rank 0 has started this process.
+
+    A program that was rank 0 of a run of its own leaves the variable in its environment, and may start torchrun later.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ or _number(os.environ.get("LOCAL_RANK")) == 0:
+        return None
+    return _number(os.environ.get(PARENT)) or None
 
 
 def _has_reported(since: float) -> bool:

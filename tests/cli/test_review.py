@@ -96,7 +96,7 @@ def test_kill_loses_nothing_that_was_acknowledged(planted, chromium):
             answers = []
             page.on("response", lambda answer, found=answers: found.append(answer))
             page.goto(url)
-            until(page, "() => document.querySelector('#cell-3 .said')?.textContent !== ''")
+            until(page, "() => document.querySelector('#cell-3 .said')?.textContent")
             for _ in range(200 * turn):
                 page.keyboard.press("ArrowRight")
             for number in range(20 + 15 * turn):

@@ -33,7 +33,8 @@ def as_rank(request, monkeypatch, tmp_cache):
             monkeypatch.setenv(name, value.format(rank))
         assert is_further_rank() == (rank > 0)
 
-    return become
+    yield become
+    os.environ.pop(rank_errors.PARENT, None)  # set by rank 0
 
 
 def test_ranks_of_a_launcher_print_an_error_once(as_rank, capsys):
@@ -64,6 +65,11 @@ def test_another_run_of_the_launcher_says_nothing_of_this_one(as_rank):
     assert not rank_zero_reports(0.0, wait_s=0.1)
 
 
+def test_torchrun_from_a_program_that_was_rank_0_itself(as_rank):
+    as_rank(1, TORCHELASTIC_RUN_ID="none", FASTCELL_PARENT=str(os.getpid()))  # not the parent of this rank
+    assert not rank_zero_reports(0.0, wait_s=0.1)
+
+
 def test_independent_tasks_print_their_own_errors(as_rank, capsys):
     """`srun fastcell pack ...` may pack another folder in each task."""
     for rank in (0, 1):
@@ -85,7 +91,8 @@ def test_notes_are_removed_after_an_hour(as_rank, tmp_cache):
 @pytest.mark.slow
 def test_torchrun_prints_an_error_once(tmp_cache, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "fastcell", "fit"]
-    done = subprocess.run([*command, str(tmp_path / "missing")], capture_output=True, text=True, timeout=120)
+    left = {**os.environ, rank_errors.PARENT: str(os.getpid())}  # by a run of this process
+    done = subprocess.run([*command, str(tmp_path / "missing")], capture_output=True, text=True, timeout=120, env=left)
     assert done.returncode != 0
     assert done.stderr.count("fastcell: error: ") == 1, done.stderr
 
