@@ -11,6 +11,7 @@ from simulated_groups import (
     SIZES,
     WEIGHTS,
     Coverage,
+    calls_of_pair,
     center,
     draw_hits,
     draw_pairs,
@@ -25,6 +26,7 @@ from simulated_groups import (
 
 from fastcell.stats import calibration, confusion_correction, paired_difference, ranking_intervals, score_intervals
 from fastcell.stats.intervals import IntervalArrays
+from fastcell.stats.recall_difference import difference_of_recalls
 
 GROUPS = (2, 3, 4, 5, 6, 8, 12, 20, 40)
 BOOTSTRAP_SETS = 500
@@ -51,6 +53,13 @@ PAIRED = [
         (0, 2, 3, 4, 5, 6, 8, 12, 20, 40), (0.8, 0.95), (0.0, 0.1), (0.0, 0.3, 0.6), ("20", "60", "5..1000")
     )
     if one[0] or not one[3]
+]
+ALIKE = ((0.5, 0.0), (0.95, 0.0), (0.5, 0.3), (0.5, 0.6))
+"""How much errors of two methods go together, and the standard deviation of the log odds of each between groups."""
+RECALLS = [
+    one
+    for one in product((0, 2, 3, 5, 8, 20, 40), (0.05, 0.3), (0.0, 0.1), ALIKE, ("20", "60", "300", "5..1000"))
+    if one[0] or not one[3][1]
 ]
 MIXTURES = ((0.25, 0.25, 0.25, 0.25), (0.4, 0.3, 0.2, 0.1), (0.9, 0.05, 0.045, 0.005))
 RECORDINGS = [*product((1, 2, 3, 5, 8, 20), (0.0, 0.5, 0.8), MIXTURES)]
@@ -202,6 +211,25 @@ def paired(sets, rng):
         said = float(((low > 0) | (high < 0)).mean())
         name = "false verdicts (no difference)"
         yield Coverage(name, "percentile bootstrap", groups, "60", 0.6, 0.0, BOOTSTRAP_SETS, said, 0.0)
+
+
+def paired_recalls(sets, rng):
+    """Difference of the balanced accuracies of two methods on two classes, of which one is rare."""
+    for groups, prevalence, gap, (alike, own), kind in RECALLS:
+        shape, shared = (sets, max(groups, 1)), SHARED * (groups > 0)
+        cells = draw_sizes(kind, shape, rng)
+        support = np.stack([rng.binomial(cells, prevalence), cells], axis=-1)
+        support[..., 1] -= support[..., 0]
+        calls = np.stack(
+            [calls_of_pair(support[..., k], shared, own, (0.85, 0.85 - gap), rng, alike) for k in (0, 1)], axis=-2
+        )
+        bounds = difference_of_recalls(calls[..., 1], calls[..., 2], support, groups > 0)
+        both = (support.sum(1) > 0).all(axis=-1)
+        bounds = IntervalArrays(*(np.where(both, part, np.nan) for part in bounds[:3]), bounds.num_groups)
+        deviation = float(np.hypot(shared, own))
+        row = setting("difference of balanced accuracies", groups, kind, deviation, gap, bounds)
+        row.assumed = False
+        yield row
 
 
 def counts_of_recordings(sets, rng):

@@ -7,8 +7,8 @@ simulated 2,000 times; its coverage has a standard error of .005. The percentile
 stands beside them (500 sets, 500 draws).
 
 Parts: `accuracy` by group, `beyond` the range of the assumption, `cell` (exact sums over all outcomes), `scores`
-(recall, precision, F, balanced accuracy), `ranking` (ROC area, average precision), `calibration`, `paired`, `counts` of
-a new recording, `examples`, and `cost` of a million cells.
+(recall, precision, F, balanced accuracy), `ranking` (ROC area, average precision), `calibration`, `paired`, `recalls`
+(difference of balanced accuracies), `counts` of a new recording, `examples`, and `cost` of a million cells.
 
     python benchmarks/intervals.py [--parts accuracy,paired] [--sets 2000]
 """
@@ -47,6 +47,7 @@ PARTS = {
     "calibration": interval_parts.errors_of_calibration,
     "paired": interval_parts.paired,
     "counts": interval_parts.counts_of_recordings,
+    "recalls": interval_parts.paired_recalls,
 }
 DATA = {"cell": "exact sums", "examples": "single numbers", "cost": "a million cells in 10,000 groups, one core"}
 

@@ -116,6 +116,8 @@ TRIALS = {
 }
 VIEWS = {"one": "", "flips": " + flips", "eight": " + quarter turns"}
 PAIRS = (
+    ("fast-96", "flips", "fast", "flips", False),
+    ("fast-rotation-20", "flips", "fast", "flips", False),
     ("residual-48", "one", "cap10-shift", "one", False),
     ("residual-48-long-none", "flips", "residual-48-long-none", "one", True),
     ("residual-48-long-none", "eight", "residual-48-long-none", "flips", False),

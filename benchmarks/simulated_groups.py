@@ -132,12 +132,25 @@ def draw_pairs(kind, shape, shared, own, means, rng):
         (sets, groups, 4) cells that both, the first, the second, and none call right; (sets, groups) cells.
     """
     cells = draw_sizes(kind, shape, rng)
-    together = shared * rng.standard_normal(shape)
+    return calls_of_pair(cells, shared, own, means, rng), cells
+
+
+def calls_of_pair(cells, shared, own, means, rng, alike=0.5):
+    """Return the cells (..., 4) that both, the first, the second, and none of two methods call right.
+
+    Args:
+        cells: (...) cells of each group.
+        shared, own, means, rng: as of `draw_pairs`.
+        alike: from 0, errors of the methods are independent, to 1, the better one is right wherever the other is.
+    """
+    together = shared * rng.standard_normal(cells.shape)
     deviation = float(np.hypot(shared, own))
-    rates = [special.expit(center(mean, deviation) + together + own * rng.standard_normal(shape)) for mean in means]
-    both = np.minimum(*rates) * 0.5 + 0.5 * rates[0] * rates[1]
+    rates = [
+        special.expit(center(mean, deviation) + together + own * rng.standard_normal(cells.shape)) for mean in means
+    ]
+    both = np.minimum(*rates) * alike + (1 - alike) * rates[0] * rates[1]
     four = np.stack([both, rates[0] - both, rates[1] - both, 1 - rates[0] - rates[1] + both], axis=-1).clip(0, 1)
-    return rng.multinomial(cells, four / four.sum(-1, keepdims=True)), cells
+    return rng.multinomial(cells, four / four.sum(-1, keepdims=True))
 
 
 def draw_recording(groups, deviation, mixture, rng):

@@ -18,10 +18,12 @@ from fastcell.explain import cell_figures, network_figures, score_figures
 from fastcell.explain.embedding import embed_in_plane, find_taps, layer_outputs
 from fastcell.explain.layers import trace_layers
 from fastcell.explain.occlusion import POSITIONS, occlusion_maps
+from fastcell.inference.confidence import LEAST_VALID, Confidence, fit_confidence
 from fastcell.inference.probabilities import Outputs, num_called_otherwise, part_outputs
 from fastcell.models.networks.cellnet import CellNet
 from fastcell.models.networks.gao import GaoNet
 from fastcell.plots.figure_files import FigureFiles
+from fastcell.runs.checkpoint import read_checkpoint
 from fastcell.runs.open_run import FinishedRun
 from fastcell.stats import calibration, operating_curves
 from fastcell.stats.intervals import group_note, no_interval, unit_numbers
@@ -246,34 +248,49 @@ def _calibration(it: Explanation) -> str:
     cells = it.outputs
     log_p = calibration.log_probabilities(cells.probabilities)
     before = calibration.rescale(log_p, 1.0)
-    valid = part_outputs(it.run, "valid") if it.part == "test" else None
-    temperature = 1.0
-    if valid is not None:
-        temperature = calibration.fit_temperature(calibration.log_probabilities(valid.probabilities), valid.labels)
-    after = calibration.rescale(log_p, temperature)
-    errors = [calibration.error_interval(one, cells.labels, cells.groups) for one in (before, after)]
+    kept = _kept_confidence(it) if it.part == "test" else None
+    num_valid = 0 if kept is None else len(kept.right)
+    errors = [calibration.error_interval(before, cells.labels, cells.groups)]
     curves = {"as trained": (calibration.reliability(before, cells.labels), errors[0])}
     numbers: dict[str, Any] = {"before": errors[0].as_json()}
     numbers["nll_before"] = calibration.negative_log_likelihood(log_p, cells.labels)
     numbers["by_chance"] = calibration.error_by_chance(before, seed=it.seed)[0]
     numbers["interval_by"] = errors[0].by
-    if valid is None:
+    if kept is None:
         about, said = it.about, "no temperature, because there is no validation subset beside a test subset"
         it.left_out["temperature"] = said
+    elif num_valid < LEAST_VALID:
+        said = f"no temperature, because it takes {LEAST_VALID} validation cells, and there are {num_valid:,}"
+        about, it.left_out["temperature"] = it.about, said
     else:
+        temperature = kept.temperature
+        after = calibration.rescale(log_p, temperature)
+        errors.append(calibration.error_interval(after, cells.labels, cells.groups))
         curves[f"temperature {temperature:.3f}"] = (calibration.reliability(after, cells.labels), errors[1])
         change = no_interval(errors[1].value - errors[0].value, "both errors are of the same cells")
         numbers |= {"temperature": temperature, "after": errors[1].as_json(), "change": change.as_json()}
         numbers["nll_after"] = calibration.negative_log_likelihood(log_p, cells.labels, temperature)
-        about = f"{it.about}; temperature fitted on {len(valid):,} validation cells"
+        about = f"{it.about}; temperature fitted on {num_valid:,} validation cells"
         said = f"at temperature {temperature:.3f} {errors[1].describe()}"
-        saved = {"temperature": temperature, "num_cells": len(valid), "checkpoint": it.run.checkpoint}
+        saved = {"temperature": temperature, "num_cells": num_valid, "checkpoint": it.run.checkpoint}
         saved |= {"split_name": it.run.split_name, "use": "probabilities = softmax(log(p) / temperature)"}
         write_json(it.run.folder / "temperature.json", saved)
     about += f"; by chance, a calibrated network has an error of {numbers['by_chance']:.3f} on this number of cells"
     score_figures.draw_calibration(it.figures, curves, f"{about}; intervals {_basis(cells)}")
     it.numbers["calibration"] = numbers
     return f"error {errors[0].describe()}, {said}"
+
+
+def _kept_confidence(it: Explanation) -> Confidence | None:
+    """Return the calibration that predict applies, or one fitted here for a checkpoint of an older version.
+
+    None if there are no validation cells.
+    """
+    kept = Confidence.from_checkpoint(read_checkpoint(it.run.folder / it.run.checkpoint))
+    if kept is not None:
+        return kept
+    valid = part_outputs(it.run, "valid")
+    return None if valid is None else fit_confidence(valid.probabilities, valid.labels, None)
 
 
 def _basis(cells: Outputs) -> str:

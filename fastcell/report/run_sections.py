@@ -14,7 +14,7 @@ from fastcell.errors import DataError
 from fastcell.inference.probabilities import Outputs
 from fastcell.report.page_elements import PageTable, Picture, Section, embed_png, percent
 from fastcell.runs.open_run import FinishedRun
-from fastcell.stats.scores import MEASURES, class_notes, describe_unit, summarize
+from fastcell.stats.scores import MEASURES, class_notes, describe_unit, is_defined, summarize
 
 # Shares of the training time spent waiting for cells: negligible below the first, limiting above the second.
 _LITTLE, _MUCH = 0.1, 0.5
@@ -173,8 +173,8 @@ def _unit(summaries: Mapping[str, Any]) -> str:
     return "; ".join(f"{SUBSET_NAMES[part]}: {text}" for part, text in units.items())
 
 
-def _spread(value: Mapping[str, float | None]) -> str:
-    if value["value"] is None or np.isnan(value["value"]):
+def _spread(value: Mapping[str, Any]) -> str:
+    if not is_defined(value):
         return "-"
     low, high = value["low"], value["high"]
     known = low is not None and high is not None and not np.isnan(low + high)

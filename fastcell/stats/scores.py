@@ -199,10 +199,18 @@ def class_notes(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _number(entry: object) -> str:
-    value = entry["value"]  # type: ignore[index]
-    undefined = value is None or entry.get("note") == _NO_CELLS["precision"]  # type: ignore[attr-defined]
-    return "-" if undefined else f"{value:.3f}"
+def is_defined(entry: Mapping[str, Any]) -> bool:
+    """Return False for a score without cells, such as the precision of a class that is never predicted.
+
+    Args:
+        entry: a score in a result of `summarize`.
+    """
+    value = entry["value"]
+    return value is not None and not np.isnan(value) and entry.get("note") != _NO_CELLS["precision"]
+
+
+def _number(entry: Any) -> str:
+    return f"{entry['value']:.3f}" if is_defined(entry) else "-"
 
 
 def _range(entry: object) -> str:

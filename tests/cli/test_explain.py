@@ -21,7 +21,7 @@ from fastcell.errors import ArgumentError, DataError
 from fastcell.explain.explanation import EXPLANATION_PARTS
 from fastcell.inference.probabilities import num_called_otherwise, part_outputs
 from fastcell.runs.open_run import open_run
-from fastcell.stats.calibration import log_probabilities, rescale
+from fastcell.stats.calibration import fit_temperature, log_probabilities, rescale
 
 CLASSES = ["dots", "plain"]
 QUICK = ["--cells=4", "--positions=4", "--embed=12"]
@@ -97,7 +97,9 @@ def test_every_figure_with_its_data(run, made, capsys):
     assert told["classes"]["dots"]["num_positive"] == 8
 
 
-def test_the_temperature_is_that_of_the_validation_part_and_told_to_others(run, capsys):
+def test_the_temperature_is_that_of_the_validation_part_and_told_to_others(run, capsys, monkeypatch):
+    monkeypatch.setattr("fastcell.inference.confidence.LEAST_VALID", 12)
+    monkeypatch.setattr("fastcell.explain.explanation.LEAST_VALID", 12)
     assert main([str(run), "--parts=calibration"]) == 0
     saved = json.loads((run / "temperature.json").read_text())
     told = json.loads((run / "explain" / "explain.json").read_text())["calibration"]
@@ -105,14 +107,24 @@ def test_the_temperature_is_that_of_the_validation_part_and_told_to_others(run, 
     opened = open_run(run)
     valid = part_outputs(opened, "valid")
     assert saved["num_cells"] == len(valid) == 12
-    log_chances = log_probabilities(valid.probabilities)
+    assert saved["temperature"] == fit_temperature(log_probabilities(valid.probabilities), valid.labels)
 
-    def likelihood(temperature):
-        return np.log(rescale(log_chances, temperature)[np.arange(12), valid.labels]).mean()
 
-    best = saved["temperature"]
-    assert likelihood(best) >= max(likelihood(best * 0.9), likelihood(best * 1.1)) - 1e-9
-    assert told["nll_after"] != told["nll_before"]
+def test_the_temperature_is_that_of_predict(run, capsys):
+    assert main([str(run), "--parts=calibration"]) == 0
+    assert "no temperature, because it takes 50 validation cells, and there are 12" in capsys.readouterr().out
+    assert not (run / "temperature.json").exists()
+    path = run / "best.ckpt"
+    answers = torch.ones(60), torch.ones(60, dtype=torch.bool)
+    kept = {"temperature": 1.75, "confidence": answers[0], "right": answers[1], "groups": None}
+    torch.save({**torch.load(path, weights_only=True), "fastcell_confidence": kept}, path)
+    assert main([str(run), "--parts=calibration"]) == 0
+    saved = json.loads((run / "temperature.json").read_text())
+    assert (saved["temperature"], saved["num_cells"]) == (1.75, 60)
+    told = json.loads((run / "explain" / "explain.json").read_text())["calibration"]
+    outputs = part_outputs(open_run(run), "test")
+    after = rescale(log_probabilities(outputs.probabilities), 1.75)[np.arange(16), outputs.labels]
+    assert told["nll_after"] == pytest.approx(-np.log(after).mean())
 
 
 def test_predictions_of_other_data_are_noticed(run, capsys):

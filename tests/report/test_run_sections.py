@@ -103,7 +103,7 @@ def test_scores_are_those_of_the_outputs(tmp_path):
     assert (picture.title, picture.inches) == ("Training", 2.0)
 
 
-def test_a_class_without_cells_has_a_dash_for_its_recall(tmp_path):
+def test_scores_without_cells_are_dashes(tmp_path):
     outputs = {
         "valid": Outputs(np.arange(4), np.zeros(4, int), np.repeat([[1.0, 0.0]], 4, axis=0), np.array(list("aabb")))
     }
@@ -111,7 +111,7 @@ def test_a_class_without_cells_has_a_dash_for_its_recall(tmp_path):
     unit = "by group (2 groups only, interval relies on an assumed spread between groups)"
     assert section.tables[0].caption.endswith(unit)
     assert section.tables[0].rows[0][0] == "validation"
-    assert section.tables[1].rows[1] == ["B", "0", "0.000", "-", "-"]
+    assert section.tables[1].rows[1] == ["B", "0", "-", "-", "-"]  # never predicted either
 
 
 def test_figures_of_an_explanation(tmp_path):

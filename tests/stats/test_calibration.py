@@ -63,6 +63,21 @@ def test_a_planted_temperature_is_found(temperature):
     assert at_best <= min(negative_log_likelihood(log_chances, labels, found * f) for f in (0.97, 1.03))
 
 
+def test_a_network_without_errors_is_as_sure_as_one_error_more_allows():
+    """60 cells at 0.9, all right: with one wrong answer more the likeliest confidence is 60 / 61."""
+    probabilities, labels = two_class([0.9] * 60, [True] * 60)
+    log_chances = log_probabilities(probabilities)
+    found = fit_temperature(log_chances, labels)
+    assert rescale(log_chances, found)[0, 0] == pytest.approx(60 / 61, abs=1e-4)
+
+
+def test_an_added_error_never_lowers_a_confidence():
+    """30 cells at 1 - 1e-9, all right: nothing shows that they are too sure, nor that they may be surer."""
+    probabilities, labels = two_class([1 - 1e-9] * 30, [True] * 30)
+    assert fit_temperature(log_probabilities(probabilities), labels) == 1.0
+    assert fit_temperature(np.zeros((5, 1)), np.zeros(5, int)) == 1.0  # one class
+
+
 def test_likelihood_and_rescaling_agree_with_the_definition():
     log_chances = np.log(np.array([[0.5, 0.25, 0.25]]))
     np.testing.assert_allclose(rescale(log_chances, 0.5), [[4 / 6, 1 / 6, 1 / 6]])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastcell.errors import ArgumentError
-from fastcell.stats.recall_difference import recall_difference
+from fastcell.stats.recall_difference import difference_of_recalls, recall_difference
 
 
 def test_value_is_the_difference_of_the_mean_recalls():
@@ -51,6 +51,37 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(cells, rate):
         found = recall_difference(labels, first, second)
         held += found.low <= 0 <= found.high
     assert held >= 0.94 * 400
+
+
+def test_groups_of_very_different_size_cover_the_difference():
+    """Three groups of 1,000, 40 and 20 cells whose two methods differ by chance from group to group."""
+    rng = np.random.default_rng(0)
+    cells = np.tile([[500.0], [20.0], [10.0]], (500, 1, 2))
+    rates = 0.15 * (1 + 0.5 * np.tanh(rng.standard_normal((2, 500, 3, 1))))
+    plus, minus = (rng.binomial(cells.astype(int), rate).astype(float) for rate in rates)
+    found = difference_of_recalls(plus * (plus + minus <= cells), minus * (plus + minus <= cells), cells)
+    held = (found.low <= 0) & (found.high >= 0)
+    assert held.mean() >= 0.93
+    assert (found.num_groups == 3).all()
+
+
+def test_few_groups_name_the_limitation_that_the_interval_has():
+    labels, groups = np.tile([0, 1], 30), np.repeat(["a", "b", "c"], 20)
+    found = recall_difference(labels, labels, 1 - labels, groups)
+    assert found.note == "3 groups only, interval relies on a normal distribution between groups"
+    assert recall_difference(labels, labels, labels, np.full(60, "a")).note.startswith("1 group only")
+
+
+def test_many_sets_at_once_are_as_one_by_one():
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 9, (6, 4, 3)).astype(float)
+    plus = rng.binomial(cells.astype(int), 0.2).astype(float)
+    minus = rng.binomial((cells - plus).astype(int), 0.2).astype(float)
+    whole = difference_of_recalls(plus, minus, cells)
+    for number in range(6):
+        one = difference_of_recalls(plus[number], minus[number], cells[number])
+        for ours, of_all in zip(one, whole, strict=True):
+            assert ours == pytest.approx(of_all[number])
 
 
 def test_no_cells_are_refused():

@@ -17,7 +17,7 @@ from fastcell.inference.sharing.described_data import DescribedData
 from fastcell.inference.sharing.licences import licence_fields
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.runs.shared_model import CARD_FILE, SHARED_CONFIG_FILE, SHARED_WEIGHTS_FILE
-from fastcell.stats.scores import describe_unit
+from fastcell.stats.scores import describe_unit, is_defined
 from fastcell.system.text import printable
 
 TAGS = ("cytometry", "imaging-flow-cytometry", "single-cell", "microscopy", "biology")
@@ -281,7 +281,7 @@ def _scores(facts: CardFacts) -> list[str]:
             (
                 markdown(name),
                 str(values.get("num_cells", "")),
-                *(" ".join(_cells(values, each)) for each in _OF_A_CLASS),
+                *(" ".join(_cells(values, each)).rstrip() for each in _OF_A_CLASS),
             )
             for name, values in classes.items()
         ]
@@ -317,6 +317,8 @@ def _interval(score: tuple[float, float | None, float | None]) -> str:
 
 def _cells(scores: Mapping[str, Any], name: str) -> tuple[str, str]:
     score = _score(scores, name)
+    if score is not None and not is_defined(scores[name]):
+        return "-", ""
     return ("", "") if score is None else (f"{score[0]:.3f}", _interval(score))
 
 

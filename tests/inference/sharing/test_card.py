@@ -66,6 +66,13 @@ def test_names_do_nothing_in_the_text():
     assert plain == hostile
 
 
+def test_the_precision_of_a_class_that_is_never_predicted_is_a_dash():
+    of_class = {"num_cells": 3, "precision": score(0.0) | {"note": "no cell is called this"}, "recall": score(0.0)}
+    shown = facts("x")
+    text = write_card(replace(shown, scores=dict(shown.scores) | {"classes": {"x": of_class}}))
+    assert "| x | 3 | - | 0.000 (no interval) |" in text
+
+
 def test_what_is_not_known_is_said():
     text = write_card(
         replace(facts("x"), data=None, scores={}, training={}, licence="", temperature=None, finds_unlike=False)
