@@ -124,6 +124,7 @@ def _finding(known: TrainingCells, cells: MeasuredCells, unlike: np.ndarray, gro
         verdict=verdict,
         says={"else": says},
         advice={"warning": way, "problem": way},
+        notes=(f"{known.caution}.",) if known.caution else (),
         details=details,
     )
 

@@ -74,6 +74,8 @@ def answer_limits(
             "the checkpoint has no statistics of training cells (an older version wrote it, the run was not finished, "
             "or it had too few cells): unlike_training stays empty"
         )
+    elif known.caution:
+        lines.append(known.caution)
     if confidence is None:
         lines.append("the checkpoint has no temperature: probabilities are not calibrated")
     least = float(min_confidence or 0)

@@ -57,6 +57,8 @@ def unlike_section(run: FinishedRun, part: str) -> Section:
     found = known.measure(cells.image, cells.network)
     unlike, texts = found.scores > 1, reasons(found)
     section.paragraphs += [_summary(unlike, part), _MEANING]
+    if known.caution:
+        section.paragraphs.append(f"{known.caution[:1].upper()}{known.caution[1:]}.")
     groups = run.manifest.groups
     if groups is not None and len(unlike):
         section.tables.append(_by_recording(unlike, groups[cells.cell_ids]))

@@ -51,6 +51,7 @@ def test_the_runs_own_cells_are_not_above_chance(trained_run, trained_data):
     found = find_unlike(Manifest.open(trained_data), trained_run, np.arange(200), jobs=1)
     assert found.verdict == "ok"
     assert found.details["unlike"] < 30
+    assert found.notes[0].startswith("fewer than 40 validation cells: the limits come from training cells")
 
 
 def test_a_run_without_statistics_is_skipped(trained_run, trained_data, tmp_path):

@@ -45,7 +45,11 @@ def test_reading_what_a_checkpoint_says(trained_run, tmp_path):
     assert limits.known.num_training == 130
     assert limits.known.num_held_out == 0  # 30 validation cells are too few for limits, and for a temperature
     assert limits.confidence.temperature == 1
-    assert limits.lines == []
+    assert limits.lines == [limits.known.caution]
+    assert limits.known.caution == (
+        "fewer than 40 validation cells: the limits come from training cells, so more than 5% of new cells of the same "
+        "kind may look unlike them"
+    )
     assert limits.min_confidence == 0
 
 
@@ -74,7 +78,7 @@ def test_limits_that_do_not_fit_are_refused(trained_run, tmp_path):
             read_answer_limits(checkpoint, ["a"], value, None)
     with pytest.raises(ArgumentError, match="a class must not be named 'unsure'"):
         read_answer_limits(checkpoint, ["unsure", "b"], 0.5, None)
-    assert read_answer_limits(checkpoint, ["unsure", "b"], None, None).lines == []
+    assert len(read_answer_limits(checkpoint, ["unsure", "b"], None, None).lines) == 1
     content = read_checkpoint(checkpoint)
     content[CHECKPOINT_KEY]["limits"] = torch.zeros(3)
     save_checkpoint(content, tmp_path / "damaged.ckpt")

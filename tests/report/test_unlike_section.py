@@ -39,6 +39,7 @@ def test_every_cell_above_its_limits(copied_run):
     num = len(run.rows("test"))
     assert section.paragraphs[0].startswith(f"{num} of {num} test cells (100.0\u00a0%) look unlike training cells.")
     assert "writes this as unlike_training" in section.paragraphs[1]
+    assert section.paragraphs[2].startswith("Fewer than 40 validation cells: the limits come from training cells")
     recordings, why, farthest = section.tables
     groups = run.manifest.groups[run.rows("test")]
     names, sizes = np.unique(groups, return_counts=True)

@@ -25,8 +25,11 @@ from fastcell.inference.unlike.reasons import UnlikeScores, reasons
 USUAL_SHARE = 0.975
 """Share of held-out cells within the limit of each of the two scores."""
 LEAST_TRAINING_CELLS = 30
-LEAST_HELD_OUT = 100
-"""Minimum number of validation cells to set the limits; with fewer, the training cells set them."""
+LEAST_HELD_OUT = 40
+"""Minimum number of validation cells to set the limits; with fewer, the training cells set them.
+
+Of 39 cells the largest distance is the first that a new cell of the same kind exceeds with a probability of 2.5 %.
+"""
 CHANCE = 2 * (1 - USUAL_SHARE)
 """Largest expected share of cells that are found unlike the training cells although they are of the same kind."""
 CHECKPOINT_KEY = "fastcell_unlike"
@@ -59,6 +62,16 @@ class TrainingCells:
     limits: Floats
     num_training: int
     num_held_out: int
+
+    @property
+    def caution(self) -> str:
+        """A sentence if training cells set the limits, so that `CHANCE` is too low; else empty."""
+        if self.num_held_out:
+            return ""
+        return (
+            f"fewer than {LEAST_HELD_OUT} validation cells: the limits come from training cells, so more than "
+            f"{CHANCE:.0%} of new cells of the same kind may look unlike them"
+        )
 
     def measure(self, image_features: npt.NDArray[np.float32], features: npt.NDArray[np.float32]) -> UnlikeScores:
         """Score cells; the score of a cell does not depend on the others.

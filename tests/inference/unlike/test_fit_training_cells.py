@@ -57,6 +57,24 @@ def test_without_enough_held_out_cells_training_cells_give_the_limits():
     assert 0.02 < flagged(known, image, network) < 0.08
 
 
+def test_forty_held_out_cells_are_enough_where_training_cells_are_too_near():
+    """Activations of training cells that a network has learnt by heart are nearer to the class means."""
+    shares = {LEAST_HELD_OUT - 1: [], LEAST_HELD_OUT: []}
+    for seed in range(12):
+        image, network, labels = cells(200, 3 * seed)
+        network = (network - [[5, 0, 0, 0, 0, 0]] * labels[:, None]) * np.float32(0.6)
+        network[:, 0] += 5 * labels
+        new = cells(500, 3 * seed + 1)[:2]
+        for num, found in shares.items():
+            held_out = [values[:num] for values in cells(LEAST_HELD_OUT, 3 * seed + 2)[:2]]
+            known = fit_training_cells(image, network.astype(np.float32), labels, tuple(held_out))
+            found.append(flagged(known, *new))
+            assert known.num_held_out == (num if num == LEAST_HELD_OUT else 0)
+            assert bool(known.caution) == (num < LEAST_HELD_OUT)
+    assert np.mean(shares[LEAST_HELD_OUT]) < 0.07
+    assert np.mean(shares[LEAST_HELD_OUT - 1]) > 0.15
+
+
 def test_few_training_cells_have_no_statistics():
     assert fit_training_cells(*cells(LEAST_TRAINING_CELLS - 1, 0)) is None
     image, network, labels = cells(LEAST_TRAINING_CELLS, 0)
