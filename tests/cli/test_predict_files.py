@@ -46,9 +46,10 @@ def test_progress_shows_on_stderr_and_the_counts_on_stdout(trained_run, tmp_path
     out = tmp_path / "p.csv"
     assert predict_main([str(trained_run), str(src), "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("MB231 ")
-    assert "of 7 cells" in lines[1]
-    assert lines[2].startswith("7 rows, ")
+    assert lines[0].startswith("fewer than 40 validation cells: the limits come from training cells")
+    assert lines[1].startswith("MB231 ")
+    assert "of 7 cells" in lines[2]
+    assert lines[3].startswith("7 rows, ")
     assert any(line.startswith("next: fastcell count") for line in lines)
 
 

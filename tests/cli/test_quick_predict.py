@@ -141,7 +141,7 @@ def test_unsure_cells_are_those_of_lightnings_command_line(prepared_run, trained
     shown = capsys.readouterr().out
     assert main([*words, "-o", str(slow), *INT8, limit, "--seed_everything=3"]) == 0
     assert quick.read_bytes() == slow.read_bytes()
-    assert ("validation cells" in shown.partition("cells/s")[0]) == limit.startswith("--accuracy")
+    assert ("answers with a confidence of at least" in shown.partition("cells/s")[0]) == limit.startswith("--accuracy")
 
 
 @pytest.mark.parametrize(
