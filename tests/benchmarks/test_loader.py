@@ -228,7 +228,7 @@ def test_a_run_writes_its_tables(loader, data, monkeypatch, tmp_path):
     options = options_of(loader)
     options.only = ["uint8 tensor", "FFCV"]
     loader.run(loader.PARTS["memory"], data, options)
-    names = sorted(path.name.split("-cpu-")[0].split("-gpu-")[0] for path in tmp_path.glob("*.json*"))
+    names = sorted(path.name.split("-cpu-")[0].split("-gpu-")[0] for path in tmp_path.glob("loader-*.json*"))
     assert names == ["loader-memory", "loader-memory-affine"]
     table = importlib.import_module("table")
     text = table.table("loader-memory", tmp_path)
