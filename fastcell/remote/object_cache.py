@@ -128,16 +128,19 @@ class ObjectCache:
         if version.size > self.most_bytes:
             hint = f"Allow at least {version.size / 2**30:.3g} GiB: --data.cache_gib, or ${LIMIT_VARIABLE}"
             raise invalid("cache_gib", f"enough for {place.address}", f"{self.most_bytes / 2**30:.3g}", hint)
-        with self.lock(path.parent.name[:2]):
-            if not path.exists():
-                with self._explained():
-                    self._reserve(path, version.size)
-                    try:
-                        self._download(place, version, path, stop)
-                    except FileNotFoundError as error:
-                        if error.filename is not None:
-                            raise
+        for is_last in (False, False, True):
+            with self.lock(path.parent.name[:2]), self._explained():
+                if path.exists():
+                    break
+                self._reserve(path, version.size)
+                try:
+                    self._download(place, version, path, stop)
+                    break
+                except FileNotFoundError as error:
+                    if error.filename is None:
                         raise vanished(place) from None
+                    if is_last:  # else somebody has removed the folder by hand
+                        raise
         return path
 
     def forget(self, place: RemotePlace, version: Version, wrong: tuple[int, int]) -> None:
@@ -204,7 +207,7 @@ class ObjectCache:
         )
 
     def _reserve(self, path: Path | None, size: int) -> None:
-        """Make room for an object and note its size, so that other processes count it from now on."""
+        """Make room for an object and note its size: from now on other processes count it, and do not remove it."""
         own = None if path is None else path.parent
         with self.lock("room"):
             objects = [_Object.at(item) for item in os.scandir(_made(self.folder / "objects"))]
@@ -217,6 +220,7 @@ class ObjectCache:
                     total -= item.num_bytes
             if own is not None:
                 own.mkdir(exist_ok=True)
+                (own / "part").touch()
                 (own / "size").write_text(str(size))
 
     def _download(self, place: RemotePlace, version: Version, path: Path, stop: Event | None) -> None:

@@ -114,6 +114,38 @@ def test_a_lock_that_cannot_be_had_leaves_no_file_open(tmp_path, monkeypatch):
     assert os.listdir("/proc/self/fd") == before
 
 
+def test_a_download_that_begins_is_not_removed(web_store, tmp_path, monkeypatch):
+    """Another process makes room between the reservation of an object and its first byte."""
+    cache, begun = ObjectCache(tmp_path / "c", 1500), []
+    places = [put(web_store, f"{name}.tar", 1000, seed) for seed, name in enumerate("ab")]
+    download = ObjectCache._download
+
+    def download_other_first(self, *what):
+        if not begun:
+            begun.append(what)
+            path = cache.path_of(places[1], places[1].version())
+            self._reserve(path, 1000)
+            download(self, places[1], places[1].version(), path, None)
+        download(self, *what)
+
+    monkeypatch.setattr(ObjectCache, "_download", download_other_first)
+    assert content(cache, places[0]) == (web_store.folder / "a.tar").read_bytes()
+
+
+def test_a_cache_that_is_removed_by_hand(web_store, cache, monkeypatch):
+    place, removed = put(web_store, "a.tar", 1000), []
+    download = ObjectCache._download
+
+    def download_after_removal(self, *what):
+        if not removed:
+            removed.append(shutil.rmtree(cache.folder))
+        download(self, *what)
+
+    monkeypatch.setattr(ObjectCache, "_download", download_after_removal)
+    assert content(cache, place) == (web_store.folder / "a.tar").read_bytes()
+    assert removed
+
+
 def test_a_removed_object_stays_readable(web_store, tmp_path):
     cache = ObjectCache(tmp_path / "c", 1500)
     first = put(web_store, "a.tar", 1000)
