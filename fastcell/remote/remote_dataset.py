@@ -273,6 +273,8 @@ def _listed(place: RemotePlace) -> dict[str, Version]:
 
     If the server lists nothing, ask for each table and the split ``default``.
     """
+    if place.is_web:  # a server that cannot be reached is an error; one that lists nothing is not
+        _asked(place.below("dataset.json"))
     found, splits = place.names(), place.names("splits")
     if found is None or "dataset.json" not in found:
         asked = {

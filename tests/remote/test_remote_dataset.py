@@ -12,6 +12,7 @@ from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.single_cells import read_cells
 from fastcell.errors import ArgumentError, DataError
 from fastcell.remote.object_cache import ObjectCache
+from fastcell.remote.place import TRIES
 
 
 def same_rows(first, second):
@@ -96,6 +97,14 @@ def test_single_cells_of_a_server_that_sends_no_ranges(opened, shards_on_disk, w
         ends = [(begin, begin + 9), (begin + 40, begin + 41), (size - 3, size + 20)]
         assert opened.remote.read_ranges(name, size, ends) == [data[first:last] for first, last in ends]
     assert web_store.faults.bytes_of(name) == 2
+
+
+def test_a_server_that_cannot_be_reached_is_asked_once(cache, monkeypatch):
+    asked = []
+    monkeypatch.setattr("fastcell.remote.place.time.sleep", asked.append)
+    with pytest.raises(DataError, match=r"^http://127.0.0.1:1/cells/dataset.json cannot be read"):
+        Manifest.open("http://127.0.0.1:1/cells", cache)
+    assert len(asked) == TRIES - 1
 
 
 def test_a_damaged_description_is_named_by_its_address(served, web_store, cache):
