@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -85,8 +87,9 @@ def _dask_client(scheduler: str | None, jobs: int | None) -> Iterator[Any]:
         return
     client, reason = None, ""
     try:
+        _await_answer(scheduler)
         client = distributed.Client(scheduler, timeout=_TIMEOUT_S)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, MemoryError, OverflowError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     if client is None:
         gc.collect()  # the client that failed: collected while another one starts, it would wait for its lock for ever
@@ -103,6 +106,19 @@ def _dask_client(scheduler: str | None, jobs: int | None) -> Iterator[Any]:
             rule = "one whose workers have one thread each"
             raise invalid("--scheduler", rule, scheduler, "Start them with dask worker --nthreads 1")
         yield client
+
+
+def _await_answer(scheduler: str) -> None:
+    """Wait for the greeting of a scheduler at a TCP port. A client of Dask waits for it without end.
+
+    Raises:
+        OSError: no byte came within 30 s.
+    """
+    found = re.fullmatch(r"(?:tcp://)?\[?([^/\]]+)\]?:(\d{1,5})", scheduler)
+    if found is not None:
+        with socket.create_connection((found[1], int(found[2])), timeout=_TIMEOUT_S) as probe:
+            if not probe.recv(1):
+                raise ConnectionError("it closes the connection")
 
 
 def _check_versions(client: Any, scheduler: str) -> None:

@@ -2,6 +2,7 @@ import gc
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -60,7 +61,7 @@ def test_a_scheduler_is_of_dask():
         pass
 
 
-@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:1", "127.0.0.1:99999"])
 def test_a_scheduler_that_is_not_there(address, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("fastcell.system.engines._TIMEOUT_S", 0.3)
@@ -69,6 +70,33 @@ def test_a_scheduler_that_is_not_there(address, monkeypatch):
         use_engine("dask", address, None),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(None, "timed out"), (b"", "it closes the connection"), (b"HTTP", ".*")]
+)
+def test_a_server_that_is_no_scheduler(answer, reason, monkeypatch):
+    """One that says nothing, one that closes the connection, and one that speaks another language."""
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("fastcell.system.engines._TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        threading.Thread(target=serve, args=(server, answer), daemon=True).start()
+        rule = f"--scheduler must be a Dask scheduler, got '{address}' \\({reason}\\)"
+        with pytest.raises(ArgumentError, match=rule), use_engine("dask", address, None):
+            pass
+
+
+def serve(server, answer):
+    connections = []
+    while True:
+        try:
+            connections.append(server.accept()[0])
+        except OSError:
+            return
+        if answer is not None:
+            connections[-1].sendall(answer * 100)
+            connections.pop().close()
 
 
 def test_a_client_that_failed_is_gone_at_once(monkeypatch):
