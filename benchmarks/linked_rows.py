@@ -1,4 +1,4 @@
-"""Data sets with many rows and few stored cells: the same tars, linked under many names."""
+"""Data sets with many rows and few stored cells: the same tars or blocks, linked under many names."""
 
 import os
 from dataclasses import replace
@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.parquet import write_parquet
@@ -71,6 +72,52 @@ def write_rows(base, out, num_rows, shard_cells=SHARD_CELLS):
             num_cells=num_rows,
             num_quarantined=0,
             shards=[{**shards[number % len(shards)], "name": name} for number, name in enumerate(names)],
+        )
+        write_text(folder / "dataset.json", info.to_json())
+        return put_in_place(folder, out.resolve())
+
+
+def repeat_blocks(base, out, times):
+    """Write a data set in blocks with the cells of `base` several times: its tars under many names, by links.
+
+    Keys and pixel hashes differ in every row, as they do in a set without copies.
+
+    Args:
+        base: data set with the layout ``block``.
+        out: folder of the set, on the file system of `base`.
+        times: number of repeats, >= 1.
+    """
+    shards, num, rng = base.info.shards, len(base), np.random.default_rng(0)
+    blocks = pq.read_table(base.path / "blocks.parquet")
+    names = [f"shard-{number:06d}.tar" for number in range(times * len(shards))]
+    old = pa.array([shard["name"] for shard in shards])
+
+    def repeat(table, number, added):
+        """The rows with the shards of a repeat, and with whole numbers raised by `added`."""
+        places = pc.add(pc.index_in(table.column("shard").cast(pa.string()), old), number * len(shards))
+        columns = {"shard": pa.array(names).take(places)}
+        columns |= {name: pc.add(table.column(name).cast(pa.int64()), value) for name, value in added.items()}
+        if "key" in table.column_names:
+            hashes = pa.py_buffer(rng.bytes(16 * num))
+            columns["key"] = pc.binary_join_element_wise(f"{number:04d}", table.column("key").cast(pa.string()), "/")
+            columns["pixel_hash"] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), num, [None, hashes])
+        schema = table.schema
+        for name, values in columns.items():
+            table = table.set_column(table.schema.get_field_index(name), name, values)
+        return table.cast(schema)
+
+    repeats = range(times)
+    with staging(out) as folder:
+        for number, name in enumerate(names):
+            os.link(base.shard_path(number % len(shards)), folder / name)
+        write_split(folder, "default", np.tile(base.split_codes(), times))
+        numbers = [{"cell_id": num * number, "block": blocks.num_rows * number} for number in repeats]
+        write_parquet(folder / "manifest.parquet", (repeat(base.table, *pair) for pair in enumerate(numbers)))
+        firsts = [repeat(blocks, number, {"first_cell": num * number}) for number in repeats]
+        write_parquet(folder / "blocks.parquet", pa.concat_tables(firsts))
+        described = [{**shards[number % len(shards)], "name": name} for number, name in enumerate(names)]
+        info = replace(
+            base.info, name=f"{num * times:,} rows", num_cells=num * times, num_quarantined=0, shards=described
         )
         write_text(folder / "dataset.json", info.to_json())
         return put_in_place(folder, out.resolve())

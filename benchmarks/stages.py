@@ -3,7 +3,7 @@
 The command itself runs in this process with one thread for each chunk, and the processor time of each of its stages is
 added up by thread. The lowest of the rounds counts, because other work on the machine only adds. ``--clock`` also
 measures by the clock, with two threads; that needs a machine without other work, and as many cells as a recording has,
-because start and end of the command cost a small data set more than its cells: ``--rows`` repeats the shards of DATA
+because start and end of the command cost a small data set more than its cells: ``--rows`` repeats the blocks of DATA
 under other names.
 
     python benchmarks/stages.py NAME=RUN=DATA=PROGRAM=PRECISION ... [--clock] [--rows 300000]
@@ -20,7 +20,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from harness import Result
-from linked_rows import write_rows
+from linked_rows import repeat_blocks
 
 from fastcell.cli.main import main as fastcell
 from fastcell.dataset import shard_reader
@@ -108,8 +108,7 @@ def measure(case, rounds, watch, clock, num_rows):
     with scratch_folder() as scratch:
         if num_rows:
             base = Manifest.open(data)
-            of_shard = int(base.info.shards[0]["num_cells"])
-            data = str(write_rows(base, scratch / "rows", max(1, round(num_rows / of_shard)) * of_shard, of_shard))
+            data = str(repeat_blocks(base, scratch / "rows", max(1, round(num_rows / len(base)))))
         num = len(Manifest.open(data))
         for turn in range(rounds + 1):
             watch.seconds.clear()
