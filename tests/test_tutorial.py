@@ -12,7 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+
+from fastcell.predictions.answer_limits import describe_unlike
+from fastcell.stats.confusion_correction import Confusion
+from fastcell.stats.intervals import group_note
+from fastcell.stats.scores import describe_unit
 
 REPO_DIR = Path(__file__).resolve().parent.parent
 PAGE = REPO_DIR / "docs" / "tutorial.md"
@@ -39,6 +45,20 @@ def test_every_block_of_commands_has_its_output():
         assert lines, step.commands
         assert [line for line in lines if not re.search(step.shown, line)] == []
     assert re.search(r"commit \w+, 20\d\d-\d\d-\d\d", text.rpartition("<!-- output of: machine -->\n")[2])
+
+
+def test_words_of_the_outputs_are_those_of_the_program():
+    """The numbers are those of a run; what stands around them is what the program of now prints."""
+    text = PAGE.read_text(encoding="utf-8")
+    unit = describe_unit({"num_groups": 1, "interval_by": "cell", "interval_note": group_note(1)})
+    assert f"\nintervals: 95 %, {unit}; 175 cells\n" in text
+    confusion = Confusion(["activated", "quiescent"], np.array([[[40, 8], [3, 124]]]))
+    warnings = confusion.warnings()
+    assert len(warnings) == 2
+    for warning in warnings:
+        assert f"\nwarning: {warning}\n" in text
+    unlike = describe_unlike(np.arange(211) < 13, np.full(211, "donor_4"))
+    assert f"\n{unlike.partition(';')[0]}\n" in text
 
 
 @pytest.mark.slow
