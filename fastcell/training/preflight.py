@@ -60,13 +60,18 @@ def check_devices(settings: Any) -> None:
         settings: arguments of `pl.Trainer` as attributes.
 
     Raises:
-        ArgumentError: there are far more processes than CPUs, or more than the GPUs of any machine.
+        ArgumentError: there is no process, there are far more than CPUs, or more than the GPUs of any machine.
     """
-    if not str(settings.devices).isdecimal():
-        return
     on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
+    try:
+        number = int(str(settings.devices))
+    except ValueError:  # a list of GPUs, or auto
+        return
+    if number < 1 and (on_cpu or number != -1):
+        rule = "above 0" if on_cpu else "above 0, or -1 for all GPUs"
+        raise invalid("--trainer.devices", rule, settings.devices, "Leave it out for the default")
     most = max(8, _MOST_RANKS_PER_CPU * num_cpus()) if on_cpu else _MOST_GPUS
-    if int(settings.devices) > most:
+    if number > most:
         rule = f"at most {most} processes" + (f" on {num_cpus()} CPUs" if on_cpu else "")
         raise invalid("--trainer.devices", rule, settings.devices, "Take fewer")
 

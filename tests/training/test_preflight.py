@@ -25,6 +25,8 @@ STOPPING = "--trainer.callbacks=EarlyStopping"
         (["--trainer.precision=16-true"], "--trainer.precision must be one of"),
         (["--trainer.accelerator=cpu", "--trainer.devices=1000"], "--trainer.devices must be at most"),
         (["--trainer.devices=99999999999999999999"], "--trainer.devices must be at most"),
+        (["--trainer.accelerator=cpu", "--trainer.devices=0"], "--trainer.devices must be above 0, got '0'"),
+        (["--trainer.accelerator=cpu", "--trainer.devices=-1"], "--trainer.devices must be above 0, got '-1'"),
         ([STOPPING, "--trainer.callbacks.monitor=val_loss"], "monitor of EarlyStopping must be one of train_loss, .*"),
         (
             ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.monitor=x"],
