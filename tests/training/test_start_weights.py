@@ -103,7 +103,7 @@ def test_another_preparation_is_reported(trained_run):
     assert any(
         line.startswith("normalization is subtract in this run and divide in that of the weights") for line in cautions
     )
-    assert any(line.startswith("input_norm is False here and True there") for line in cautions)
+    assert any(line.startswith("input_norm is False in this run and True in that of the weights") for line in cautions)
 
 
 @pytest.fixture(scope="module")
