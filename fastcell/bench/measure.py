@@ -65,22 +65,21 @@ class Row:
     num_rounds: int
 
 
-def time_parts(parts: Parts, seconds: float, rounds: int = ROUNDS) -> list[Row]:
-    """Time all parts in alternation.
+def time_parts(parts: Parts, seconds: float) -> list[Row]:
+    """Time all parts in alternation, in `ROUNDS` slices each.
 
     Args:
         parts: Parts to time.
         seconds: Total time for all slices, without the start and the end of each slice [s].
-        rounds: Number of slices of each part.
 
     Returns:
         One row per part, in the order of `parts.steps`.
     """
-    slice_s = max(seconds / (rounds * len(parts.steps)), _LEAST_SLICE_S)
+    slice_s = max(seconds / (ROUNDS * len(parts.steps)), _LEAST_SLICE_S)
     found: dict[str, list[Slice]] = {name: [] for name in parts.steps}
-    for turn in range(rounds):
+    for turn in range(ROUNDS):
         for name, part in parts.steps.items():
-            _show(f"round {turn + 1} of {rounds}: {name}")
+            _show(f"round {turn + 1} of {ROUNDS}: {name}")
             found[name].append(time_slice(part.make, slice_s, parts.synchronize))
     _show("")
     return [_row(name, parts.steps[name].what, slices) for name, slices in found.items()]

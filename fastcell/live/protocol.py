@@ -159,17 +159,14 @@ class Frames(NamedTuple):
 
 
 class FrameReader:
-    """Cut a stream of bytes into frames.
-
-    Args:
-        most_frame_bytes: larger frames are refused.
+    """Cut a stream of bytes into frames; those above `MOST_FRAME_BYTES` are refused.
 
     Attributes:
         waiting: whether an unfinished frame has been received in part.
     """
 
-    def __init__(self, most_frame_bytes: int = MOST_FRAME_BYTES) -> None:
-        self._most, self._buffer, self._needed = most_frame_bytes, bytearray(), HEADER.size
+    def __init__(self) -> None:
+        self._buffer, self._needed = bytearray(), HEADER.size
 
     @property
     def waiting(self) -> bool:
@@ -186,7 +183,7 @@ class FrameReader:
         if len(self._buffer) < self._needed:
             return [], None
         whole, self._buffer = self._buffer, bytearray()  # the cells are views of `whole`
-        found, place, wrong = _cut(whole, self._most)
+        found, place, wrong = _cut(whole, MOST_FRAME_BYTES)
         self._buffer += memoryview(whole)[place:]
         self._needed = HEADER.size
         if wrong is None and len(self._buffer) >= HEADER.size:

@@ -40,8 +40,8 @@ class EpochCounter:
         epoch: epoch of the next iteration.
     """
 
-    def __init__(self, epoch: int = 0) -> None:
-        self.epoch = epoch
+    def __init__(self) -> None:
+        self.epoch = 0
 
     def __call__(self) -> tuple[int, int]:
         """Return the epoch and the first step of a new iteration, and advance the epoch by one."""

@@ -16,6 +16,8 @@ from fastcell.dataset.schema import QUARANTINE_SCHEMA, make_table
 from fastcell.sources.base import Listing
 from fastcell.system.text import one_name
 
+_MOST_LISTED = 3  # reasons in a message
+
 QUARANTINE_REASONS = {
     # any file
     r"empty file": "no bytes",
@@ -93,17 +95,16 @@ def rejected_cells(listing: Listing, collection: str | None = None) -> pa.Table:
     )
 
 
-def describe_reasons(quarantine: pa.Table, most: int = 3) -> str:
-    """Summarize a quarantine table by its `most` frequent reasons: `412 bad cells: truncated (400), no pixels (12)`.
+def describe_reasons(quarantine: pa.Table) -> str:
+    """Summarize a quarantine table by its most frequent reasons: `412 bad cells: truncated (400), no pixels (12)`.
 
     Args:
         quarantine: rows of `QUARANTINE_SCHEMA`.
-        most: number of reasons to list.
     """
     if not quarantine.num_rows:
         return "none found"
     counts = Counter(quarantine.column("reason").to_pylist()).most_common()
-    listed = ", ".join(f"{reason} ({count:,})" for reason, count in counts[:most])
-    rest = sum(count for _, count in counts[most:])
+    listed = ", ".join(f"{reason} ({count:,})" for reason, count in counts[:_MOST_LISTED])
+    rest = sum(count for _, count in counts[_MOST_LISTED:])
     cells = "cell" if quarantine.num_rows == 1 else "cells"
     return f"{quarantine.num_rows:,} bad {cells}: {listed}" + (f", others ({rest:,})" if rest else "")

@@ -28,9 +28,7 @@ MOST_INCHES = 40.0
 _MOST_NAME = 40
 
 
-def draw_confusion(
-    confusion: np.ndarray, classes: Sequence[str], stem: Path, title: str = "Confusion matrix", about: str = ""
-) -> None:
+def draw_confusion(confusion: np.ndarray, classes: Sequence[str], stem: Path, about: str = "") -> None:
     """Draw a confusion matrix as PNG and PDF; the shade shows the share of the true class, the number the cells.
 
     More than `MOST_NAMED_CLASSES` are numbered from 0 and have shades alone. See `save_figure` for the files.
@@ -39,7 +37,6 @@ def draw_confusion(
         confusion: (K, K) int, row = true class, column = predicted class.
         classes: K names.
         stem: path without extension.
-        title: title above the matrix; the accuracy is appended.
         about: description of the cells, for the caption.
     """
     counts = np.asarray(confusion, dtype=np.int64)
@@ -61,7 +58,7 @@ def draw_confusion(
     axes.set_ylabel("true class")
     total = counts.sum()
     accuracy = f", accuracy {np.trace(counts) / total:.3f}" if total else ""
-    axes.set_title(f"{title}: {total:,} cells{accuracy}", fontsize=10)
+    axes.set_title(f"Confusion matrix: {total:,} cells{accuracy}", fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.05)
     save_figure(figure, stem, None, f"Cells by true and predicted class, n = {total:,}{f', {about}' if about else ''}.")
 
@@ -162,11 +159,10 @@ def draw_contact_sheet(
     path: Path,
     title: str,
     columns: int = 8,
-    captions: Sequence[str] = (),
     notes: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Draw one row of cells per name, like `contact_sheet`, and write the sheet as PNG to ``path``."""
-    save_png(contact_sheet(rows, title, columns, captions, notes), path)
+    save_png(contact_sheet(rows, title, columns, notes=notes), path)
 
 
 def contact_sheet(

@@ -74,14 +74,13 @@ def control_quality(
     return found, how
 
 
-def write_review(manifest: Manifest, found: Assessment, folder: Path, seed: int = 0) -> list[Path]:
+def write_review(manifest: Manifest, found: Assessment, folder: Path) -> list[Path]:
     """Draw a contact sheet per reason, with a row per score band, and write ``review.csv``, which the user can edit.
 
     Args:
         manifest: the data set.
         found: its assessment.
         folder: output folder; created if it does not exist. An earlier review in it is overwritten.
-        seed: seed of the choice of cells in each row.
 
     Returns:
         The files written.
@@ -92,7 +91,7 @@ def write_review(manifest: Manifest, found: Assessment, folder: Path, seed: int 
     from fastcell.plots.basic_figures import draw_contact_sheet
 
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     shown: list[int] = []
     written: list[Path] = []
     for name, bands in _sheets(found).items():

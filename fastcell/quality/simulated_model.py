@@ -121,9 +121,7 @@ def from_json(values: Mapping[str, Any]) -> SimulatedModel:
     )
 
 
-def simulate_features(
-    num_cells: int, seed: int, defect_share: float = DEFECT_SHARE
-) -> tuple[npt.NDArray[np.float32], np.ndarray, np.ndarray]:
+def simulate_features(num_cells: int, seed: int) -> tuple[npt.NDArray[np.float32], np.ndarray, np.ndarray]:
     """Simulate the first cells of a series and measure them.
 
     Returns:
@@ -133,7 +131,7 @@ def simulate_features(
 
     features, defects, collections = [], [], []
     cells: list[np.ndarray] = []
-    for cell in simulate(num_cells, seed, defect_share):
+    for cell in simulate(num_cells, seed, DEFECT_SHARE):
         cells.append(decode(cell.encode(), "jpg").pixels)
         defects.append(cell.defect)
         collections.append(cell.collection)

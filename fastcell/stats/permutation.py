@@ -80,7 +80,6 @@ class Outcome:
         p: (1 + permutations that reach the statistic) / (1 + permutations); NaN if nothing can be permuted.
         least_p: smallest p that the test could give.
         num_permutations: R.
-        most: value of the statistic for perfect predictions.
         best: largest difference over the labels between recall and false-positive rate, minus the 95 % point of this
             difference under permutation; -inf if not computed. With two labels it equals 2 * (number - chance_high).
         best_label: label with that largest difference; -1 for none.
@@ -92,7 +91,6 @@ class Outcome:
     p: float
     least_p: float
     num_permutations: int
-    most: float = 1.0
     best: float = -math.inf
     best_label: int = -1
 
@@ -103,26 +101,25 @@ class Outcome:
         If only one of many labels can be predicted, the mean over labels hides it. The larger of this position and
         `best` is therefore returned.
         """
-        return max((self.number - self.chance_high) / max(self.most - self.chance_high, 1e-9), self.best)
+        return max((self.number - self.chance_high) / max(1 - self.chance_high, 1e-9), self.best)
 
 
-def outcome(number: float, null: Floats, arrangements: float = math.inf, most: float = 1.0) -> Outcome:
+def outcome(number: float, null: Floats, arrangements: float = math.inf) -> Outcome:
     """Build the outcome of a statistic from its values under permutation.
 
     Args:
         number: the statistic; larger values mean a larger effect.
         null: (R,), values under permutation.
         arrangements: number of distinct permutations.
-        most: value of the statistic for perfect predictions.
     """
     values = np.asarray(null, dtype=np.float64)
     if not len(values) or arrangements < 2:
-        return Outcome(float(number), float("nan"), float("nan"), float("nan"), 1.0, 0, most)
+        return Outcome(float(number), float("nan"), float("nan"), float("nan"), 1.0, 0)
     # The same arrangement, summed in another order, may differ in the last bit.
     hits = int((values >= number - 1e-9 * max(1.0, abs(number))).sum())
     least = max(1 / (1 + len(values)), 1 / arrangements)
     p = (1 + hits) / (1 + len(values))
-    return Outcome(float(number), float(values.mean()), float(np.quantile(values, 0.95)), p, least, len(values), most)
+    return Outcome(float(number), float(values.mean()), float(np.quantile(values, 0.95)), p, least, len(values))
 
 
 def permutation_test(features: Floats, design: Design, permutations: int, rng: np.random.Generator) -> Outcome:

@@ -83,7 +83,6 @@ def near_copies(
     rows: npt.ArrayLike | None = None,
     *,
     exact: Duplicates | None = None,
-    seed: int = 0,
     jobs: int | None = None,
     say: Say | None = None,
 ) -> Duplicates:
@@ -93,7 +92,6 @@ def near_copies(
         manifest: manifest of the data set; its shards must exist.
         rows: (n,) cell_ids to search; None: all cells.
         exact: result of `exact_sets` for these cells; None: it is computed.
-        seed: seed of the planted copies.
         jobs: number of processes and threads; None: one for each CPU.
         say: function that receives one line for the user at each stage.
 
@@ -105,7 +103,7 @@ def near_copies(
     ids = np.arange(len(manifest)) if rows is None else np.unique(np.asarray(rows, np.int64))
     followers = exact.cell_ids[np.flatnonzero(np.diff(exact.sets) == 0) + 1]
     representatives = np.setdiff1d(ids, followers, assume_unique=True)
-    search = _Search(manifest, representatives, seed, jobs, say or (lambda line: None))
+    search = _Search(manifest, representatives, jobs, say or (lambda line: None))
     links = search.run()
     near = NearFacts(search.num_plain, search.num_pairs, *search.bounds, search.recall())
     return _joined(exact, links, near)
@@ -123,10 +121,10 @@ def find_strata(manifest: Manifest, ids: Ids) -> list[Ids]:
 class _Search:
     """State of one search, see `near_copies`."""
 
-    def __init__(self, manifest: Manifest, ids: Ids, seed: int, jobs: int | None, say: Say) -> None:
+    def __init__(self, manifest: Manifest, ids: Ids, jobs: int | None, say: Say) -> None:
         self.manifest, self.ids, self.jobs, self.say = manifest, ids, jobs, say
         self.threads = num_threads(jobs)
-        self.rng = np.random.default_rng([seed, 0xC0B1])
+        self.rng = np.random.default_rng([0, 0xC0B1])  # of the planted copies
         self.num_plain, self.num_pairs = 0, 0
         self.bounds = Bounds()
         self.details: list[npt.NDArray[np.float32]] = []

@@ -100,7 +100,6 @@ def time_candidates(
     num_classes: int,
     candidates: Sequence[tuple[str, int]] = CANDIDATES,
     program: str | None = None,
-    precision: str = "fp32",
 ) -> list[TimedCandidate]:
     """Measure student networks with random weights in alternation, in one thread.
 
@@ -108,10 +107,9 @@ def time_candidates(
         preprocessing: preprocessing of the teacher; its image size is replaced by those of the candidates.
         num_classes: K.
         candidates: networks and image sizes [px].
-        program, precision: backend of the measurement; None for `fastest_program`.
+        program: backend of the measurement, in 32 bits; None for `fastest_program`.
     """
-    if program is None:
-        program, precision = fastest_program()
+    program, precision = fastest_program() if program is None else (program, "fp32")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

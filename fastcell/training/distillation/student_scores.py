@@ -109,23 +109,21 @@ class StudentScores:
 
 
 def score_student(
-    student: Path, teacher: Path, backends: Sequence[tuple[str, str]], data_path: str | None = None,
-    trust: Sequence[str] = (),
-) -> StudentScores:  # fmt: skip
+    student: Path, teacher: Path, backends: Sequence[tuple[str, str]], trust: Sequence[str] = ()
+) -> StudentScores:
     """Classify the test cells of a run (or its validation cells if it has none) with the student and its teacher.
 
     Args:
         student: run folder.
         teacher: checkpoint of the teacher.
         backends: (program, precision) of the student, scored after ``torch fp32``.
-        data_path: data set of the run; None for the path stored in the run.
         trust: packages whose code student and teacher may import.
 
     Raises:
         ArgumentError: the run has neither labelled test nor validation cells.
         FastcellError: a backend cannot be prepared.
     """
-    run = open_run(student, data_path, trust)
+    run = open_run(student, trust=trust)
     part = next((name for name in ("test", "valid") if len(run.rows(name))), None)
     if part is None:
         raise ArgumentError(
@@ -135,7 +133,7 @@ def score_student(
     labels = run.labels[rows]
     groups = None if run.manifest.groups is None else run.manifest.groups[rows]
     taught = _Network(teacher, trust)
-    preparation = Preparation(run.folder / run.checkpoint, data_path, trust=trust)
+    preparation = Preparation(run.folder / run.checkpoint, trust=trust)
     expected = taught.answers(run.manifest, rows, taught.torch_backend())
     expected = expected[:, [taught.classes.index(name) for name in run.model.classes]]
     found = [_scores("teacher", taught.title, "torch fp32", None, labels, expected, groups, run.model.classes)]
