@@ -249,7 +249,8 @@ def test_public_signatures(frozen):
 
 def read_variables(sources: list[Path]) -> tuple[set[str], set[str]]:
     """Environment variables that sources read or set, and whole texts that begin with FASTCELL_."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sources]
+    content = [path.read_text(encoding="utf-8") for path in sources]
+    trees = [ast.parse(text) for text in content if re.search("environ|getenv|FASTCELL_", text)]
     constants = {}
     texts, keys = set(), []
     for node in (node for tree in trees for node in ast.walk(tree)):
