@@ -17,8 +17,10 @@ with pytest.MonkeyPatch.context() as _patch:
     import scipy.linalg  # noqa: F401
 
 from fastcell.system.library_settings import limit_spinning
+from fastcell.system.optional_packages import send_no_reports
 
 limit_spinning()  # as the command does before it loads torch
+send_no_reports()  # of the tests that import ONNX Runtime themselves
 
 # No test asserts speed: on a busy machine any example may take longer than the 200 ms that hypothesis allows by itself.
 hypothesis.settings.register_profile("any_speed", deadline=None)

@@ -18,7 +18,7 @@ from typing import Any
 from fastcell.system import library_settings, resources
 from fastcell.system.environment_report import NO_DRIVER, installed_version
 from fastcell.system.messages import print_line
-from fastcell.system.optional_packages import extra_for_driver, extra_for_gpu, install_command
+from fastcell.system.optional_packages import extra_for_driver, extra_for_gpu, install_command, send_no_reports
 from fastcell.system.worker_processes import end_with_parent
 
 PROBE_TIMEOUT_S = 120.0
@@ -125,6 +125,7 @@ def _probe_nvrtc() -> str:
 
 def _probe_import(name: str) -> Callable[[], str]:
     def probe() -> str:
+        send_no_reports()
         module = importlib.import_module(name)
         return f"{name} {getattr(module, '__version__', '')}".strip()
 

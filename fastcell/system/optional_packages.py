@@ -83,12 +83,23 @@ def require(module: str, extra: str) -> Any:
     Raises:
         FastcellError: the package is not installed; the message gives the command to install it.
     """
+    send_no_reports()
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
         raise FastcellError(f"the package {module} is not installed. {install_hint(extra=extra)}") from None
+
+
+def send_no_reports() -> None:
+    """Keep ONNX Runtime and NNCF from reporting their use to their makers, unless the environment says otherwise.
+
+    Both look at the environment when they are imported. By default, the import of ONNX Runtime alone writes an
+    identifier of the machine to the cache folder of the user, for its reports.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("NNCF_CI", "1")  # of its test machines, which report nothing; it has no other effect
 
 
 def install_hint(*packages: str, extra: str = "") -> str:

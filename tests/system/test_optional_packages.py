@@ -4,9 +4,11 @@ import ast
 import importlib.metadata
 import importlib.util
 import json.decoder
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,6 +62,21 @@ def test_a_package_that_itself_lacks_another_is_not_called_missing(tmp_path, mon
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         require("half_installed", "formats")
+
+
+@pytest.mark.parametrize(("asked", "found"), [(None, "1"), ("0", "0")])
+def test_onnx_runtime_reports_nothing_unless_it_is_asked_to(tmp_path, asked, found):
+    pytest.importorskip("onnxruntime")
+    code = "import os; from fastcell.system.optional_packages import require; require('onnxruntime', 'onnx'); "
+    code += "print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    given = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    given |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)} | (
+        {} if asked is None else {"ORT_DISABLE_TELEMETRY": asked}
+    )
+    given.pop("XDG_CACHE_HOME", None)
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [found]
+    assert asked or list(tmp_path.iterdir()) == []
 
 
 def test_pip_of_this_python_installs_the_packages_of_an_extra(environment):

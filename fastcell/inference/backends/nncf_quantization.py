@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 import io
 import logging
-import os
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -45,7 +44,6 @@ class Quantiser:
     """
 
     def __init__(self, network: Path, images: np.ndarray) -> None:
-        os.environ.setdefault("NNCF_CI", "1")  # switches off its usage statistics
         self._nncf, self._openvino = require("nncf", "openvino"), require("openvino", "openvino")
         logging.getLogger("nncf").setLevel(logging.ERROR)  # its set_log_level changes handlers of others, too
         self._core, self._network, self._images = self._openvino.Core(), network, images
