@@ -218,11 +218,11 @@ def test_a_disk_that_is_too_full_is_named_before_anything_is_installed(run, chec
     add_program(bin_dir, "df", DF.format(4_000_000))
     done = run("test")
     assert done.returncode == 2
-    assert "about 5 GB of disk space, 4 GB free" in done.stderr
-    assert "the installation needs about 5 GB of disk space, got 4 GB in" in done.stderr
+    assert "about 6 GB of disk space, 4 GB free" in done.stderr
+    assert "the installation needs about 6 GB of disk space, got 4 GB in" in done.stderr
     assert (log(checkout), (checkout / ".venv").exists()) == ([], False)
     done = run("fit")
-    assert (done.returncode, "about 3 GB of disk space, 4 GB free" in done.stderr) == (5, True)
+    assert (done.returncode, "about 4 GB of disk space, 4 GB free" in done.stderr) == (5, True)
     add_program(bin_dir, "df", DF.format(1_000_000))
     (checkout / "pyproject.toml").open("a").write("# changed")
     assert run("fit").returncode == 5  # an update
