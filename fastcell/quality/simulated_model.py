@@ -1,6 +1,6 @@
 """Model of good and bad images fitted to simulated cells: logistic regression, calibration and range of validity.
 
-The parameters are in ``simulated_model.json``, which `write_model` writes. It draws cells of
+The parameters are in ``simulated_model.json.xz``, which `write_model` writes. It draws cells of
 :mod:`fastcell.simulator.simulate`, half of them with a defect, stores them as JPEG and measures them. A multinomial
 logistic regression then predicts the defect from `MODEL_FEATURES`, the features that depend neither on the frame size
 in pixels nor on its grey level. The cells of fit, calibration and held-out test come from three series, and so from
@@ -13,6 +13,7 @@ ones.
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -48,7 +49,7 @@ DEFECT_SHARE = 0.5
 LOOK_QUANTILE = 0.4
 """Quantile of a set's distances from the simulated cells that is compared: up to half of the cells may be bad."""
 
-_PATH = Path(__file__).with_name("simulated_model.json")
+_PATH = Path(__file__).with_name("simulated_model.json.xz")
 _COLUMNS = [FEATURES.index(name) for name in MODEL_FEATURES]
 _RIDGE = 0.02  # added to the variances of standardized features, because some are constant among good cells
 
@@ -102,7 +103,7 @@ class SimulatedModel:
 @lru_cache(maxsize=1)
 def load_model() -> SimulatedModel:
     """Load the model that is distributed with fastcell."""
-    return from_json(json.loads(_PATH.read_text(encoding="utf-8")))
+    return from_json(json.loads(lzma.decompress(_PATH.read_bytes())))
 
 
 def from_json(values: Mapping[str, Any]) -> SimulatedModel:
@@ -158,7 +159,7 @@ def fit(num_cells: int = CELLS_PER_SERIES) -> dict[str, Any]:
         num_cells: number of cells in each of the three series.
 
     Returns:
-        The contents of ``simulated_model.json``.
+        The contents of ``simulated_model.json.xz``.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -222,7 +223,7 @@ def _rounded(numbers: Any) -> Any:
 
 
 def write_model() -> Path:
-    """Simulate, fit, calibrate and test, and write ``simulated_model.json`` beside this file; for developers.
+    """Simulate, fit, calibrate and test, and write ``simulated_model.json.xz`` beside this file; for developers.
 
     In a checkout: ``python -c "from fastcell.quality.simulated_model import write_model; write_model()"``.
 
@@ -230,5 +231,5 @@ def write_model() -> Path:
         The file written.
     """
     lines = (f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in fit().items())
-    _PATH.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    _PATH.write_bytes(lzma.compress(("{\n" + ",\n".join(lines) + "\n}\n").encode(), preset=9))
     return _PATH

@@ -1,6 +1,7 @@
 """The model in the package finds simulated faults, comes from the script beside it, and knows where it holds."""
 
 import json
+import lzma
 
 import cv2
 import numpy as np
@@ -62,14 +63,14 @@ def test_frame_size_and_level_are_not_looked_at():
 
 
 def test_a_model_of_other_features_is_refused():
-    values = json.loads(simulated_model._PATH.read_text())
+    values = json.loads(lzma.decompress(simulated_model._PATH.read_bytes()))
     with pytest.raises(ValueError, match="other features"):
         simulated_model.from_json({**values, "features": ["focus"]})
 
 
 @pytest.mark.slow
 def test_the_script_makes_the_file():
-    stored, made = json.loads(simulated_model._PATH.read_text()), simulated_model.fit()
+    stored, made = json.loads(lzma.decompress(simulated_model._PATH.read_bytes())), simulated_model.fit()
     assert {name: stored[name] for name in ("generator", "series", "features", "kinds")} == {
         name: made[name] for name in ("generator", "series", "features", "kinds")
     }
