@@ -62,15 +62,3 @@ def test_growth_is_the_slope_of_the_logarithms(baselines):
     assert (square.exponent, square.low, square.high) == pytest.approx((2.0, 2.0, 2.0))
     assert (square.method, square.backend, square.from_cells, square.to_cells) == ("svm", "sklearn", 1000, 8000)
     assert (bent.exponent, bent.low, bent.high) == pytest.approx((1.0, 0.0, 2.0))
-
-
-def test_cells_beyond_the_simulated_are_augmented(baselines, monkeypatch, tmp_path):
-    monkeypatch.setattr(baselines, "SIMULATED", 30)
-    monkeypatch.setattr(baselines, "TEST_CELLS", 20)
-    with np.load(baselines.make_cells(tmp_path, 50)) as arrays:
-        assert arrays["train"].shape == (50, 64 * 64)
-        assert arrays["test"].shape == (20, 64 * 64)
-        assert arrays["train"].dtype == np.float32
-        assert (arrays["train_labels"][30:] == arrays["train_labels"][:20]).all()
-        assert np.abs(arrays["train"][30:] - arrays["train"][:20]).max(1).min() > 0.01
-        assert len(np.unique(np.concatenate([arrays["train"][:30], arrays["test"]]), axis=0)) == 50

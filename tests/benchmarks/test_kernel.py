@@ -114,15 +114,3 @@ def test_calls_rotate_through_cells_and_memory(kernel, rivals):
         assert work().cells == TINY["batch"]
     assert [number for number, _ in seen] == [0, 1, 0]
     assert abs(seen[1][1] - seen[0][1]) >= len(buffer) // 2 - TINY["batch"] * 32 * 32 * 4
-
-
-def test_the_usual_cases_change_one_thing_at_a_time(kernel):
-    cases = kernel.make_cases(256, full=False, quick=False)
-    names = [case.name for case in cases]
-    assert len(set(names)) == len(names) == 32
-    assert {f"transform {stage}, {data}, 128 px, float32" for stage in kernel.STAGES for data in kernel.SHAPES} <= {
-        *names
-    }
-    assert "transform all, ragged, 32 px, float32" in names
-    assert "transform blur, ragged, 32 px, float32" not in names
-    assert len(kernel.make_cases(256, full=True, quick=False)) == 5 * 2 * 3 * 3 + 6

@@ -74,16 +74,6 @@ def test_a_way_makes_the_images_of_all_cells(loader, data, mode, form):
     assert difference.mean() < 0.5
 
 
-def test_forms_hold_the_same_cells(data):
-    for form in ("png", "raw", "block", "square"):
-        assert sorted(data.jpeg_rows(form)) == list(range(CELLS)), form
-        manifest = data.manifest(form)
-        np.testing.assert_array_equal(
-            manifest.labels, np.asarray(data.manifest("jpeg").labels)[data.jpeg_rows(form)], err_msg=form
-        )
-    assert set(data.manifest("square").column("height")) == {128}
-
-
 @pytest.mark.parametrize("mode", ["limit-read", "limit-decode", "limit-decode-own", "limit-copy", "limit-write"])
 def test_limits_go_through_all_cells(loader, data, mode):
     way = importlib.import_module("loader_ways").WAYS[mode](make_options(loader, data, "jpeg"))
@@ -207,19 +197,6 @@ def test_each_of_the_part_threads_is_held_to_its_cores(loader, data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["spdl", "litdata", "mosaic", "webshart", "folder", "threads"])
-def test_a_peer_makes_the_images_of_all_cells(loader, data, mode):
-    if "FASTCELL_PEERS_PYTHON" not in os.environ:
-        pytest.skip("FASTCELL_PEERS_PYTHON does not name the Python of the peers' environment")
-    entry = loader.Entry("", mode, program=loader.PEERS)
-    worker = loader.start(mode, entry, data, options_of(loader))  # compares
-    try:
-        assert worker().cells == CELLS
-    finally:
-        worker.close()
-
-
-@pytest.mark.slow
 def test_a_run_writes_its_tables(loader, data, monkeypatch, tmp_path):
     harness = importlib.import_module("harness")
     save = harness.Result.save
@@ -236,15 +213,6 @@ def test_a_run_writes_its_tables(loader, data, monkeypatch, tmp_path):
     assert "| limit: write |" in text
     assert "first batch, fresh process" in text
     assert "Left out: FFCV, raw in memory (not installed here, and FASTCELL_FFCV_PYTHON names no Python" in text
-
-
-def test_whole_batches_are_taken_from_a_memory_map(loader, tmp_path):
-    ways = importlib.import_module("loader_ways")
-    pixels = np.arange(5 * 4, dtype=np.uint8).reshape(5, 1, 2, 2)
-    np.save(tmp_path / "pixels.npy", pixels)
-    images, rows = ways._Mapped(tmp_path / "pixels.npy").__getitems__([3, 0, 4])
-    assert rows.tolist() == [3, 0, 4]
-    np.testing.assert_array_equal(images.numpy(), pixels[[3, 0, 4]])
 
 
 @pytest.mark.parametrize("mode", ["webdataset-opencv", "dali"])
@@ -270,8 +238,3 @@ def test_a_benchmark_that_is_asked_to_end_does_not_wait_for_its_worker(loader, t
     command = [sys.executable, "-c", script, str(silent)]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=60)
     assert done.returncode == 143
-
-
-def test_versions_of_packages_that_are_not_there_are_left_out(loader):
-    found = importlib.import_module("serve").versions(("numpy", "no-such-distribution"))
-    assert found == {"numpy": np.__version__}

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from fastcell.simulator.simulate import simulate
 from fastcell.simulator.synth import synthesize
@@ -109,13 +108,6 @@ def test_a_way_is_kept_awake_by_its_own_calls(latency, monkeypatch):
     assert seen == ["a", "b", "c", "a"]  # 20 ms of calls of 6 ms
 
 
-def test_the_classifier_calls_the_classes_of_the_network(predict, latency):
-    model = predict.make_model("cellnet", SIZE)
-    cells = [np.ascontiguousarray(cell.pixels) for cell in itertools.islice(simulate(20, seed=1), 20)]
-    by_torch, by_classifier = latency.ByTorch(model), latency.ByClassifier(latency._copy(model), "cpu")
-    assert [by_classifier(cell) for cell in cells] == [by_torch(cell) for cell in cells]
-
-
 def test_torch_and_onnx_runtime_call_the_same_classes_and_all_of_them(predict, latency, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -137,17 +129,3 @@ def test_ways_that_differ_are_not_timed(latency):
         latency.compare({"a": mixed, "b": ("", lambda cell: 0)}, cells)
     with pytest.raises(SystemExit, match="one class"):
         latency.compare({"a": ("", lambda cell: 0), "b": ("", lambda cell: 0)}, cells)
-
-
-def test_a_way_that_is_not_there_is_told(predict, latency, tmp_path, monkeypatch):
-    def fail(*_):
-        raise ImportError("no compiler here")
-
-    monkeypatch.setattr(latency, "ByOnnx", fail)
-    monkeypatch.setattr(latency, "_copy", lambda model, compiled=False: fail() if compiled else model)
-    ways, absent = latency.make_ways(predict.make_model("cellnet", SIZE), 1, tmp_path)
-    assert "CPU, eager" in ways
-    assert absent["CPU, ONNX Runtime"] == "ImportError: no compiler here"
-    assert absent["CPU, torch.compile"] == "ImportError: no compiler here"
-    if not torch.cuda.is_available():
-        assert absent["GPU, CUDA graph"] == "no GPU"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 
 import pytest
 import torch
@@ -41,25 +40,6 @@ def test_contestants_train_on_what_they_name(train, tmp_path):
         done = contestant.work()
         assert done.cells == 64
         assert done.seconds > 0
-
-
-def test_as_many_batches_are_loaded_in_the_time_as_are_trained_on(train, program, tmp_path):
-    data = tmp_path / "cells"
-    synthesize(data, 300, 0, jobs=1)
-    work = train.make_contestants(data, "cellnet", "32-true", 32, 32, 64, torch.device("cpu"))[
-        "headspace, cellnet:32-true:32"
-    ].work
-
-    class Slow(program("step").Fixed):
-        def __iter__(self):
-            for _ in range(self.steps):
-                time.sleep(0.3)
-                yield self.batch
-
-    work.fixed = Slow(work.fixed.batch, work.fixed.steps)
-    done = work()
-    assert done.cells == 64
-    assert done.seconds >= 0.6
 
 
 METRICS = {"steps": 12, "seconds": {"train": 30.0}, "cells_per_s": {"train": 520.0}}
