@@ -51,11 +51,13 @@ def serve_page(manifest: Manifest, options: ReviewOptions, port: int, classes: S
         app = ReviewApp(data)
         threading.Thread(target=app.warm_up, daemon=True).start()  # while the user opens the address
         server = WebServer(app.application(), listener, token=new_token(), once=True)
-        say(f"open {server.url}")
-        say("The address works in one browser on this machine. From another machine, tunnel the port first:")
-        say(f"  ssh -L {number}:localhost:{number} THIS-MACHINE")
-        say("Ctrl-C ends the server; every mark is on disk as soon as the page shows it.")
-        server.run()
+        lines = (
+            f"open {server.url}",
+            "The address works in one browser on this machine. From another machine, tunnel the port first:",
+            f"  ssh -L {number}:localhost:{number} THIS-MACHINE",
+            "Ctrl-C ends the server; every mark is on disk as soon as the page shows it.",
+        )
+        server.run(lambda: [say(line) for line in lines])
     finally:
         data.close()
 

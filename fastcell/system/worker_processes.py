@@ -78,8 +78,20 @@ def end_with_parent(parent: int, message: str = "", unless: threading.Event | No
 
 
 def watched_workers() -> dict[str, Any]:
-    """Return the arguments of `joblib.parallel_config("loky", ...)` that make workers end with this process."""
-    return {"initializer": end_with_parent, "initargs": (os.getpid(),)}
+    """Return the arguments of `joblib.parallel_config("loky", ...)` that make workers end with this process.
+
+    They name the working folder, because joblib uses the workers of an earlier call again if its arguments are equal:
+    such workers would look for the relative paths of a task in the folder in which they started.
+    """
+    try:
+        folder = str(Path.cwd())
+    except FileNotFoundError:  # it was removed; tasks with absolute paths work
+        folder = ""
+    return {"initializer": _watch_parent, "initargs": (os.getpid(), folder)}
+
+
+def _watch_parent(parent: int, folder: str) -> None:
+    end_with_parent(parent)
 
 
 def num_workers(jobs: int | None, few: bool = False) -> int:

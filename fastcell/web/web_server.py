@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import socket
 import threading
+from collections.abc import Callable
 
 from fastcell.errors import FastcellError
 from fastcell.system.optional_packages import require
@@ -76,15 +77,19 @@ class WebServer:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def run(self) -> None:
+    def run(self, announce: Callable[[], object]) -> None:
         """Serve until `stop`, SIGTERM or Ctrl-C; requests in progress get 5 s, or none after a second signal.
 
         Call it in the main thread. The handlers of both signals are restored at the end.
+
+        Args:
+            announce: called once both signals end the server, to print its address.
 
         Raises:
             FastcellError: the application did not start.
         """
         with handle_signals(self._end):
+            announce()
             self._serve()
         self._check()
 

@@ -46,6 +46,17 @@ def _process_of(_):
     return os.getpid()
 
 
+def test_workers_have_the_working_folder_of_now(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert set(run_tasks(_folder_of, range(4), 2)) == {str(tmp_path / name)}
+
+
+def _folder_of(_):
+    return str(Path.cwd())
+
+
 def test_an_error_of_a_task_comes_out_after_the_results_before_it():
     results = run_tasks(fail_at_three, range(5), 1)
     assert [next(results) for _ in range(3)] == [0, 1, 2]

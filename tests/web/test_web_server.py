@@ -51,8 +51,7 @@ def test_a_signal_ends_the_main_thread_without_an_error(number):
         os.kill(os.getpid(), number)
 
     visitor = threading.Thread(target=visit)
-    visitor.start()
-    server.run()
+    server.run(visitor.start)
     visitor.join()
     assert seen == ["hello"]
     assert signal.getsignal(number) is before
@@ -66,7 +65,12 @@ def test_an_application_that_does_not_start_is_an_error():
 
     server = WebServer(app(lifespan=fails), open_listener())
     with pytest.raises(FastcellError, match="did not start"):
-        server.run()
+        server.run(lambda: None)
+
+
+def test_a_signal_between_the_address_and_the_first_request_ends_it():
+    server = WebServer(app(), open_listener())
+    server.run(lambda: os.kill(os.getpid(), signal.SIGINT))
 
 
 def test_the_link_carries_a_token_that_differs_each_time():
