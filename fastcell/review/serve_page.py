@@ -51,15 +51,18 @@ def serve_page(manifest: Manifest, options: ReviewOptions, port: int, classes: S
         app = ReviewApp(data)
         threading.Thread(target=app.warm_up, daemon=True).start()  # while the user opens the address
         server = WebServer(app.application(), listener, token=new_token(), once=True)
-        lines = (
-            f"open {server.url}",
-            "The address works in one browser on this machine. From another machine, tunnel the port first:",
-            f"  ssh -L {number}:localhost:{number} THIS-MACHINE",
-            "Ctrl-C ends the server; every mark is on disk as soon as the page shows it.",
-        )
-        server.run(lambda: [say(line) for line in lines])
+        server.run(lambda: say("\n".join(_first_lines(server.url, number))))
     finally:
         data.close()
+
+
+def _first_lines(url: str, port: int) -> list[str]:
+    return [
+        f"open {url}",
+        "The address works in one browser on this machine. From another machine, tunnel the port first:",
+        f"  ssh -L {port}:localhost:{port} THIS-MACHINE",
+        "Ctrl-C ends the server; every mark is on disk as soon as the page shows it.",
+    ]
 
 
 def first_query(select: str | None, manifest: Manifest) -> dict[str, Any]:
