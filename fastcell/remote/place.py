@@ -10,6 +10,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -292,18 +293,20 @@ class RemotePlace:
     def check_writable(self, scratch: Path) -> None:
         """Check by a small object that something can be written below this place.
 
+        The object ``.probe`` stays there if it cannot be removed.
+
         Args:
             scratch: folder of this machine for the content of the object.
 
         Raises:
             DataError: the store cannot be reached or refuses to write.
         """
-        probe = self.below(f".probe-{os.urandom(8).hex()}")
-        path = scratch / probe.address.rsplit("/", 1)[1]
+        probe, path = self.below(".probe"), scratch / f".probe-{os.urandom(8).hex()}"
         path.write_bytes(b"fastcell")
         try:
             probe.write(str(path))
-            probe.remove()
+            with suppress(DataError):  # rights to write need not be rights to remove
+                probe.remove()
         finally:
             path.unlink()
 

@@ -139,6 +139,20 @@ def test_an_object_holds_no_names(tmp_path):
     RemotePlace("memory://of-objects/x").remove()
 
 
+def test_a_store_that_lets_nothing_be_removed_can_be_written(tmp_path, monkeypatch):
+    import fsspec
+
+    def refuse(self, path):
+        raise PermissionError("no right to delete")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "rm_file", refuse)
+    for _ in range(2):
+        RemotePlace("memory://of-rights").check_writable(tmp_path)
+    assert list(RemotePlace("memory://of-rights").names() or {}) == [".probe"]
+    monkeypatch.undo()
+    RemotePlace("memory://of-rights/.probe").remove()
+
+
 def test_names_of_other_stores():
     import fsspec
 
