@@ -113,7 +113,8 @@ def test_a_damaged_description_is_named_by_its_address(served, web_store, cache)
         Manifest.open(served, cache)
 
 
-def test_a_server_that_tells_no_sizes(served, web_store, cache, shards_on_disk):
+def test_a_server_that_tells_no_sizes(served, web_store, cache, shards_on_disk, monkeypatch):
+    monkeypatch.setattr("fastcell.remote.place.time.sleep", lambda _: None)
     web_store.sizes = False
     manifest = Manifest.open(served, cache)
     for name, size in manifest.shard_sizes.items():
