@@ -129,15 +129,15 @@ class PartStore:
                 path.unlink()
                 continue
             self._earlier.add(path)
-            predicted.append(part.tables[0].column("cell_id").to_numpy())
+            predicted.append(part.tables[0].column("cell_id").to_numpy().copy())  # a view would keep the whole part
             reasons |= {int(cell_id): reason for cell_id, reason in part.facts["reasons"].items()}
         done = np.unique(np.concatenate(predicted))
         if self._earlier:
             self.stop_growing()
         if reasons:
-            known = set(done.tolist())
             kept = still_corrupt(self.corrupt_cells.manifest, reasons)
-            self.reasons = {cell_id: reason for cell_id, reason in kept.items() if cell_id not in known}
+            ids = np.fromiter(kept, np.int64, len(kept))
+            self.reasons = {cell_id: kept[cell_id] for cell_id in ids[~np.isin(ids, done)].tolist()}
         return np.union1d(done, np.array(list(self.reasons), np.int64))
 
     def begin(self, folder: Path, rank: int = 0) -> None:
