@@ -204,7 +204,8 @@ class _Watcher:
                 break
         now = time.monotonic()
         if len(self._journal) > self._told and now - self._said >= _SAY_EVERY_S:
-            self._say(f"{len(self._journal):,} cells classified, {len(self._seen):,} not complete yet")
+            waiting = sum(key not in self._journal for key in self._seen)
+            self._say(f"{len(self._journal):,} cells classified, {waiting:,} not complete yet")
             self._said, self._told = now, len(self._journal)
         return found
 

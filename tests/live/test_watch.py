@@ -103,6 +103,13 @@ def test_a_folder_that_is_filled_slowly_is_classified_once(tmp_path):
     assert network.num == 25
 
 
+def test_cells_that_are_classified_are_not_counted_as_incomplete(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastcell.live.watch._SAY_EVERY_S", 0.0)
+    source, said = make_flat_folder(tmp_path / "source"), []
+    watch(task_of(source, tmp_path / "w.parquet"), said.append)
+    assert [line for line in said if "classified" in line] == ["7 cells classified, 0 not complete yet"]
+
+
 def test_a_file_that_changes_after_it_was_classified_is_classified_again(tmp_path):
     source = make_flat_folder(tmp_path / "source")
     network = Counting()
