@@ -62,7 +62,7 @@ def test_class_and_group_that_are_the_same_thing():
     found = class_design(labels, groups, np.ones(40, bool))
     assert found.design is None
     assert found.alone == (0, 1)
-    assert "same thing" in found.why_not
+    assert "cannot be separated" in found.why_not
 
 
 def test_one_class():

@@ -322,5 +322,5 @@ def test_a_file_whose_name_on_disk_is_in_the_other_unicode_form(tmp_path):
 def test_options_without_an_effect_are_refused(tmp_path, capsys, words):
     make_predictions(tmp_path / "p.csv", ["a/1.png", "b/2.png"])
     assert cli.main(["convert", str(tmp_path / "p.csv"), str(tmp_path / "out.fcs"), *words]) == 2
-    assert f"{words[0]} must be left out: it has an effect on" in capsys.readouterr().err
+    assert f"{words[0]} must be left out: it affects" in capsys.readouterr().err
     assert not (tmp_path / "out.fcs").exists()
