@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 REPO_DIR = Path(__file__).parents[2]
-LARGEST_TREE = int(7.28 * 2**20)
+LARGEST_TREE = int(7.3 * 2**20)
 
 
 @pytest.fixture
