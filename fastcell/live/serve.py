@@ -19,7 +19,13 @@ from fastcell.live.live_classifier import LiveClassifier
 from fastcell.live.live_metrics import LiveMetrics
 from fastcell.live.micro_batches import MicroBatches, WhenFull
 from fastcell.live.protocol import MOST_FRAME_BYTES, Welcome
-from fastcell.live.stream_server import DRAIN_S, StreamOptions, StreamServer, open_unix_listener
+from fastcell.live.stream_server import (
+    DRAIN_S,
+    StreamOptions,
+    StreamServer,
+    check_unix_path,
+    open_unix_listener,
+)
 from fastcell.system.messages import Say
 from fastcell.system.signals import handle_signals
 from fastcell.web.listener import LOOPBACK, address_of, is_loopback, open_listener
@@ -63,13 +69,16 @@ class ServeOptions(NamedTuple):
 
 
 def check_addresses(options: ServeOptions) -> None:
-    """Check that the server can listen at its addresses, before a run is opened for it.
+    """Check that the addresses of a server are free, before a run is opened for it. No client can connect meanwhile.
 
     Raises:
         ArgumentError: an address cannot be used.
     """
-    with contextlib.ExitStack() as stack:
-        _Addresses.open(options, stack)
+    for port, option in ((options.port, "--port"), (options.http_port, "--http")):
+        if port is not None:
+            open_listener(options.host, port, option, listen=False).close()
+    if options.socket_path is not None:
+        check_unix_path(options.socket_path)
 
 
 def serve_cells(live: LiveClassifier, options: ServeOptions, about: dict[str, str], say: Say) -> LiveMetrics:

@@ -300,26 +300,37 @@ class StreamServer:
         self._is_woken = False  # last: who sets it from here on sends a byte; who found it set is served in this turn
 
 
+def check_unix_path(path: str) -> None:
+    """Check that no other program uses the path of a unix socket; an unused socket file may be there.
+
+    Raises:
+        ArgumentError: another program listens there, or the path is no socket.
+    """
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise invalid("--socket", "a path where nothing is yet", path, "Name another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return
+        except OSError:
+            raise invalid("--socket", "a path where nothing is yet", path, "Name another path") from None
+    raise invalid("--socket", "free", path, "Another program listens there")
+
+
 def open_unix_listener(path: str) -> socket.socket:
     """Return a listening unix socket to which only this user can connect. An unused socket file is replaced.
 
     Raises:
         ArgumentError: another program uses the path, or no socket can be created there.
     """
+    check_unix_path(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if os.path.lexists(path):
-            if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise invalid("--socket", "a path where nothing is yet", path, "Name another path")
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                try:
-                    probe.connect(path)
-                except ConnectionRefusedError:
-                    os.unlink(path)  # noqa: PTH108
-                except OSError:
-                    raise invalid("--socket", "a path where nothing is yet", path, "Name another path") from None
-                else:
-                    raise invalid("--socket", "free", path, "Another program listens there") from None
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # noqa: PTH108
         before = os.umask(0o177)
         try:
             listener.bind(path)
@@ -330,7 +341,4 @@ def open_unix_listener(path: str) -> socket.socket:
         listener.close()
         hint = "A path of at most 107 bytes in a folder that you may write to"
         raise invalid("--socket", f"a path for a socket ({error.strerror or error})", path, hint) from None
-    except Exception:
-        listener.close()
-        raise
     return listener

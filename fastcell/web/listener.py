@@ -13,13 +13,14 @@ LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024
 
 
-def open_listener(host: str = LOOPBACK, port: int = 0, option: str = "--port") -> socket.socket:
+def open_listener(host: str = LOOPBACK, port: int = 0, option: str = "--port", listen: bool = True) -> socket.socket:
     """Return a listening TCP socket.
 
     Args:
         host: address or name of this machine.
         port: port, 0 to 65535; 0 for a free one.
         option: name of the option that gave the port, for messages.
+        listen: False for a socket that only checks the port: nobody can connect to it.
 
     Raises:
         ArgumentError: the address does not belong to this machine, or the port cannot be used.
@@ -34,7 +35,8 @@ def open_listener(host: str = LOOPBACK, port: int = 0, option: str = "--port") -
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        if listen:
+            listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

@@ -21,7 +21,7 @@ from fastcell.errors import ArgumentError
 from fastcell.live.client import Client, ServerGone
 from fastcell.live.live_classifier import LiveClassifier
 from fastcell.live.protocol import AnswerStatus, Welcome, answer_dtype, client_greeting
-from fastcell.live.serve import ServeOptions, serve_cells
+from fastcell.live.serve import ServeOptions, check_addresses, serve_cells
 
 
 def test_a_signal_ends_the_server_after_the_last_answers(tmp_path):
@@ -93,6 +93,24 @@ def test_all_sockets_are_closed_where_one_cannot_be_had(tmp_path):
         with pytest.raises(ArgumentError, match="--http must be free"):
             serve_cells(LiveClassifier(fixed_classifier()), options, {}, lambda line: None)
         socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_addresses_are_checked_without_a_socket_that_a_client_could_reach(tmp_path, monkeypatch):
+    path = tmp_path / "s"
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_UNIX) as other:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket.socket, "listen", None)
+            check_addresses(ServeOptions(str(path), port=0, http_port=0))
+            assert not path.exists()
+            for wrong in ({"port": taken.getsockname()[1]}, {"http_port": taken.getsockname()[1]}, {"port": 70000}):
+                with pytest.raises(ArgumentError, match=f"--{next(iter(wrong)).partition('_')[0]} must be"):
+                    check_addresses(ServeOptions(str(path), **wrong))
+        other.bind(str(path))
+        check_addresses(ServeOptions(str(path)))  # the file that a killed server left
+        assert path.exists()
+        other.listen()
+        with pytest.raises(ArgumentError, match="--socket must be free"):
+            check_addresses(ServeOptions(str(path)))
 
 
 def test_the_limit_of_open_files_is_raised(tmp_path):
