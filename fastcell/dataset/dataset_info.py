@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcell.dataset.rows.manifest_checks import check_info
 from fastcell.dataset.schema import FORMAT_VERSION
-from fastcell.errors import DataError
+from fastcell.errors import DataError, did_you_mean
 from fastcell.remote.addresses import scheme_of
 from fastcell.remote.object_cache import ObjectCache
 from fastcell.storage.formats import check_format
@@ -119,6 +119,16 @@ def remote_at(path: str | os.PathLike[str], cache: ObjectCache | None) -> Remote
     return RemoteDataset.open(text, ObjectCache.of() if cache is None else cache)
 
 
+def _near_data_set(folder: Path) -> str:
+    """Return the question whether a data set of a similar name beside a missing folder was meant; empty if none is."""
+    try:
+        names = [path.parent.name for path in folder.parent.glob("*/dataset.json")]
+    except OSError:
+        return ""
+    meant = did_you_mean(folder.name, names)
+    return meant and f"Did you mean {folder.parent / meant.removeprefix('Did you mean ')}"
+
+
 def info_in(folder: Path, place: str) -> DatasetInfo:
     """Read ``dataset.json`` in a folder; `place` is what the user calls the folder."""
     file = folder / "dataset.json"
@@ -130,6 +140,9 @@ def info_in(folder: Path, place: str) -> DatasetInfo:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         what = "no such folder" if not folder.is_dir() else "no dataset.json in it"
+        near = _near_data_set(folder) if scheme_of(place) is None and not folder.is_dir() else ""
+        if near:
+            raise DataError(f"{place} is not a packed data set ({what}). {near}") from None
         raise DataError(
             f"{place} is not a packed data set ({what}). Make one with `fastcell pack SRC {place}`, or "
             f"`fastcell index {place}` for WebDataset tars that are there."

@@ -23,3 +23,14 @@ def test_what_is_no_description_is_named(tmp_path, text):
 def test_a_folder_without_one_says_how_to_make_one(tmp_path):
     with pytest.raises(DataError, match=r"no dataset.json in it\). Make one with `fastcell pack SRC"):
         read_info(tmp_path)
+
+
+def test_a_similar_name_beside_is_suggested(tmp_path):
+    for name in ("cells", "others"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.json").write_text(DatasetInfo("x").to_json(), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read_info(tmp_path / "cels")
+    assert str(error.value).endswith(f"(no such folder). Did you mean {tmp_path / 'cells'}?")
+    with pytest.raises(DataError, match="no such folder.*fastcell pack SRC"):
+        read_info(tmp_path / "unlike-any")
