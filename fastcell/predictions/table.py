@@ -36,6 +36,7 @@ from fastcell.system.text import list_names
 OUTPUT_ENDINGS = (".csv", ".parquet", ".fcs")
 _NEEDED = ("key", "class")
 _HINT = "Give a table that fastcell predict has written"
+_MOST_ROUNDED = 0.005  # change of a probability that is rounded to two digits
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ def read_predictions(path: Path) -> Predictions:
         raise DataError(f"{path} cannot be read ({first_line(error)}). {_HINT}.") from None
     table = _without_infinite(table, classes)
     _check_values(table, path)
+    _check_sums(table, classes, path)
     return Predictions(table, classes, path)
 
 
@@ -231,6 +233,21 @@ def _check_values(table: pa.Table, path: Path) -> None:
             values = table.column(name).to_numpy(zero_copy_only=False)
             if not ((values >= 0) & (values <= most) | np.isnan(values)).all():
                 raise DataError(f"{path}: {name} must be {rule}. {_HINT}.")
+
+
+def _check_sums(table: pa.Table, classes: list[str], path: Path) -> None:
+    """Refuse probabilities of a class that do not add up to 1, beyond what rounding to two digits changes."""
+    total = np.zeros(table.num_rows)
+    for name in classes:
+        total += table.column(PROBABILITY_PREFIX + name).to_numpy(zero_copy_only=False)
+    called = table.column("class").is_valid().to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero(called & (np.abs(total - 1) > _MOST_ROUNDED * (2 + len(classes))))
+    if len(wrong):
+        key = table.column("key")[int(wrong[0])].as_py()
+        raise DataError(
+            f"{path}: the probabilities of a cell must add up to 1, got {total[wrong[0]]:.3g} for {key!r} and "
+            f"{len(wrong) - 1:,} others. {_HINT}."
+        )
 
 
 def prediction_table(

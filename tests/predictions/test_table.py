@@ -66,6 +66,18 @@ def test_values_that_cannot_be(tmp_path, name, change, message):
         read_predictions(tmp_path / name)
 
 
+def test_probabilities_that_do_not_add_up_to_1_are_refused(tmp_path):
+    table = make_table()
+    for values, total in ([0.75, 0.1, None, 0.9], "1.3"), ([0.0, 0.1, None, 0.6], "0.25"):
+        wrong = table.set_column(4, "p_x", pa.array(values, pa.float32()))
+        write_csv_or_parquet(tmp_path / "p.csv", wrong)
+        with pytest.raises(DataError, match=f"probabilities of a cell must add up to 1, got {total} for .* 0 others"):
+            read_predictions(tmp_path / "p.csv")
+    rounded = table.set_column(4, "p_x", pa.array([0.76, 0.1, None, 0.6], pa.float32()))
+    write_csv_or_parquet(tmp_path / "p.csv", rounded)
+    assert len(read_predictions(tmp_path / "p.csv")) == 4
+
+
 def test_a_class_without_a_column(tmp_path):
     table = make_table().set_column(2, "class", pa.array(["x", "other", None, "x"]))
     write_csv_or_parquet(tmp_path / "p.csv", table)
