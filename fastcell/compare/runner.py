@@ -19,7 +19,7 @@ from fastcell.compare.split_schemes import Scheme, SplitManifest
 from fastcell.dataset.integrity import WHOLE, check_stored_bytes
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.views import ViewConfig, select
-from fastcell.errors import ArgumentError, invalid
+from fastcell.errors import ArgumentError, did_you_mean, invalid
 from fastcell.loading.preprocessing import Preprocessing
 from fastcell.system.resources import available_memory, has_gpu, num_cpus
 from fastcell.system.worker_processes import watched_workers
@@ -61,7 +61,7 @@ def check_methods(text: str) -> list[str]:
     for method in methods:
         if method not in known:
             rule = "among cnn, gao, svm, knn, frame, or names of networks (fastcell fit --model.network)"
-            raise invalid("--methods", rule, method, "Separate them with commas")
+            raise invalid("--methods", rule, method, f"{did_you_mean(method, known)} Separate them with commas".strip())
     if not methods:
         raise invalid("--methods", "at least one name", text, "Write for example cnn,svm,knn")
     return methods

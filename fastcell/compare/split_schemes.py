@@ -13,7 +13,7 @@ import numpy as np
 from fastcell.dataset.manifest import Manifest
 from fastcell.dataset.rows.split_table import subset_codes, subset_names
 from fastcell.dataset.rows.subset_codes import SubsetCodes
-from fastcell.errors import ArgumentError, invalid
+from fastcell.errors import ArgumentError, did_you_mean, invalid
 from fastcell.splits.by_group import MAX_GROUP_FOLDS, k_folds, leave_one_group_out
 from fastcell.splits.obstacles import Obstacle, find_obstacles, origins_of, usable_cells
 
@@ -100,7 +100,8 @@ def find_schemes(manifest: Manifest, asked: str | None, seed: int = 0) -> list[S
             named.append(word)
         else:
             rule = f"among groups, random, folds, {', '.join(there)}"
-            raise invalid("--splits", rule, word, f"List them with `fastcell info {manifest.place}`")
+            meant = did_you_mean(word, ["groups", "random", "folds", *there])
+            raise invalid("--splits", rule, word, f"{meant} List them with `fastcell info {manifest.place}`".strip())
     if named:
         text = f"split {named[0]}" if len(named) == 1 else f"splits {', '.join(named)}, test cells pooled"
         schemes.append(Scheme("-".join(named), text, {name: manifest.split(name) for name in named}))

@@ -15,6 +15,8 @@ def test_methods_are_known_and_named():
     assert [is_network(name) for name in ("cnn", "cellnet", "svm", "frame")] == [True, True, False, False]
     with pytest.raises(ArgumentError, match="--methods must be among cnn, gao, svm, knn, frame"):
         check_methods("svm,forest")
+    with pytest.raises(ArgumentError, match="got 'smv'. Did you mean svm"):
+        check_methods("cnn,smv")
     with pytest.raises(ArgumentError, match="--methods must be at least one name"):
         check_methods(" , ")
 

@@ -51,6 +51,8 @@ def test_refusals(planted):
     manifest = planted()
     with pytest.raises(ArgumentError, match="--splits must be among groups, random, folds, default, got 'nonsense'"):
         find_schemes(manifest, "nonsense")
+    with pytest.raises(ArgumentError, match="got 'gruops'. Did you mean groups. List them with"):
+        find_schemes(manifest, "gruops")
     with pytest.raises(
         ArgumentError, match="--splits must be a scheme of the data set: it has no folds, got 'folds'. Pack it with"
     ):
