@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,15 +76,11 @@ class HttpService:
         return HTMLResponse(page_of(describe_api(self.live.classes), self.about))
 
     async def _openapi(self, request: Request) -> Response:
-        from starlette.responses import JSONResponse
-
-        return JSONResponse(describe_api(self.live.classes))
+        return _json(describe_api(self.live.classes))
 
     async def _health(self, request: Request) -> Response:
-        from starlette.responses import JSONResponse
-
         state = {"status": "ok", "fastcell": __version__, "classes": self.live.classes, **self.about}
-        return JSONResponse({**state, "waiting": self.batches.waiting, "clients": self.metrics.clients})
+        return _json({**state, "waiting": self.batches.waiting, "clients": self.metrics.clients})
 
     async def _metrics(self, request: Request) -> Response:
         from starlette.responses import PlainTextResponse
@@ -93,7 +90,7 @@ class HttpService:
 
     async def _classify(self, request: Request) -> Response:
         from starlette.concurrency import run_in_threadpool
-        from starlette.responses import JSONResponse, PlainTextResponse
+        from starlette.responses import PlainTextResponse
 
         try:
             pitch = _pitch(request.query_params.get("um_per_px"))
@@ -101,13 +98,13 @@ class HttpService:
             body = await run_in_threadpool(read_parts, parts)
             rows = await run_in_threadpool(self._rows, body, pitch)
         except BodyError as error:
-            return JSONResponse({"error": str(error)}, 400)
+            return _json({"error": str(error)}, 400)
         if rows is None:
             text = f"the queue has no room for {len(body.keys):,} cells. Send them again, or fewer at a time."
-            return JSONResponse({"error": text}, 503, headers={"Retry-After": "1"})
+            return _json({"error": text}, 503, headers={"Retry-After": "1"})
         if "text/csv" in request.headers.get("accept", ""):
             return PlainTextResponse(_csv(rows, self.live.classes), media_type="text/csv")
-        return JSONResponse({"classes": self.live.classes, "cells": rows})
+        return _json({"classes": self.live.classes, "cells": rows})
 
     def _rows(self, body: BodyCells, pitch: float) -> list[dict[str, Any]] | None:
         """Return the answers; None if the queue has no room."""
@@ -192,6 +189,14 @@ def _pitch(text: str | None) -> float:
     if not 0 < value < math.inf:
         raise BodyError(f"um_per_px must be a number above 0, got {text!r}.")
     return value
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer in JSON that a terminal can show: control characters of names are escaped."""
+    from starlette.responses import Response
+
+    text = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("\x7f", "\\u007f")
+    return Response(text, status, headers, "application/json")
 
 
 def _short(value: Any) -> float:

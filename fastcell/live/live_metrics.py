@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from fastcell.errors import printable
 from fastcell.live.cell_block import CellBlock
 from fastcell.live.protocol import UNLIKE_FLAG, UNSURE_FLAG
 
@@ -147,4 +148,5 @@ def _number(value: float | int) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    """Return a value of a label; `curl` shows it on a terminal, so that control characters are escaped as well."""
+    return printable(text).replace("\\", "\\\\").replace('"', '\\"')

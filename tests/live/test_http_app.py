@@ -64,6 +64,13 @@ def test_files_of_a_form_keep_their_order_and_names(running):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_names_reach_a_terminal_as_escapes(running):
+    name = "\u202e\x85\x7f.png"
+    answer = client_of(running).post("/classify", files=[("cells", (name, b"nothing"))])
+    assert answer.json()["cells"][0]["key"] == name
+    assert answer.text.isprintable()
+
+
 def test_a_table_is_answered_where_it_is_asked_for(running):
     answer = client_of(running).post("/classify", content=npy(some_cells(4)), headers={"Accept": "text/csv"})
     rows = list(csv.DictReader(io.StringIO(answer.text)))

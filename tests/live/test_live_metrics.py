@@ -52,6 +52,13 @@ def block_of(classes, flags, age):
     return block
 
 
+def test_names_of_classes_reach_a_terminal_as_escapes():
+    text = LiveMetrics(["\u202e\x1b\n"], 0.01).to_text(0, 10)
+    assert text.replace("\n", "").isprintable()
+    (family,) = (one for one in text_string_to_metric_families(text) if one.name.endswith("of_class"))
+    assert family.samples[0].labels == {"class": "\\u202e\\x1b\\n"}
+
+
 def test_the_text_is_that_of_prometheus():
     metrics = LiveMetrics(["a", 'quote " and \\'], 0.01)
     late = block_of(classes=[1, 1, 0], flags=[3, 1, 0], age=0.1)
