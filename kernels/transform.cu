@@ -411,10 +411,8 @@ __device__ __forceinline__ void blur(float sigma, int radius, int column, int ro
       const float* left = scratch + row * S + mirror<S>(column + k * (S / 4) - j);
       const float* right = scratch + row * S + mirror<S>(column + k * (S / 4) + j);
 #pragma unroll
-      for (int r = 0; r < kRowsOf<S>; ++r) {
-        const int down = is_row<S>(row + r) ? r * S : 0;
-        v[r][k] = fmaf(weight, left[down] + right[down], v[r][k]);
-      }
+      for (int r = 0; r < kRowsOf<S>; ++r)
+        if (is_row<S>(row + r)) v[r][k] = fmaf(weight, left[r * S] + right[r * S], v[r][k]);
     }
   }
   __syncthreads();  // all have read the rows
